@@ -1,0 +1,149 @@
+"""Every hyper-parameter, in frozen dataclasses that validate themselves and survive a JSON round trip."""
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from mammogan_tf.errors import ConfigError
+
+__all__ = ["CLASSES", "LABELS", "PRECISIONS", "PRESETS", "DataConfig", "GANConfig", "UNetConfig", "from_dict", "to_dict"]
+
+CLASSES = ("background", "adipose", "fibroglandular", "pectoral", "lesion")
+"""Classes of a label map, in the order of its values 0-4."""
+
+LABELS = ("benign", "malignant", "normal")
+"""Labels of a film, in the order of their numbers 0-2."""
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+C = TypeVar("C")
+
+
+def require(holds: bool, name: str, expected: str, received: Any) -> None:
+    if not holds:
+        raise ConfigError(f"{name}: expected {expected}, received: {received}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How films are prepared and split.
+
+    ``size`` is the height and width in pixels; ``keep_background`` leaves labels and strips on the film, as in the paper;
+    ``validation`` and ``test`` are shares of the *patients*.
+    """
+
+    size: int = 64
+    keep_background: bool = False
+    validation: float = 0.10
+    test: float = 0.15
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.size >= 16 and self.size & (self.size - 1) == 0, "size", "a power of two, 16 or more", self.size)
+        for name in ("validation", "test"):
+            share = getattr(self, name)
+            require(0 < share < 0.5, name, "a share of the patients between 0 and 0.5", share)
+
+
+@dataclass(frozen=True)
+class _TrainConfig:
+    """What both trainings share."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    batch_size: int = 16
+    precision: str = "auto"
+    seed: int = 0
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        require(self.precision in PRECISIONS, "precision", " | ".join(PRECISIONS), self.precision)
+        require(self.seed >= 0, "seed", "0 or more", self.seed)
+
+
+@dataclass(frozen=True)
+class UNetConfig(_TrainConfig):
+    """Training of the segmentation network. ``widths`` are the channels of each level, top to bottom."""
+
+    widths: tuple[int, ...] = (24, 48, 96, 192)
+    dropout: float = 0.1
+    learning_rate: float = 1e-3
+    epochs: int = 60
+    patience: int = 15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(len(self.widths) >= 2 and min(self.widths) >= 1, "widths", "two or more positive channel counts", self.widths)
+        levels = 2 ** (len(self.widths) - 1)
+        require(self.data.size >= 2 * levels, "widths", f"a depth that fits {self.data.size} px", self.widths)
+        require(0 <= self.dropout < 1, "dropout", "a number in [0, 1)", self.dropout)
+        require(self.learning_rate > 0, "learning_rate", "a positive number", self.learning_rate)
+        require(self.epochs >= 1, "epochs", "1 or more", self.epochs)
+        require(self.patience >= 1, "patience", "1 or more", self.patience)
+
+
+@dataclass(frozen=True)
+class GANConfig(_TrainConfig):
+    """Training of the conditional DCGAN with WGAN-GP.
+
+    ``generator_widths`` are the channels at 4x4, 8x8, ... up to the full size, ``critic_widths`` from the full size
+    down to 4x4. ``gp`` is lambda of the gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic
+    updates to one generator update, ``steps`` counts generator updates.
+    """
+
+    masks: str = "unet"
+    z_dim: int = 128
+    generator_widths: tuple[int, ...] = (256, 128, 64, 32, 32)
+    critic_widths: tuple[int, ...] = (32, 64, 128, 256, 256)
+    gp: float = 10.0
+    n_critic: int = 5
+    steps: int = 3000
+    generator_learning_rate: float = 1e-4
+    critic_learning_rate: float = 1e-4
+    beta_1: float = 0.0
+    beta_2: float = 0.9
+    ema: float = 0.999
+    sample_every: int = 100
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.masks in ("unet", "annotation"), "masks", "unet | annotation", self.masks)
+        require(self.z_dim >= 1, "z_dim", "1 or more", self.z_dim)
+        levels = self.data.size.bit_length() - 2
+        for name in ("generator_widths", "critic_widths"):
+            widths = getattr(self, name)
+            require(len(widths) == levels and min(widths) >= 1, name, f"{levels} positive channel counts (4 px to {self.data.size} px)", widths)
+        require(self.gp >= 0, "gp", "0 or more", self.gp)
+        for name in ("n_critic", "steps", "sample_every", "checkpoint_every"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        for name in ("generator_learning_rate", "critic_learning_rate"):
+            require(getattr(self, name) > 0, name, "a positive number", getattr(self, name))
+        for name in ("beta_1", "beta_2", "ema"):
+            require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON types."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[C], values: dict[str, Any]) -> C:
+    """The config that :func:`to_dict` turned into ``values``.
+
+    Raises:
+        ConfigError: an unknown name or a value that is not acceptable.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    require(not unknown, kind.__name__, f"the names {', '.join(hints)}", ", ".join(unknown))
+    arguments = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            value = from_dict(typing.cast(type, hints[name]), value)
+        arguments[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)
+
+
+PRESETS: dict[str, dict[type, dict[str, Any]]] = {}
