@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.distribution import frechet_distance, kid, kid_error, standardise
+from mammogan_tf.metrics.distribution import frechet_distance, kid, standardise
 
 
 def normal(seed: int, count: int, mean: float = 0.0, dimensions: int = 4) -> np.ndarray:
@@ -39,23 +39,6 @@ def test_kid_grows_with_the_distance():
     assert values[0] < values[1] < values[2]
 
 
-def test_kid_error_is_the_deviation_over_new_samples():
-    first = normal(0, 60)
-    deviation = np.std([kid(first, normal(seed, 40, 0.5)) for seed in range(1, 300)])
-    errors = [kid_error(first, normal(seed, 40, 0.5)) for seed in range(1, 20)]
-    assert np.mean(errors) == pytest.approx(deviation, rel=0.25)
-
-
-def test_kid_error_counts_groups_not_rows():
-    first, second = normal(0, 60), normal(1, 20, 0.5)
-    copies = np.repeat(second, 5, axis=0)
-    by_row = kid_error(first, copies)
-    by_group = kid_error(first, copies, np.repeat(np.arange(20), 5))
-    assert by_group > 1.5 * by_row
-    with pytest.raises(DataError, match="four or more groups"):
-        kid_error(first, second, np.arange(20) % 3)
-
-
 def test_standardise():
     reference, other = standardise(np.array([[0.0, 7.0], [2.0, 7.0]]), np.array([[5.0, 1.0], [1.0, 1.0]]))
     assert reference.tolist() == [[(0 - 1) / 1], [(2 - 1) / 1]]
@@ -65,7 +48,7 @@ def test_standardise():
 
 
 def test_wrong_features_are_refused():
-    for function in (kid, frechet_distance, kid_error):
+    for function in (kid, frechet_distance):
         with pytest.raises(DataError, match="received"):
             function(normal(0, 5), normal(0, 5, dimensions=3))
         with pytest.raises(DataError, match="received"):
