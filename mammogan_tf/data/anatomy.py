@@ -1,0 +1,61 @@
+"""Automatic anatomy of a mammogram: breast outline, pectoral muscle and dense tissue."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from mammogan_tf.data.density import find_dense
+from mammogan_tf.data.outline import chest_wall_side, find_outline
+from mammogan_tf.data.pectoral import find_pectoral
+
+__all__ = ["Anatomy", "find_anatomy"]
+
+BLURRED_COLUMNS = 2
+"""Columns at the film's edge that scanning and shrinking have mixed with the black outside it."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """``label_map``: uint8 [h, w], 0 background, 1 adipose, 2 fibroglandular, 3 pectoral, oriented as the input.
+
+    ``side``: the edge of the picture with the chest wall, ``"left"`` or ``"right"``.
+    """
+
+    label_map: np.ndarray
+    side: str
+
+
+def find_anatomy(grey: np.ndarray, side: str | None = None, working_size: int = 256) -> Anatomy:
+    """Outlines breast, dense tissue and pectoral muscle.
+
+    Args:
+        grey: uint8 [H, W], a mediolateral oblique mammogram of any size and aspect ratio.
+        side: the edge with the chest wall; decided by the outline's shape where None.
+        working_size: long side of the label map.
+    """
+    height, width = grey.shape
+    scale = working_size / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BOX), np.float32)
+    outline = find_outline(small, side)
+    side = side or chest_wall_side(outline)
+    label_map = outline.astype(np.uint8)
+    if outline.any():
+        turn = slice(None, None, -1 if side == "right" else 1)
+        _label_tissue(small[:, turn], label_map[:, turn])
+    return Anatomy(label_map, side)
+
+
+def _label_tissue(grey: np.ndarray, label_map: np.ndarray) -> None:
+    """Marks muscle and dense tissue, in place, in an outline (0, 1) with the chest wall on the left."""
+    rows, columns = np.flatnonzero(label_map.any(axis=1)), np.flatnonzero(label_map.any(axis=0))
+    trim = columns[0] + BLURRED_COLUMNS
+    grey = grey.copy()
+    grey[:, :trim] = grey[:, trim : trim + 1]
+    frame = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    grey, labels = grey[frame], label_map[frame]
+    outline = labels > 0
+    muscle = find_pectoral(grey, outline)
+    labels[find_dense(grey, outline & ~muscle, muscle)] = 2
+    labels[muscle] = 3

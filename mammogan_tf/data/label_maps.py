@@ -1,0 +1,103 @@
+"""Label maps (uint8, values 0-4 in the order of ``config.CLASSES``): shrunk, shown, and as index PNGs on disk."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+
+from mammogan_tf.config import CLASSES
+from mammogan_tf.errors import DataError
+from mammogan_tf.files import atomic_path
+
+__all__ = ["LESION", "PALETTE", "overlay", "read_label_map", "save_label_map", "shrink_label_map"]
+
+LESION = CLASSES.index("lesion")
+
+PALETTE = np.array([(0, 0, 0), (0, 114, 178), (230, 159, 0), (204, 121, 167), (240, 228, 66)], np.uint8)
+"""RGB of each class, from the palette of Okabe and Ito (2008), which colour-blind readers can tell apart."""
+
+FAIR_SHARE = 0.25
+"""A lesion wins a pixel when it covers this share of it."""
+
+
+def shrink_label_map(label_map: np.ndarray, size: int) -> np.ndarray:
+    """Shrinks a label map by area: the class that covers most of a pixel wins it.
+
+    A lesion wins from a quarter of a pixel on, and every connected lesion keeps at least one pixel. Maps that are not
+    square are filled up with background on the right or at the bottom.
+
+    Args:
+        label_map: uint8 [H, W], values 0-4.
+        size: S.
+
+    Returns:
+        uint8 [S, S].
+    """
+    height, width = label_map.shape
+    side = max(height, width)
+    square = np.pad(label_map, ((0, side - height), (0, side - width)))
+    shares = np.stack([_shrink_mask(square == value, size) for value in range(len(CLASSES))])
+    small = shares.argmax(axis=0).astype(np.uint8)
+    small[shares[LESION] >= FAIR_SHARE] = LESION
+    lesions, count = ndimage.label(square == LESION)
+    for index in range(1, count + 1):
+        share = _shrink_mask(lesions == index, size)
+        if not (small[share > 0] == LESION).any():
+            small[np.unravel_index(share.argmax(), share.shape)] = LESION
+    return small
+
+
+def _shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """Share of each of size x size pixels that ``mask`` covers, float32."""
+    return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BOX))
+
+
+def save_label_map(path: str | os.PathLike[str], label_map: np.ndarray) -> None:
+    """Writes a label map as an index PNG whose palette makes it readable to the eye."""
+    image = Image.fromarray(np.asarray(label_map, np.uint8))
+    image.putpalette(PALETTE.ravel().tolist())
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def read_label_map(path: str | os.PathLike[str], size: int | None = None) -> np.ndarray:
+    """Reads an index image as uint8 [H, W], or [size, size] where a size is given.
+
+    Raises:
+        DataError: missing, unreadable, not of mode P or L, or with values outside 0-4.
+    """
+    path = Path(path)
+    expected = f"an index PNG (mode P or L) with values 0-{LESION}"
+    try:
+        with Image.open(path) as image:
+            label_map, mode = np.array(image), image.mode
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: expected {expected}, received: nothing there") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: expected {expected}, received: {error}; write it again") from error
+    if mode not in ("P", "L"):
+        raise DataError(f"{path}: expected {expected}, received: mode {mode}; save it as an index image")
+    strange = np.setdiff1d(label_map, range(len(CLASSES)))
+    if strange.size:
+        values = ", ".join(map(str, strange[:8])) + (", ..." if strange.size > 8 else "")
+        raise DataError(f"{path}: expected {expected}, received: {values}; map them to {dict(enumerate(CLASSES))}")
+    return label_map if size is None or label_map.shape == (size, size) else shrink_label_map(label_map, size)
+
+
+def overlay(image: np.ndarray, label_map: np.ndarray) -> np.ndarray:
+    """An image tinted by class, with every border between classes drawn.
+
+    Args:
+        image: uint8 [H, W].
+        label_map: uint8 [H, W].
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    grey = np.repeat(image[..., None], 3, axis=-1).astype(np.float32)
+    colour = PALETTE[label_map].astype(np.float32)
+    border = ndimage.maximum_filter(label_map, 2) != ndimage.minimum_filter(label_map, 2)
+    weight = np.where(label_map == 0, 0, np.where(border, 0.8, 0.2))[..., None]
+    return np.rint((1 - weight) * grey + weight * colour).astype(np.uint8)
