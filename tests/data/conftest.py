@@ -1,0 +1,94 @@
+"""Small MIAS trees, an archive of one, and a web server that misbehaves on demand."""
+
+import functools
+import http.server
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.mias_tree import draw_mias_tree
+
+
+@pytest.fixture(scope="session")
+def mias_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of :mod:`tests.mias_tree`, for reading only."""
+    return draw_mias_tree(tmp_path_factory.mktemp("mias"))
+
+
+@pytest.fixture
+def draw_tree(tmp_path: Path) -> Callable[..., Path]:
+    """Draws a tree of its own for one test: ``draw_tree(records)``."""
+    return functools.partial(draw_mias_tree, tmp_path / "tree")
+
+
+@pytest.fixture(scope="session")
+def mias_archive(mias_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree as an archive with the folder ``all-mias`` inside, as the official one."""
+    path = tmp_path_factory.mktemp("archive") / "all-mias.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        archive.add(mias_tree, "all-mias")
+    return path
+
+
+class ArchiveServer:
+    """Serves ``content`` at ``url``. Each request takes the next behaviour of ``plan``, or is answered well.
+
+    Behaviours: ``("break", n)`` closes after n bytes; ``("longer", n)`` announces n bytes too many; ``"ignore range"``
+    sends the whole file; ``"wrong range"`` sends another part; ``"no length"`` announces none; a number is an error
+    status.
+    """
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.etag: str | None = '"one"'
+        self.plan: list = []
+        self.ranges: list[str | None] = []
+        self.url = ""
+
+    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        behaviour = self.plan.pop(0) if self.plan else None
+        wanted = handler.headers["Range"]
+        self.ranges.append(wanted)
+        if isinstance(behaviour, int):
+            handler.send_error(behaviour)
+            return
+        kind, count = behaviour if isinstance(behaviour, tuple) else (behaviour, 0)
+        unchanged = handler.headers["If-Range"] == self.etag
+        start = int(wanted[len("bytes=") : -1]) if wanted and unchanged and kind != "ignore range" else 0
+        body, total = self.content[start:], len(self.content)
+        handler.send_response(206 if start else 200)
+        if start:
+            shown = start + 1 if kind == "wrong range" else start
+            handler.send_header("Content-Range", f"bytes {shown}-{total - 1}/{total}")
+        if self.etag:
+            handler.send_header("ETag", self.etag)
+        if kind != "no length":
+            handler.send_header("Content-Length", str(len(body) + (count if kind == "longer" else 0)))
+        handler.end_headers()
+        handler.wfile.write(body[:count] if kind == "break" else body)
+
+
+@pytest.fixture
+def archive_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
+    """A server on loopback; the pauses between attempts are cut short."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("mammogan_tf.data.download.BACK_OFF", 0.001)
+    served = ArchiveServer()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.answer(self)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        served.url = f"http://127.0.0.1:{server.server_address[1]}/all-mias.tar.gz"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,109 @@
+import itertools
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.mias import load_mias
+from mammogan_tf.data.splits import Split, split_patients
+from mammogan_tf.errors import DataError
+
+
+def make_films(patients: int) -> list[Film]:
+    """Two films a patient; all combinations of label and tissue take turns. The second film is normal."""
+    strata = list(itertools.product((0, 1, 2), "FGD"))
+    films = []
+    for number in range(patients):
+        label, tissue = strata[number % len(strata)]
+        for half, film_label in (("a", label), ("b", 2)):
+            films.append(Film(f"{number:03d}{half}", Path("film.pgm"), f"p{number:03d}", film_label, tissue=tissue))
+    return films
+
+
+def patients_of(ids):
+    return {film[:3] for film in ids}
+
+
+def check_whole(split: Split, films: list[Film]) -> None:
+    parts = [split.train, split.validation, split.test]
+    assert sorted(itertools.chain(*parts)) == sorted(film.id for film in films)
+    patient = {film.id: film.patient for film in films}
+    seen = [{patient[film] for film in part} for part in parts]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+
+
+def test_every_film_once_and_patients_whole():
+    films = make_films(90)
+    split = split_patients(films)
+    check_whole(split, films)
+    assert len(patients_of(split.validation)) == 90 * 0.10
+    assert len(patients_of(split.test)) == round(90 * 0.15)
+
+
+def test_strata_keep_their_shares():
+    films = make_films(180)
+    split = split_patients(films, validation=0.10, test=0.20)
+    stratum = {film.patient[1:]: (film.label, film.tissue) for film in films if film.id.endswith("a")}
+    for part, share in ((split.train, 0.70), (split.validation, 0.10), (split.test, 0.20)):
+        counts = Counter(stratum[patient] for patient in patients_of(part))
+        for each in set(stratum.values()):
+            assert abs(counts[each] - share * 180 / 9) < 2
+
+
+def test_seed_decides_and_order_does_not():
+    films = make_films(60)
+    shuffled = random.Random(1).sample(films, len(films))
+    assert split_patients(films, seed=3) == split_patients(shuffled, seed=3)
+    assert split_patients(films, seed=3) != split_patients(films, seed=4)
+
+
+def test_the_split_of_a_seed_never_changes():
+    assert split_patients(make_films(9), seed=0).test == ("008a", "008b")
+
+
+@pytest.mark.parametrize("patients", [3, 4, 5, 7, 12])
+def test_no_part_is_empty(patients):
+    films = make_films(patients)
+    split = split_patients(films)
+    check_whole(split, films)
+    assert min(len(split.train), len(split.validation), len(split.test)) >= 2
+
+
+def test_too_few_patients():
+    with pytest.raises(DataError, match="expected patients for training, validation and test, received: 2"):
+        split_patients(make_films(2))
+    with pytest.raises(DataError, match=r"received: 10 with shares 0\.5 and 0\.5"):
+        split_patients(make_films(10), validation=0.5, test=0.5)
+
+
+def test_json_round_trip():
+    split = split_patients(make_films(12))
+    assert Split.from_dict(split.to_dict()) == split
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train": ["a"], "test": ["b"]},
+        {"train": "a", "validation": ["b"], "test": ["c"]},
+        {"train": ["a"], "validation": ["a"], "test": ["b"]},
+    ],
+    ids=["no validation", "no list", "a film twice"],
+)
+def test_broken_dicts(values):
+    with pytest.raises(DataError, match="split: expected"):
+        Split.from_dict(values)
+
+
+def test_real_mias(mias_root):
+    films = load_mias(mias_root)
+    split = split_patients(films)
+    check_whole(split, films)
+    # 161 patients: 16 validate, 24 test.
+    assert (len(split.validation), len(split.test)) == (2 * 16, 2 * 24)
+    label = {film.id: film.label for film in films}
+    abnormal = Counter(label[film] for film in split.test)
+    assert abs(abnormal[0] - 0.15 * 63) < 3
+    assert abs(abnormal[1] - 0.15 * 52) < 3
