@@ -32,7 +32,7 @@ from mammogan_tf.errors import DataError
 __all__ = ["audit", "format_audit"]
 
 INSIDE = 0.9
-"""Share of a circle that must lie on the breast: of mini-MIAS, six circles have 0.84 or less, the others 0.95 or more."""
+"""Share of a circle that must lie on the breast: six of mini-MIAS have 0.84 or less, the others 0.95 or more."""
 
 SHRINK = 4
 """Film pixels to one pixel of the breast's outline, in each direction."""
