@@ -6,23 +6,26 @@ from scipy import ndimage
 __all__ = ["find_dense"]
 
 MODEL = {
-    "bias": 4.067,
-    "above median": -7.794,
-    "share of range": 4.766,
-    "range": 1.965,
-    "above surroundings": 8.165,
-    "above muscle": 1.495,
-    "uneven rim": 4.771,
-    "texture": 2.309,
-    "depth": -3.520,
-    "column": 1.503,
-    "row": 4.566,
-    "column squared": -7.297,
-    "row squared": -30.682,
+    "bias": 3.203,
+    "above median": -8.112,
+    "share of range": 5.105,
+    "range": 2.212,
+    "above surroundings": 8.337,
+    "above muscle": 1.461,
+    "uneven rim": 4.912,
+    "texture": 1.987,
+    "depth": -3.459,
+    "column": 1.732,
+    "row": 4.511,
+    "column squared": -6.753,
+    "row squared": -30.213,
 }
 """Logistic regression (ridge, films weighted alike) on hand-drawn tissue of 33 DDSM films (Tiryaki et al.)."""
 
 MIN_PROBABILITY = 0.45
+
+SMALLEST_SHARE = 0.01
+"""Dense islands, and holes in dense tissue, smaller than this share of the breast are left out."""
 
 RIM_STEPS = 24
 """Distances from the skin, up to half the breast's depth, at which the brightness of the thinning rim is estimated."""
@@ -41,7 +44,17 @@ def find_dense(grey: np.ndarray, breast: np.ndarray, muscle: np.ndarray) -> np.n
     features = dense_features(grey, breast, muscle)
     logit = sum(weight * features[name] for name, weight in MODEL.items())
     probability = np.where(breast, 1 / (1 + np.exp(-logit)), 0)
-    return breast & (ndimage.gaussian_filter(probability, 1.5) > MIN_PROBABILITY)
+    dense = breast & (ndimage.gaussian_filter(probability, 1.5) > MIN_PROBABILITY)
+    smallest = SMALLEST_SHARE * breast.sum()
+    dense = _without_specks(dense, smallest)
+    return breast & ~_without_specks(~dense, smallest)
+
+
+def _without_specks(mask: np.ndarray, smallest: float) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    keep = np.bincount(labels.ravel(), minlength=count + 1) >= smallest
+    keep[0] = False
+    return keep[labels]
 
 
 def dense_features(grey: np.ndarray, breast: np.ndarray, muscle: np.ndarray) -> dict[str, np.ndarray | float]:

@@ -12,6 +12,9 @@ STRIP_GREY = 215
 STRIP_FLATNESS = 4.0
 """Largest standard deviation (grey levels, 5x5 pixels) inside a strip."""
 
+EDGE_GREY = 40
+"""A row of the film that is brighter than this over nine tenths of its width is no tissue on a dark background."""
+
 SKIN_LEVEL = 0.12
 """Grey at the skin line, as a share of the way from the film's background (0) to the median tissue (1)."""
 
@@ -65,13 +68,21 @@ def chest_wall_side(outline: np.ndarray) -> str:
 
 
 def _film_frame(grey: np.ndarray) -> np.ndarray:
-    """The bounding rectangle of everything that is not black padding."""
-    lit = grey > 1.5
+    """The rectangle of the film: without black padding, and without scanner edges lit all the way across."""
     frame = np.zeros(grey.shape, bool)
-    rows, columns = np.flatnonzero(lit.mean(axis=1) > 0.02), np.flatnonzero(lit.mean(axis=0) > 0.02)
+    rows, columns = (np.flatnonzero((grey > 1.5).mean(axis=axis) > 0.02) for axis in (1, 0))
     if rows.size and columns.size:
-        frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+        band = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        lit = (band > EDGE_GREY).mean(axis=1) > 0.9
+        top, bottom = _edge_rows(lit), _edge_rows(lit[::-1])
+        frame[rows[0] + top : rows[-1] + 1 - bottom, columns[0] : columns[-1] + 1] = True
     return frame
+
+
+def _edge_rows(lit: np.ndarray) -> int:
+    """How many rows at the start belong to a lit scanner edge: none where the tissue itself fills the film's width."""
+    count = int(np.argmin(lit)) if not lit.all() else lit.size
+    return 0 if count > 0.08 * lit.size else count
 
 
 def _strips(grey: np.ndarray, film: np.ndarray, sides: tuple[str, ...]) -> np.ndarray:
@@ -92,8 +103,9 @@ def _strips(grey: np.ndarray, film: np.ndarray, sides: tuple[str, ...]) -> np.nd
 
 
 def _open(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Opening by a disc, through distance maps (fast at any radius); the outside of the picture counts as inside."""
-    padded = np.pad(mask, radius + 1, mode="edge")
+    """Opening by a disc, through distance maps (fast at any radius). The mask goes on beyond the picture's sides, where
+    the chest wall is cut, but not beyond its top and bottom, along which thin lines tie labels to the breast."""
+    padded = np.pad(np.pad(mask, ((0, 0), (radius + 1, radius + 1)), mode="edge"), ((radius + 1, radius + 1), (0, 0)))
     core = ndimage.distance_transform_edt(padded) > radius
     opened = ndimage.distance_transform_edt(~core) <= radius
     return opened[radius + 1 : -radius - 1, radius + 1 : -radius - 1] & mask

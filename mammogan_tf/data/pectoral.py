@@ -9,8 +9,16 @@ ANGLES = np.deg2rad(np.arange(6, 62, 2))
 """Angles of the muscle's edge from the vertical that the search covers."""
 
 SAMPLES = 72
-MIN_SCORE = 0.30
+"""Points along a candidate line."""
+
+NARROW = 16
+"""Pixels; an outline narrower than this shows no muscle."""
+
+MIN_SCORE = 0.45
 """Below this mean edge strength no muscle is drawn."""
+
+MAX_SHARE = 0.5
+"""The muscle fills at most this share of the outline: a larger "muscle" is the breast, bounded by its skin."""
 
 
 def find_pectoral(grey: np.ndarray, outline: np.ndarray) -> np.ndarray:
@@ -23,11 +31,13 @@ def find_pectoral(grey: np.ndarray, outline: np.ndarray) -> np.ndarray:
         grey: float [H, W] in 0-255, chest wall on the left at column 0, blurred film edge trimmed.
         outline: bool [H, W], breast with muscle.
     """
+    if min(grey.shape) < NARROW:
+        return np.zeros(grey.shape, bool)
     depth = ndimage.distance_transform_edt(np.pad(outline, ((1, 1), (1, 0)), mode="edge"))[1:-1, 1:]
     smooth = ndimage.gaussian_filter(grey, 1.0, mode="nearest")
     down, across = _edges(smooth, 2.0)
     down, across = (np.where(depth > 5, g, 0) for g in (down, across))
-    column, angle, score = _best_line(down, across)
+    column, angle, score = _best_line(down, across, MAX_SHARE * outline.sum())
     if score < MIN_SCORE:
         return np.zeros(grey.shape, bool)
     return _follow_edge(smooth, depth, column, angle) & outline
@@ -43,7 +53,7 @@ def _edges(grey: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     return down * scale, across * scale
 
 
-def _best_line(down: np.ndarray, across: np.ndarray) -> tuple[float, float, float]:
+def _best_line(down: np.ndarray, across: np.ndarray, max_area: float) -> tuple[float, float, float]:
     """The line from (row 0, ``column``) at ``angle`` from the vertical towards the left edge, and its score."""
     height, width = down.shape
     columns = np.arange(6.0, width - 2, 2)[:, None, None]
@@ -54,9 +64,10 @@ def _best_line(down: np.ndarray, across: np.ndarray) -> tuple[float, float, floa
     cols = np.rint(columns - t * np.sin(angles)).astype(int)
     inward = -(across[rows, cols] * np.cos(angles) + down[rows, cols] * np.sin(angles))
     strength = np.clip(inward, -1, 1).mean(axis=-1)
-    length = length[..., 0]
+    length, angles = length[..., 0], angles[..., 0]
     score = strength * np.minimum(1, length / (0.5 * height)) ** 0.5
-    score[length < 0.12 * height] = 0
+    area = (columns[..., 0] - length * np.sin(angles) / 2) * length * np.cos(angles)
+    score[(length < 0.12 * height) | (area > max_area)] = 0
     best = np.unravel_index(score.argmax(), score.shape)
     return float(columns[best[0], 0, 0]), float(ANGLES[best[1]]), float(score[best])
 

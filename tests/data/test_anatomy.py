@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammogan_tf.data.anatomy import find_anatomy
+from mammogan_tf.data.density import find_dense
+from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.outline import chest_wall_side, find_outline
+from mammogan_tf.data.pectoral import find_pectoral
+
+SIDE = 256
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def film_and_truth():
+    """A half-ellipse of fat with a dense disc and a bright corner, on dark film, chest wall on the left."""
+    row, column = np.mgrid[:SIDE, :SIDE]
+    breast = ((row - 128) / 110) ** 2 + (column / 120) ** 2 < 1
+    muscle = breast & (column + 0.5 * row < 75)
+    dense = (row - 150) ** 2 + (column - 70) ** 2 < 28**2
+    grey = np.select([muscle, dense, breast], [200.0, 180.0, 110.0], 5.0)
+    truth = np.select([muscle, dense, breast], [3, 2, 1], 0).astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 3, grey.shape)
+    return np.clip(grey + noise, 0, 255).astype(np.uint8), truth
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return film_and_truth()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("told", [True, False])
+def test_finds_what_was_drawn_on_either_side(drawn, side, told):
+    turn = slice(None, None, 1 if side == "left" else -1)
+    grey, truth = (np.ascontiguousarray(picture[:, turn]) for picture in drawn)
+    anatomy = find_anatomy(grey, side if told else None)
+    assert anatomy.side == side
+    assert anatomy.label_map.dtype == np.uint8
+    assert dice(anatomy.label_map > 0, truth > 0) > 0.97
+    assert dice(anatomy.label_map == 3, truth == 3) > 0.95
+    assert dice(anatomy.label_map == 2, truth == 2) > 0.80
+
+
+def test_label_map_keeps_the_aspect_ratio_at_working_size(drawn):
+    grey = np.asarray(Image.fromarray(drawn[0]).resize((300, 600)))
+    assert find_anatomy(grey, working_size=128).label_map.shape == (128, 128 * 300 // 600)
+
+
+def test_leaves_labels_strips_and_padding_out(drawn):
+    grey, truth = drawn
+    marked = grey.copy()
+    marked[10:40, 200:225] = 250
+    marked[:, 240:] = 245
+    padded = np.pad(marked[:, :-6], ((0, 0), (6, 0)))
+    outline = find_anatomy(padded, "left").label_map > 0
+    assert dice(outline, np.pad(truth[:, :-6], ((0, 0), (6, 0))) > 0) > 0.97
+    assert not outline[:, 200:].any()
+
+
+def test_a_lit_scanner_edge_ties_no_label_to_the_breast(drawn):
+    grey, truth = drawn
+    marked = grey.copy()
+    marked[:8] = 160
+    marked[8:40, 200:225] = 250
+    assert not find_outline(marked, "left")[:, 195:].any()
+    assert dice(find_outline(marked, "left")[8:], truth[8:] > 0) > 0.97
+
+
+def test_no_muscle_is_drawn_where_no_edge_is_seen(drawn):
+    grey, truth = drawn
+    plain = np.where(truth == 3, 110, grey).astype(np.uint8)
+    assert not (find_anatomy(plain, "left").label_map == 3).any()
+
+
+def test_muscle_edge_is_followed_where_it_bends():
+    row, column = np.mgrid[:SIDE, :160]
+    muscle = column < 70 - 0.5 * row + 6 * np.sin(row / 25)
+    found = find_pectoral(np.where(muscle, 200.0, 120.0), np.ones(muscle.shape, bool))
+    assert dice(found, muscle) > 0.97
+
+
+def test_dense_tissue_is_ranked_by_its_area():
+    row, column = np.mgrid[:SIDE, :130]
+    breast = ((row - 128) / 120) ** 2 + (column / 120) ** 2 < 1
+    shares = []
+    for radius in (15, 30, 50):
+        grey = np.where((row - 140) ** 2 + (column - 55) ** 2 < radius**2, 180.0, 110.0)
+        shares.append(find_dense(np.where(breast, grey, 5.0), breast, np.zeros_like(breast)).sum() / breast.sum())
+    assert shares[0] < shares[1] < shares[2]
+
+
+def test_chest_wall_is_the_straight_edge():
+    outline = film_and_truth()[1] > 0
+    assert chest_wall_side(outline) == "left"
+    assert chest_wall_side(outline[:, ::-1]) == "right"
+
+
+@pytest.mark.parametrize("value", [0, 90, 255])
+def test_a_blank_film_has_no_breast(value):
+    anatomy = find_anatomy(np.full((100, 80), value, np.uint8))
+    assert anatomy.label_map.shape == (256, round(256 * 80 / 100))
+    assert not anatomy.label_map.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (8, 8), (20, 900), (900, 9)])
+def test_odd_shapes_are_no_error(shape):
+    grey = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    assert max(find_anatomy(grey).label_map.shape) == 256
+
+
+def test_hand_drawn_films_are_matched(ddsm_root):
+    """Six of the hand-labelled films, against floors somewhat below the mean over all of them."""
+    scores = []
+    for path in sorted((ddsm_root / "images").glob("*.png"))[::6]:
+        label = read_grey(ddsm_root / "labels" / path.name)
+        found = find_anatomy(read_grey(path)).label_map
+        found = np.asarray(Image.fromarray(found).resize(label.shape[::-1], Image.Resampling.NEAREST))
+        drawn = {"breast": (label == 128) | (label == 192), "muscle": label == 255, "dense": label == 192}
+        ours = {"breast": (found == 1) | (found == 2), "muscle": found == 3, "dense": found == 2}
+        scores.append([dice(ours[name], drawn[name]) for name in drawn])
+    breast, muscle, dense = np.mean(scores, axis=0)
+    assert breast > 0.94
+    assert muscle > 0.90
+    assert dense > 0.65
