@@ -59,9 +59,10 @@ def test_background_is_black_in_the_image_and_kept_in_the_film(make_film):
 @pytest.mark.parametrize("shape", [(300, 150), (150, 300)])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_geometry_maps_back_to_the_film(make_film, shape, side):
-    grey = draw(*shape, side=side, padding=9)
+    height, width = shape
+    grey = draw(height, width, side=side, padding=9)
     geometry = masks.prepare(make_film(grey=grey, side=side), SIZE).geometry
-    assert geometry.side == max(shape[0], shape[1] - 9)
+    assert geometry.side == max(height, width - 9)
     square = geometry.to_square(grey)
     assert square.shape == (geometry.side, geometry.side)
     np.testing.assert_array_equal(geometry.to_film(square), grey)
@@ -114,10 +115,8 @@ def test_cache_is_used_and_keyed_by_content(make_film, monkeypatch):
     film = make_film()
     (entry,) = masks.prepare_films([film], SIZE)
     again = make_film("mdb004")
-    marked = dataclasses.replace(film, lesions=(circle(30, 128, 20),))
     monkeypatch.setattr(masks, "prepare", lambda *_: pytest.fail("prepared twice"))
     assert masks.prepare_films([film, again], SIZE) == [entry, entry]
-    monkeypatch.undo()
 
 
 def test_everything_that_changes_the_pixels_changes_the_entry(make_film):
