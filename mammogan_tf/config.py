@@ -7,7 +7,18 @@ from typing import Any, TypeVar
 
 from mammogan_tf.errors import ConfigError
 
-__all__ = ["CLASSES", "LABELS", "PRECISIONS", "PRESETS", "DataConfig", "GANConfig", "UNetConfig", "from_dict", "to_dict"]
+__all__ = [
+    "CLASSES",
+    "LABELS",
+    "PRECISIONS",
+    "PRESETS",
+    "DataConfig",
+    "GANConfig",
+    "UNetConfig",
+    "from_dict",
+    "preset",
+    "to_dict",
+]
 
 CLASSES = ("background", "adipose", "fibroglandular", "pectoral", "lesion")
 """Classes of a label map, in the order of its values 0-4."""
@@ -74,7 +85,12 @@ class UNetConfig(_TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(len(self.widths) >= 2 and min(self.widths) >= 1, "widths", "two or more positive channel counts", self.widths)
+        require(
+            len(self.widths) >= 2 and min(self.widths) >= 1,
+            "widths",
+            "two or more positive channel counts",
+            self.widths,
+        )
         levels = 2 ** (len(self.widths) - 1)
         require(self.data.size >= 2 * levels, "widths", f"a depth that fits {self.data.size} px", self.widths)
         require(0 <= self.dropout < 1, "dropout", "a number in [0, 1)", self.dropout)
@@ -87,15 +103,15 @@ class UNetConfig(_TrainConfig):
 class GANConfig(_TrainConfig):
     """Training of the conditional DCGAN with WGAN-GP.
 
-    ``generator_widths`` are the channels at 4x4, 8x8, ... up to the full size, ``critic_widths`` from the full size
-    down to 4x4. ``gp`` is lambda of the gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic
+    ``width`` is the number of channels at full resolution; it doubles with each halving of the side, up to
+    ``max_width``. ``gp`` is lambda of the gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic
     updates to one generator update, ``steps`` counts generator updates.
     """
 
     masks: str = "unet"
     z_dim: int = 128
-    generator_widths: tuple[int, ...] = (256, 128, 64, 32, 32)
-    critic_widths: tuple[int, ...] = (32, 64, 128, 256, 256)
+    width: int = 32
+    max_width: int = 256
     gp: float = 10.0
     n_critic: int = 5
     steps: int = 3000
@@ -110,18 +126,66 @@ class GANConfig(_TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.masks in ("unet", "annotation"), "masks", "unet | annotation", self.masks)
-        require(self.z_dim >= 1, "z_dim", "1 or more", self.z_dim)
-        levels = self.data.size.bit_length() - 2
-        for name in ("generator_widths", "critic_widths"):
-            widths = getattr(self, name)
-            require(len(widths) == levels and min(widths) >= 1, name, f"{levels} positive channel counts (4 px to {self.data.size} px)", widths)
         require(self.gp >= 0, "gp", "0 or more", self.gp)
-        for name in ("n_critic", "steps", "sample_every", "checkpoint_every"):
+        for name in ("z_dim", "width", "max_width", "n_critic", "steps", "sample_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in ("generator_learning_rate", "critic_learning_rate"):
             require(getattr(self, name) > 0, name, "a positive number", getattr(self, name))
         for name in ("beta_1", "beta_2", "ema"):
             require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
+
+    @property
+    def critic_widths(self) -> tuple[int, ...]:
+        """Channels at S x S, S/2 x S/2, ..., 4 x 4."""
+        return tuple(min(self.width * 2**level, self.max_width) for level in range(self.data.size.bit_length() - 2))
+
+    @property
+    def generator_widths(self) -> tuple[int, ...]:
+        """Channels at 4 x 4, 8 x 8, ..., S x S."""
+        return self.critic_widths[::-1]
+
+
+PRESETS: dict[str, dict[type, dict[str, Any]]] = {
+    "default": {UNetConfig: {}, GANConfig: {}},
+    "paper": {
+        UNetConfig: {"data": DataConfig(keep_background=True)},
+        GANConfig: {"data": DataConfig(keep_background=True)},
+    },
+    "quickstart": {
+        UNetConfig: {"widths": (16, 32, 64), "epochs": 30, "patience": 10},
+        GANConfig: {"width": 16, "max_width": 128, "steps": 300, "ema": 0.98, "generator_learning_rate": 2e-4},
+    },
+    "tiny": {
+        UNetConfig: {"data": DataConfig(size=16), "widths": (4, 8), "epochs": 2, "batch_size": 4},
+        GANConfig: {
+            "data": DataConfig(size=16),
+            "width": 4,
+            "max_width": 8,
+            "z_dim": 8,
+            "batch_size": 4,
+            "n_critic": 2,
+            "steps": 4,
+            "sample_every": 2,
+            "checkpoint_every": 2,
+        },
+    },
+}
+"""Named starting points: ``default`` for an hour on two CPU cores; ``paper`` leaves labels and strips on the films, as the
+paper does; ``quickstart`` for minutes; ``tiny`` for tests, in seconds."""
+
+
+def preset(kind: type[C], name: str, changes: dict[str, Any] | None = None) -> C:
+    """The configuration of a preset with some values changed; those of :class:`DataConfig` are given by their own names.
+
+    Raises:
+        ConfigError: unknown preset, unknown name, or a value that is not acceptable.
+    """
+    require(name in PRESETS, "preset", " | ".join(PRESETS), name)
+    values = dict(PRESETS[name][kind])
+    changes = dict(changes or {})
+    data = {f.name: changes.pop(f.name) for f in dataclasses.fields(DataConfig) if f.name in changes}
+    values["data"] = dataclasses.replace(values.get("data", DataConfig()), **data)
+    return from_dict(kind, {**values, **changes})
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -140,10 +204,7 @@ def from_dict(kind: type[C], values: dict[str, Any]) -> C:
     require(not unknown, kind.__name__, f"the names {', '.join(hints)}", ", ".join(unknown))
     arguments = {}
     for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
             value = from_dict(typing.cast(type, hints[name]), value)
         arguments[name] = tuple(value) if isinstance(value, list) else value
     return kind(**arguments)
-
-
-PRESETS: dict[str, dict[type, dict[str, Any]]] = {}

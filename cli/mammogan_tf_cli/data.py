@@ -1,0 +1,95 @@
+"""``data``: get films, draw phantoms, look at what is there."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from mammogan_tf.console import Console
+from mammogan_tf_cli.options import folder
+
+__all__ = ["data"]
+
+SOURCE = click.Path(path_type=Path)
+
+
+@click.group()
+def data() -> None:
+    """Fetch mini-MIAS, draw phantoms, audit a data set, write masks."""
+
+
+@data.command()
+@click.argument("destination", type=folder)
+@click.option("--url", show_default="the official address", help="A mirror, or the archive on this machine.")
+@click.option("--sha256", show_default="that of the official archive", help="Expected digest of the archive.")
+def fetch(destination: Path, url: str | None, sha256: str | None) -> None:
+    """Download mini-MIAS (101 MB) and unpack it; a broken download goes on where it stopped.
+
+    \b
+    Example:
+      mammogan-tf data fetch data/mias
+    """
+    from mammogan_tf.data.fetch import MIAS_URL
+    from mammogan_tf.data.fetch import fetch as download
+
+    click.echo(download(destination, url or MIAS_URL, sha256, Console().progress("bytes")))
+
+
+@data.command()
+@click.argument("destination", type=folder)
+@click.option("--patients", type=click.IntRange(min=6), default=24, help="Two films each.")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+def phantom(destination: Path, patients: int, seed: int) -> None:
+    """Draw phantom mammograms in the layout of mini-MIAS.
+
+    \b
+    Example:
+      mammogan-tf data phantom data/phantom --patients 24
+    """
+    from mammogan_tf.data.phantom import write_phantoms
+
+    click.echo(write_phantoms(destination, patients, seed, Console().progress("drawing films")))
+
+
+@data.command()
+@click.argument("source", type=SOURCE, metavar="DATA")
+@click.option(
+    "--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures to this file."
+)
+@click.option("--table", type=click.Path(dir_okay=False, path_type=Path), help="Write filename,label as CSV.")
+def audit(source: Path, report: Path | None, table: Path | None) -> None:
+    """Count and check films, labels and circles. Exits with 1 where a file is corrupt.
+
+    \b
+    Example:
+      mammogan-tf data audit data/mias --json audit.json
+    """
+    from mammogan_tf.data.audit import audit as examine
+    from mammogan_tf.data.audit import format_audit
+    from mammogan_tf.data.mias import load_mias, paper_table
+    from mammogan_tf.files import write_json, write_text
+
+    found = examine(source, Console().progress("reading films"))
+    click.echo(format_audit(found))
+    if report:
+        write_json(report, found)
+    if table:
+        write_text(table, paper_table(load_mias(source)).to_csv(index=False))
+    sys.exit(1 if found["corrupt"] else 0)
+
+
+@data.command()
+@click.argument("source", type=SOURCE, metavar="DATA")
+@click.argument("out", type=folder)
+@click.option("--size", type=click.IntRange(min=16, max=1024), default=256, help="Side of the masks in pixels.")
+def masks(source: Path, out: Path, size: int) -> None:
+    """Write the automatic masks as index PNGs, with overlays and a contact sheet.
+
+    \b
+    Example:
+      mammogan-tf data masks data/mias masks
+    """
+    from mammogan_tf.data.masks import write_masks
+    from mammogan_tf.data.mias import load_mias
+
+    click.echo(write_masks(load_mias(source), out, size, Console().progress("films")))

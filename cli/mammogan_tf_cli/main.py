@@ -1,0 +1,59 @@
+"""The command ``mammogan-tf``."""
+
+import errno
+import signal
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from mammogan_tf import __version__
+from mammogan_tf.errors import ConfigError, MammoganError
+from mammogan_tf_cli.data import data
+from mammogan_tf_cli.evaluate import evaluate
+from mammogan_tf_cli.quickstart import quickstart
+from mammogan_tf_cli.serving import export, request, serve
+from mammogan_tf_cli.train import train_gan, train_unet
+from mammogan_tf_cli.use import generate, segment
+
+__all__ = ["cli"]
+
+
+class OneLineErrors(click.Group):
+    """Turns an error that a user can cause into one line and the right exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        except MammoganError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR):
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}expected to write there, received: {error.strerror}") from error
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="mammogan-tf")
+def cli() -> None:
+    """Train, judge and serve mask-conditioned synthetic mammograms. For research, never for diagnosis.
+
+    \b
+    Start here:    mammogan-tf quickstart
+    With mini-MIAS:
+      mammogan-tf data fetch data/mias
+      mammogan-tf train-unet
+      mammogan-tf train-gan --gp 10
+    """
+
+
+for command in (quickstart, data, train_unet, train_gan, segment, generate, evaluate, export, serve, request):
+    cli.add_command(command)

@@ -1,0 +1,84 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mammogan_tf.config import PRECISIONS, PRESETS
+
+__all__ = ["config_file", "data_option", "folder", "training_options"]
+
+Command = Callable[..., Any]
+
+folder = click.Path(file_okay=False, path_type=Path)
+
+
+def data_option(command: Command) -> Command:
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        show_default="$MAMMOGAN_DATA, else data/mias",
+        help="Folder with mini-MIAS.",
+    )(command)
+
+
+def config_file(command: Command) -> Command:
+    """``--config FILE``: options from a YAML file; those on the command line win."""
+
+    def read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+        if path is None:
+            return
+        import yaml
+
+        try:
+            values = yaml.safe_load(path.read_text()) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            first = str(error).partition("\n")[0]
+            raise click.BadParameter(f"expected YAML, received: {first}", ctx, parameter) from error
+        if not isinstance(values, dict):
+            raise click.BadParameter(f"expected option names with values, received: {values!r}", ctx, parameter)
+        values = {str(name).replace("-", "_"): value for name, value in values.items()}
+        known = {parameter.name for parameter in ctx.command.params}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise click.BadParameter(
+                f"expected options of this command, received: {', '.join(unknown)}", ctx, parameter
+            )
+        ctx.default_map = {**(ctx.default_map or {}), **values}
+
+    return click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=read,
+        help="YAML file with options; the command line wins.",
+    )(command)
+
+
+def training_options(command: Command) -> Command:
+    """What ``train-unet`` and ``train-gan`` have in common. A value that is not given comes from the preset."""
+    options = [
+        click.option("--workdir", type=folder, default=Path("runs"), help="Where run directories are made."),
+        click.option("--resume", type=folder, metavar="RUN", help="Go on with this run; it keeps its own options."),
+        click.option("--preset", type=click.Choice(list(PRESETS)), default="default", help="Starting point."),
+        click.option("--size", type=click.Choice(["16", "32", "64", "128", "256"]), show_default="64", help="Pixels."),
+        click.option(
+            "--keep-background/--black-background",
+            default=None,
+            show_default="black",
+            help="Leave labels and strips on the film.",
+        ),
+        click.option("--batch-size", type=click.IntRange(min=1), show_default="16"),
+        click.option("--precision", type=click.Choice(PRECISIONS), show_default="auto"),
+        click.option("--seed", type=click.IntRange(min=0), show_default="0", help="Of weights, order and noise."),
+        click.option("--split-seed", type=click.IntRange(min=0), show_default="0", help="Of the split by patient."),
+        click.option(
+            "--deterministic/--fast", default=None, show_default="fast", help="Bit-identical runs on one device."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return config_file(data_option(command))

@@ -1,0 +1,150 @@
+"""``train-unet`` and ``train-gan``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mammogan_tf.config import GANConfig, UNetConfig, preset
+from mammogan_tf.console import Console, duration
+from mammogan_tf_cli.options import folder, training_options
+
+__all__ = ["train_gan", "train_unet"]
+
+
+@click.command("train-unet")
+@training_options
+@click.option("--epochs", type=click.IntRange(min=1), show_default=str(UNetConfig.epochs))
+@click.option(
+    "--patience", type=click.IntRange(min=1), show_default=str(UNetConfig.patience), help="Epochs without a better one."
+)
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), show_default=str(UNetConfig.learning_rate)
+)
+def train_unet(data: Path | None, workdir: Path, resume: Path | None, preset: str, **changes: Any) -> None:
+    """Train the U-Net that outlines anatomy and lesions.
+
+    \b
+    Example:
+      mammogan-tf train-unet --data data/mias --epochs 60
+    """
+    from mammogan_tf.data.mias import find_data, load_mias
+    from mammogan_tf.training.segmentation import create_unet_run
+    from mammogan_tf.training.segmentation import train_unet as train
+
+    if resume:
+        run, films = _resumed(resume, "train-unet", changes)
+    else:
+        config = _config(UNetConfig, preset, changes)
+        root = find_data(data)
+        films = load_mias(root)
+        run = create_unet_run(workdir, config, films, root)
+    report = _interruptible(train, run, films)
+    click.echo("Dice on test patients (mean over films)   background black   film as it is   films")
+    for region, cell in report["dice"]["cleaned"].items():
+        other = report["dice"]["as_it_is"][region]
+        click.echo(f"  {region:38}   {_number(cell):>16}   {_number(other):>13}   {cell['films']:5}")
+    click.echo(f"{run.path}: trained in {duration(report['seconds'])}, best epoch {report['best_epoch']}")
+
+
+@click.command("train-gan")
+@training_options
+@click.option(
+    "--unet",
+    type=folder,
+    metavar="RUN",
+    show_default="newest train-unet run on this data",
+    help="U-Net that draws the masks.",
+)
+@click.option(
+    "--masks",
+    type=click.Choice(["unet", "annotation"]),
+    show_default="unet, annotation where there is none",
+    help="Masks to condition on.",
+)
+@click.option(
+    "--gp", type=click.FloatRange(min=0), show_default=str(GANConfig.gp), help="Lambda of the gradient penalty."
+)
+@click.option(
+    "--n-critic",
+    type=click.IntRange(min=1),
+    show_default=str(GANConfig.n_critic),
+    help="Critic updates to one of the generator.",
+)
+@click.option(
+    "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."
+)
+@click.option("--steps", type=click.IntRange(min=1), show_default=str(GANConfig.steps), help="Generator updates.")
+@click.option(
+    "--sample-every",
+    type=click.IntRange(min=1),
+    show_default=str(GANConfig.sample_every),
+    help="Steps to a sample sheet.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    show_default=str(GANConfig.checkpoint_every),
+    help="Steps to a checkpoint.",
+)
+def train_gan(
+    data: Path | None, workdir: Path, resume: Path | None, unet: Path | None, preset: str, **changes: Any
+) -> None:
+    """Train the conditional DCGAN as a WGAN with gradient penalty.
+
+    \b
+    Example:
+      mammogan-tf train-gan --data data/mias --gp 10
+    """
+    from mammogan_tf.data.mias import find_data, load_mias
+    from mammogan_tf.training.gan import create_gan_run
+    from mammogan_tf.training.gan import train_gan as train
+    from mammogan_tf.training.run import Run, newest_run
+
+    if resume:
+        run, films = _resumed(resume, "train-gan", {**changes, "unet": unet})
+    else:
+        size = _config(GANConfig, preset, changes).data.size
+        root = find_data(data)
+        teacher = Run.open(unet) if unet else newest_run(workdir, "train-unet", root, size)
+        if changes["masks"] is None and teacher is None:
+            changes["masks"] = "annotation"
+            click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
+        films = load_mias(root)
+        run = create_gan_run(workdir, _config(GANConfig, preset, changes), films, root, teacher)
+    report = _interruptible(train, run, films)
+    click.echo(f"{run.path}: trained {report['last']['step']} steps in {duration(report['seconds'])}")
+    click.echo(
+        f"look at {run.path / 'samples'}, then: mammogan-tf evaluate --gan {run.path} --out {run.path / 'evaluation'}"
+    )
+
+
+def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
+    given = {option: value for option, value in changes.items() if value is not None}
+    if "size" in given:
+        given["size"] = int(given["size"])
+    return preset(kind, name, given)
+
+
+def _resumed(path: Path, command: str, changes: dict[str, Any]) -> tuple[Any, Any]:
+    from mammogan_tf.data.mias import find_data, load_mias
+    from mammogan_tf.training.run import Run
+
+    given = [f"--{name.replace('_', '-')}" for name, value in changes.items() if value is not None]
+    if given:
+        raise click.UsageError(f"--resume: expected no other training option, received: {', '.join(given)}")
+    run = Run.open(path)
+    if run.command != command:
+        raise click.UsageError(f"--resume: expected a {command} run, received: a {run.command} run")
+    return run, load_mias(find_data(Path(run.data)))
+
+
+def _interruptible(train: Any, run: Any, films: Any) -> dict[str, Any]:
+    try:
+        return train(run, films, Console())
+    except KeyboardInterrupt as error:
+        raise click.ClickException(f"stopped; go on with: mammogan-tf {run.command} --resume {run.path}") from error
+
+
+def _number(cell: dict[str, Any]) -> str:
+    return "not judged" if cell["mean"] is None else f"{cell['mean']:.3f}"

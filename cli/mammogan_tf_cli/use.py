@@ -1,0 +1,60 @@
+"""``segment`` and ``generate``: trained models at work on files."""
+
+from pathlib import Path
+
+import click
+
+from mammogan_tf.config import LABELS
+from mammogan_tf.console import Console
+from mammogan_tf_cli.options import folder
+
+__all__ = ["generate", "segment"]
+
+
+@click.command()
+@click.argument("model", type=folder)
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--out", type=folder, required=True, help="Folder for masks, overlays and areas.csv.")
+def segment(model: Path, images: tuple[Path, ...], out: Path) -> None:
+    """Outline anatomy and lesions on films, with a train-unet run or an exported unet.
+
+    \b
+    Example:
+      mammogan-tf segment runs/train-unet/00001 data/mias/mdb001.pgm --out segmented
+    """
+    from mammogan_tf.inference import load_segmenter
+    from mammogan_tf.inference.segment import segment_files
+
+    click.echo(segment_files(load_segmenter(model), images, out, Console().progress("segmenting")))
+
+
+@click.command()
+@click.argument("model", type=folder)
+@click.option("--count", type=click.IntRange(min=1), required=True, help="Number of images.")
+@click.option("--out", type=folder, required=True, help="New folder for images, masks and manifest.csv.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the first image; the next one adds 1.")
+@click.option(
+    "--masks", type=folder, show_default="the model's training masks", help="Folder with index PNGs (values 0-4)."
+)
+@click.option("--label", type=click.Choice(LABELS), show_default="that of each mask", help="Label of every image.")
+def generate(model: Path, count: int, out: Path, seed: int, masks: Path | None, label: str | None) -> None:
+    """Make synthetic films from masks, with a train-gan run or an exported generator.
+
+    With --label, training masks of that label are used; masks from a folder may have any.
+
+    \b
+    Example:
+      mammogan-tf generate runs/train-gan/00001 --count 100 --out synthetic --seed 7
+    """
+    from mammogan_tf.inference import load_generator
+    from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model
+
+    generator = load_generator(model)
+    number = None if label is None else LABELS.index(label)
+    if masks:
+        available = masks_of_folder(masks, generator.size)
+    else:
+        available = masks_of_model(generator)
+        available = available if number is None else available.of_label(number)
+    progress = Console().progress("generating")
+    click.echo(generate_folder(generator, available, count, out, seed=seed, label=number, progress=progress))

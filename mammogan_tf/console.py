@@ -1,0 +1,67 @@
+"""Progress on long work: a line that moves where the output is a terminal, plain lines otherwise."""
+
+import sys
+import time
+from typing import TextIO
+
+__all__ = ["Console", "duration"]
+
+
+class Console:
+    """Writes to ``stream`` (standard error by default); ``Console(quiet=True)`` says nothing."""
+
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._moving = self._stream.isatty()
+        self._drawn = False
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        if not self._quiet:
+            self._stream.write(("\r\x1b[K" if self._drawn else "") + text + "\n")
+            self._stream.flush()
+            self._drawn = False
+
+    def _draw(self, text: str) -> None:
+        self._stream.write("\r\x1b[K" + text[:200])
+        self._stream.flush()
+        self._drawn = True
+
+    def progress(self, label: str, seconds_between_lines: float = 10.0) -> "Progress":
+        """A counter to call as ``progress(done, total, note)``."""
+        return Progress(self, label, 0.1 if self._moving else seconds_between_lines)
+
+
+class Progress:
+    """Shows how far a piece of work is and when it will end, at most once in ``interval`` seconds, and at its end."""
+
+    def __init__(self, console: Console, label: str, interval: float) -> None:
+        self._console, self._label, self._interval = console, label, interval
+        self._begin: tuple[float, int] | None = None
+        self._shown = 0.0
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if self._begin is None:
+            self._begin = (now, max(done - 1, 0))
+        elapsed, worked = now - self._begin[0], done - self._begin[1]
+        if done < total and now - self._shown < self._interval:
+            return
+        self._shown = now
+        left = elapsed / worked * (total - done) if worked else 0.0
+        time_note = duration(elapsed) if done >= total else f"{duration(left)} left"
+        text = "  ".join(part for part in (f"{self._label} {done}/{total}", note, time_note) if part)
+        if self._console._moving and done < total and not self._console._quiet:
+            self._console._draw(text)
+        else:
+            self._console.line(text)
+
+
+def duration(seconds: float) -> str:
+    """``75.0`` to ``1 min 15 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

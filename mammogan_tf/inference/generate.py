@@ -1,0 +1,143 @@
+"""A folder of synthetic films with their masks and a manifest."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from mammogan_tf import __version__
+from mammogan_tf.config import LABELS
+from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
+from mammogan_tf.errors import DataError
+from mammogan_tf.files import atomic_path, write_text
+from mammogan_tf.inference.models import BATCH, Generator
+from mammogan_tf.training.samples import to_bytes
+
+__all__ = ["MaskSet", "generate_folder", "masks_of_folder", "masks_of_model", "save_synthetic"]
+
+
+class MaskSet:
+    """Label maps uint8 [N, S, S] with a name and a label (0-2) each."""
+
+    def __init__(self, label_maps: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
+        self.label_maps, self.labels, self.names = label_maps, labels, names
+
+    def of_label(self, label: int) -> "MaskSet":
+        rows = np.flatnonzero(self.labels == label)
+        if not len(rows):
+            raise DataError(
+                f"masks: expected some labelled {LABELS[label]}, received: none; give a folder with --masks"
+            )
+        return MaskSet(self.label_maps[rows], self.labels[rows], [self.names[row] for row in rows])
+
+
+def masks_of_model(generator: Generator) -> MaskSet:
+    """The masks that a generator was trained on; the model carries them with it.
+
+    Raises:
+        DataError: this model carries none.
+    """
+    if not generator.masks.exists():
+        raise DataError(
+            f"{generator.masks}: expected the training masks, received: nothing there; give a folder with --masks"
+        )
+    with np.load(generator.masks) as stored:
+        return MaskSet(stored["label_maps"], stored["labels"], [str(name) for name in stored["ids"]])
+
+
+def masks_of_folder(folder: Path, size: int) -> MaskSet:
+    """Index PNGs of a folder, shrunk to ``size``; a mask with a lesion counts as benign, one without as normal.
+
+    Raises:
+        DataError: no PNG there, or one that is no label map.
+    """
+    files = sorted(Path(folder).glob("*.png"))
+    if not files:
+        raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")
+    label_maps = np.stack([read_label_map(file, size) for file in files])
+    has_lesion = (label_maps == LESION).any(axis=(1, 2))
+    labels = np.where(has_lesion, LABELS.index("benign"), LABELS.index("normal"))
+    return MaskSet(label_maps, labels, [file.stem for file in files])
+
+
+def generate_folder(
+    generator: Generator,
+    masks: MaskSet,
+    count: int,
+    out: Path,
+    *,
+    seed: int = 0,
+    label: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Writes ``images/N.png``, ``masks/N.png`` and ``manifest.csv`` (file, seed, mask_source, label, model, version).
+
+    Image n has the seed ``seed + n``; the masks follow in an order shuffled by ``seed``. Each PNG says in its metadata that
+    it is synthetic, by which model and from which seed.
+
+    Args:
+        generator: the model.
+        masks: to condition on.
+        count: number of images.
+        out: a folder that does not exist yet or is empty.
+        seed: of the first image.
+        label: 0-2 for every image; the label of each mask where None.
+        progress: called with (images done, images).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: ``out`` is not empty.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise DataError(
+            f"{out}: expected a new or an empty folder, received: one with files in it; choose another --out"
+        )
+    rounds = -(-count // len(masks.names))
+    random = np.random.default_rng(seed)
+    order = np.concatenate([random.permutation(len(masks.names)) for _ in range(rounds)])[:count]
+    seeds = np.arange(seed, seed + count)
+    labels = masks.labels[order] if label is None else np.full(count, label)
+    width = max(6, len(str(count - 1)))
+    names = [f"{number:0{width}d}.png" for number in range(count)]
+    for begin in range(0, count, BATCH):
+        part = slice(begin, begin + BATCH)
+        label_maps = masks.label_maps[order[part]]
+        images = to_bytes(generator(seeds[part], label_maps, labels[part]))
+        for name, image, label_map, one, kind in zip(
+            names[part], images, label_maps, seeds[part], labels[part], strict=True
+        ):
+            save_synthetic(out / "images" / name, image, generator.name, int(one), int(kind))
+            save_label_map(out / "masks" / name, label_map)
+        if progress:
+            progress(min(begin + BATCH, count), count)
+    manifest = pd.DataFrame(
+        {
+            "file": [f"images/{name}" for name in names],
+            "seed": seeds,
+            "mask_source": [masks.names[row] for row in order],
+            "label": [LABELS[kind] for kind in labels],
+            "model": generator.name,
+            "version": __version__,
+        }
+    )
+    write_text(out / "manifest.csv", manifest.to_csv(index=False))
+    return out / "manifest.csv"
+
+
+def save_synthetic(path: Path, image: np.ndarray, model: str, seed: int, label: int) -> None:
+    """Writes uint8 [S, S] as a PNG whose text chunks say that it is synthetic."""
+    notes = PngInfo()
+    notes.add_text("Synthetic", "true")
+    notes.add_text("Software", f"mammogan-tf {__version__}")
+    notes.add_text("Model", model)
+    notes.add_text("Seed", str(seed))
+    notes.add_text("Label", LABELS[label])
+    notes.add_text("Comment", "Synthetic mammogram of no patient; for research and teaching, never for diagnosis.")
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, pnginfo=notes)

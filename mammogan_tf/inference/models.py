@@ -1,0 +1,154 @@
+"""Trained models, from a run directory or from an exported SavedModel, with the same results."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mammogan_tf.config import CLASSES
+from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.samples import to_bytes
+from mammogan_tf.training.segmentation import predict_label_maps
+
+__all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter"]
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A U-Net for films of side ``size``: float32 [N, S, S] in [0, 1] to label maps uint8 [N, S, S]."""
+
+    size: int
+    name: str
+    _predict: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        _require_shape("films", images, self.size)
+        return np.concatenate([self._predict(part) for part in _parts(images)])
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A generator of films of side ``size``.
+
+    Seeds int64 [N], label maps uint8 [N, S, S] (values 0-4) and labels [N] (0-2) to float32 [N, S, S] in [0, 1]. A film
+    depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained on.
+    """
+
+    size: int
+    name: str
+    masks: Path
+    _predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+    def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        _require_shape("label maps", label_maps, self.size)
+        columns = (np.asarray(seeds, np.int64), np.asarray(label_maps, np.int32), np.asarray(labels, np.int32))
+        return np.concatenate([self._predict(*part) for part in zip(*map(_parts, columns), strict=True)])
+
+
+def load_segmenter(path: str | Path) -> Segmenter:
+    """Loads a U-Net from a ``train-unet`` run or an exported ``unet``.
+
+    Raises:
+        ModelError: there is no such model, or it is of another kind.
+    """
+    path = Path(path)
+    if (path / "config.json").exists():
+        run = _finished_run(path, "train-unet")
+        model = keras.models.load_model(run.model_path, compile=False)
+        return Segmenter(model.input_shape[1], _run_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
+
+    version, call = _signature(path, "unet", "serving_default")
+    size = call.structured_input_signature[1]["image"].shape[1]
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return call(image=tf.constant(images[..., None], tf.float32))["label_map"].numpy().astype(np.uint8)
+
+    return Segmenter(size, _export_name(version), predict)
+
+
+def load_generator(path: str | Path) -> Generator:
+    """Loads a generator from a ``train-gan`` run or an exported ``generator``.
+
+    Raises:
+        ModelError: there is no such model, or it is of another kind.
+    """
+    path = Path(path)
+    if (path / "config.json").exists():
+        run = _finished_run(path, "train-gan")
+        model = keras.models.load_model(run.model_path, compile=False)
+        z_dim, size = model.input["noise"].shape[-1], model.input["mask"].shape[1]
+
+        @tf.function(reduce_retracing=True)
+        def live(seeds: tf.Tensor, label_maps: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            mask = tf.one_hot(label_maps, len(CLASSES))
+            return model({"noise": seeded_noise(seeds, z_dim), "mask": mask, "label": labels}, training=False)
+
+        def predict_live(seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            images = live(tf.constant(seeds), tf.constant(label_maps), tf.constant(labels))
+            return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
+
+        return Generator(size, _run_name(path), path / "masks.npz", predict_live)
+
+    version, call = _signature(path, "generator", "generate_seeded")
+    size = call.structured_input_signature[1]["label_map"].shape[1]
+
+    def predict(seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        inputs = {"seed": tf.constant(seeds), "label_map": tf.constant(label_maps), "label": tf.constant(labels)}
+        return call(**inputs)["image"].numpy()[..., 0]
+
+    return Generator(size, _export_name(version), version / "assets.extra" / "masks.npz", predict)
+
+
+def _finished_run(path: Path, command: str) -> Run:
+    run = Run.open(path)
+    if run.command != command:
+        raise ModelError(f"{path}: expected a {command} run, received: a {run.command} run")
+    if not run.finished:
+        raise ModelError(
+            f"{path}: expected a finished run, received: one without model.keras; go on with --resume {path}"
+        )
+    return run
+
+
+def _signature(path: Path, kind: str, signature: str) -> tuple[Path, Callable]:
+    """The version directory of an exported model, the newest where ``path`` holds several, and one of its signatures."""
+    versions = sorted((p for p in path.glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
+    version = versions[-1] if versions else path
+    if not (version / "saved_model.pb").exists():
+        raise ModelError(f"{path}: expected a run directory or an exported {kind}, received: neither")
+    try:
+        loaded = tf.saved_model.load(str(version))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        first = str(error).partition("\n")[0]
+        raise ModelError(f"{version}: expected a whole SavedModel, received: {first}; export it again") from error
+    if signature not in loaded.signatures or version.resolve().parent.name != kind:
+        offered = ", ".join(loaded.signatures) or "no signatures"
+        raise ModelError(f"{version}: expected an exported {kind}, received: a model with {offered}")
+    call = loaded.signatures[signature]
+    call.keep_alive = loaded
+    return version, call
+
+
+def _run_name(path: Path) -> str:
+    resolved = path.resolve()
+    return f"{resolved.parent.name}/{resolved.name}"
+
+
+def _export_name(version: Path) -> str:
+    return _run_name(version)
+
+
+def _require_shape(what: str, arrays: np.ndarray, size: int) -> None:
+    if arrays.ndim != 3 or arrays.shape[1:] != (size, size) or not len(arrays):
+        raise DataError(f"{what}: expected [N, {size}, {size}], received: {list(arrays.shape)}")
+
+
+def _parts(array: np.ndarray) -> list[np.ndarray]:
+    return [array[begin : begin + BATCH] for begin in range(0, len(array), BATCH)]

@@ -1,0 +1,66 @@
+"""Label maps of films from files."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mammogan_tf.config import CLASSES
+from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.label_maps import overlay, save_label_map
+from mammogan_tf.errors import DataError
+from mammogan_tf.files import write_text
+from mammogan_tf.inference.models import Segmenter
+from mammogan_tf.training.samples import save_picture
+
+__all__ = ["segment_files", "segment_grey"]
+
+
+def segment_files(
+    segmenter: Segmenter, files: Sequence[Path], out: Path, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Writes ``NAME_mask.png`` (index PNG) and ``NAME_overlay.png`` at the film's own size, and ``areas.csv``.
+
+    Args:
+        segmenter: the model.
+        files: 8-bit greyscale films of any size, with distinct names.
+        out: the folder to write to.
+        progress: called with (films done, films).
+
+    Returns:
+        ``areas.csv``: for each film the share of its pixels in each class.
+
+    Raises:
+        DataError: a film cannot be read, or two have the same name.
+    """
+    names = [Path(file).stem for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"films: expected distinct names, received: {', '.join(twice)} more than once")
+    rows = []
+    for done, (name, file) in enumerate(zip(names, files, strict=True), start=1):
+        grey = read_grey(Path(file))
+        label_map = segment_grey(segmenter, grey)
+        save_label_map(out / f"{name}_mask.png", label_map)
+        save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
+        shares = np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size
+        rows.append(
+            {"file": str(file), **{kind: round(float(share), 6) for kind, share in zip(CLASSES, shares, strict=True)}}
+        )
+        if progress:
+            progress(done, len(files))
+    write_text(out / "areas.csv", pd.DataFrame(rows).to_csv(index=False))
+    return out / "areas.csv"
+
+
+def segment_grey(segmenter: Segmenter, grey: np.ndarray) -> np.ndarray:
+    """Label map uint8 [H, W] of one film uint8 [H, W]: padded to a square with black, shrunk by area, and back again."""
+    height, width = grey.shape
+    side = max(height, width)
+    square = np.pad(grey, ((0, side - height), (0, side - width)))
+    small = Image.fromarray(square).resize((segmenter.size, segmenter.size), Image.Resampling.BOX)
+    label_map = segmenter(np.asarray(small, np.float32)[None] / 255)[0]
+    large = Image.fromarray(label_map).resize((side, side), Image.Resampling.NEAREST)
+    return np.asarray(large)[:height, :width]

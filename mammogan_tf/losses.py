@@ -1,0 +1,97 @@
+"""Losses as pure functions. The names follow the papers; every formula stands in its docstring."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+__all__ = ["cross_entropy", "dice_loss", "gradient_penalty", "wasserstein_critic", "wasserstein_generator"]
+
+
+def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -> tf.Tensor:
+    """Soft Dice loss: ``1 - mean over classes of (2 sum(t p) + s) / (sum(t) + sum(p) + s)``.
+
+    The sums run over the whole batch, so that a class that is absent from one film does not dominate.
+    Example: truth (1, 0), probabilities (0.5, 0.5), both of one class, s = 0: 1 - 2 * 0.5 / (1 + 1) = 0.5.
+
+    Args:
+        truth: one-hot float32 [B, H, W, C].
+        probabilities: float32 [B, H, W, C] in [0, 1].
+        smooth: s.
+
+    Returns:
+        A scalar in [0, 1].
+    """
+    axes = [0, 1, 2]
+    overlap = tf.reduce_sum(truth * probabilities, axes)
+    total = tf.reduce_sum(truth, axes) + tf.reduce_sum(probabilities, axes)
+    return 1.0 - tf.reduce_mean((2.0 * overlap + smooth) / (total + smooth))
+
+
+def cross_entropy(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy ``-mean over pixels of sum over classes of t log p``.
+
+    Example: a pixel of truth (1, 0) with probabilities (1/2, 1/2) costs log 2.
+
+    Args:
+        truth: one-hot float32 [B, H, W, C].
+        probabilities: float32 [B, H, W, C] in [0, 1].
+
+    Returns:
+        A scalar, 0 or more.
+    """
+    return -tf.reduce_mean(tf.reduce_sum(truth * tf.math.log(tf.maximum(probabilities, 1e-7)), axis=-1))
+
+
+def wasserstein_critic(real_scores: tf.Tensor, fake_scores: tf.Tensor) -> tf.Tensor:
+    """What the critic minimises: ``mean D(fake) - mean D(real)`` (Arjovsky et al. 2017, equation 2, negated).
+
+    Its negative estimates the Wasserstein distance. Example: real (3, 5), fake (1, 1): 1 - 4 = -3.
+
+    Args:
+        real_scores: [B, 1].
+        fake_scores: [B, 1].
+
+    Returns:
+        A float32 scalar.
+    """
+    return tf.reduce_mean(tf.cast(fake_scores, tf.float32)) - tf.reduce_mean(tf.cast(real_scores, tf.float32))
+
+
+def wasserstein_generator(fake_scores: tf.Tensor) -> tf.Tensor:
+    """What the generator minimises: ``-mean D(fake)``. Example: fake (1, 3): -2.
+
+    Args:
+        fake_scores: [B, 1].
+
+    Returns:
+        A float32 scalar.
+    """
+    return -tf.reduce_mean(tf.cast(fake_scores, tf.float32))
+
+
+def gradient_penalty(
+    critic: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, alpha: tf.Tensor
+) -> tf.Tensor:
+    """Mean squared distance of the critic's gradient norm from 1 (Gulrajani et al. 2017, equation 3, without lambda).
+
+    ``mean (||grad D(x)||_2 - 1)^2`` at ``x = real + alpha (fake - real)``, the norm over height, width and channels of
+    each example, computed in float32. Example: D(x) = 2 sum(x) over four features has the gradient (2, 2, 2, 2), of
+    norm 4, so the penalty is (4 - 1)^2 = 9 whatever alpha is.
+
+    Args:
+        critic: images [B, H, W, C] to scores [B, 1]; a condition is bound to it by the caller and not interpolated.
+        real: [B, H, W, C].
+        fake: [B, H, W, C].
+        alpha: one draw of Uniform(0, 1) for each example, [B].
+
+    Returns:
+        A float32 scalar, 0 or more.
+    """
+    real, fake = tf.cast(real, tf.float32), tf.cast(fake, tf.float32)
+    images = real + tf.reshape(tf.cast(alpha, tf.float32), [-1, 1, 1, 1]) * (fake - real)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        scores = tf.cast(critic(images), tf.float32)
+    gradients = tf.cast(tape.gradient(scores, images), tf.float32)
+    norms = tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=[1, 2, 3]) + 1e-12)
+    return tf.reduce_mean(tf.square(norms - 1.0))

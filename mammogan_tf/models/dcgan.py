@@ -1,0 +1,122 @@
+"""The conditional DCGAN (after Radford, Metz and Chintala 2015): both networks see the segmentation mask and the label."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from mammogan_tf.models.blocks import Foreground, MinibatchDeviation, convolution_block, upsample
+
+__all__ = ["build_critic", "build_generator", "seeded_noise"]
+
+
+def build_generator(
+    size: int = 64,
+    *,
+    z_dim: int = 128,
+    widths: Sequence[int] = (256, 128, 64, 32, 32),
+    classes: int = 5,
+    labels: int = 3,
+    black_background: bool = True,
+) -> keras.Model:
+    """Builds the generator: noise, mask and label to a film.
+
+    The mask enters at every resolution, with softened edges, so that no layer has to remember where the anatomy is.
+    A map of the noise enters at every resolution too: texture needs a source of variation at its own scale.
+
+    Args:
+        size: height and width S; the network starts at 4x4 and doubles until it gets there.
+        z_dim: length Z of the noise vector.
+        widths: channels at 4x4, 8x8, ..., S x S.
+        classes: number C of channels of the mask.
+        labels: number of film labels.
+        black_background: multiply the film by the mask's foreground, for training films whose background is black.
+
+    Returns:
+        A functional model of a dict ``noise`` float32 [B, Z], ``mask`` float32 one-hot [B, S, S, C], ``label`` int32 [B]
+        to ``image`` float32 [B, S, S, 1] in [-1, 1].
+    """
+    noise = keras.Input((z_dim,), name="noise")
+    mask = keras.Input((size, size, classes), name="mask")
+    label = keras.Input((), dtype="int32", name="label")
+
+    code = layers.Concatenate(name="code")([noise, layers.Embedding(labels, z_dim // 4 or 1, name="label_code")(label)])
+    x = layers.Dense(4 * 4 * widths[0], name="start")(code)
+    x = layers.Reshape((4, 4, widths[0]), name="start_map")(x)
+    for level, width in enumerate(widths):
+        side = 4 * 2**level
+        if level:
+            x = upsample(x, f"up{side}")
+        texture = layers.Reshape((side, side, 1), name=f"noise{side}_map")(
+            layers.Dense(side * side, use_bias=False, name=f"noise{side}")(noise)
+        )
+        x = layers.Concatenate(name=f"condition{side}")([x, _shrink(mask, size // side, f"mask{side}"), texture])
+        x = convolution_block(x, width, f"block{side}")
+
+    x = layers.Conv2D(1, 3, padding="same", dtype="float32", name="film")(x)
+    image = layers.Activation("tanh", dtype="float32", name="grey")(x)
+    if black_background:
+        image = Foreground(dtype="float32", name="foreground")([image, mask])
+    return keras.Model({"noise": noise, "mask": mask, "label": label}, image, name="generator")
+
+
+def build_critic(
+    size: int = 64, *, widths: Sequence[int] = (32, 64, 128, 256, 256), classes: int = 5, labels: int = 3
+) -> keras.Model:
+    """Builds the critic: film, mask and label to a score. It has no batch normalisation (Gulrajani et al. 2017, section 4).
+
+    The label enters by projection (Miyato and Koyama 2018); the deviation within the batch shows a collapse.
+    It is float32 whatever the precision of the generator: its gradient penalty overflows in float16, and a bfloat16
+    critic stops telling real from synthetic.
+
+    Args:
+        size: height and width S of film and mask.
+        widths: channels at S x S, S/2 x S/2, ..., 4x4.
+        classes: number C of channels of the mask.
+        labels: number of film labels.
+
+    Returns:
+        A functional model of a dict ``image`` float32 [B, S, S, 1], ``mask`` float32 [B, S, S, C], ``label`` int32 [B]
+        to ``score`` float32 [B, 1].
+    """
+    image = keras.Input((size, size, 1), name="image")
+    mask = keras.Input((size, size, classes), name="mask")
+    label = keras.Input((), dtype="int32", name="label")
+    exact = {"dtype": "float32"}
+
+    x = layers.Concatenate(name="film_and_mask", **exact)([image, mask])
+    for level, width in enumerate(widths):
+        side, kernel, stride = size // 2**level, 4 if level else 3, 2 if level else 1
+        x = layers.Conv2D(
+            width, kernel, stride, padding="same", kernel_initializer="he_normal", name=f"conv{side}", **exact
+        )(x)
+        x = layers.LeakyReLU(0.2, name=f"relu{side}", **exact)(x)
+
+    x = MinibatchDeviation(name="deviation", **exact)(x)
+    x = layers.Conv2D(widths[-1], 3, padding="same", kernel_initializer="he_normal", name="top", **exact)(x)
+    x = layers.LeakyReLU(0.2, name="top_relu", **exact)(x)
+    features = layers.Flatten(name="features", **exact)(x)
+    features = layers.Dense(widths[-1], kernel_initializer="he_normal", name="summary", **exact)(features)
+    features = layers.LeakyReLU(0.2, name="summary_relu", **exact)(features)
+    realism = layers.Dense(1, name="realism", **exact)(features)
+    direction = layers.Embedding(labels, widths[-1], name="label_direction", **exact)(label)
+    agreement = layers.Dot(axes=1, name="agreement", **exact)([features, direction])
+    score = layers.Add(name="score", **exact)([realism, agreement])
+    return keras.Model({"image": image, "mask": mask, "label": label}, score, name="critic")
+
+
+def seeded_noise(seeds: tf.Tensor, z_dim: int) -> tf.Tensor:
+    """Noise that depends on each seed alone: int64 [B] to float32 [B, z_dim], standard normal."""
+    return tf.map_fn(
+        lambda seed: tf.random.stateless_normal([z_dim], tf.stack([seed, 0])),
+        tf.cast(seeds, tf.int64),
+        fn_output_signature=tf.TensorSpec([z_dim], tf.float32),
+    )
+
+
+def _shrink(mask: keras.KerasTensor, factor: int, name: str) -> keras.KerasTensor:
+    """The mask at a lower resolution; at the full one its edges are softened, or lesions come out with a ring."""
+    if factor == 1:
+        return layers.AveragePooling2D(3, strides=1, padding="same", name=name)(mask)
+    return layers.AveragePooling2D(factor, name=name)(mask)

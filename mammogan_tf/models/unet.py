@@ -1,0 +1,48 @@
+"""The segmentation network: a U-Net (Ronneberger, Fischer and Brox 2015)."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from mammogan_tf.models.blocks import convolution_block, upsample
+
+__all__ = ["build_unet"]
+
+
+def build_unet(
+    size: int = 64, *, classes: int = 5, widths: Sequence[int] = (24, 48, 96, 192), dropout: float = 0.1
+) -> keras.Model:
+    """Builds a U-Net that outlines anatomy and lesions.
+
+    Args:
+        size: height and width S of the film, divisible by ``2 ** (len(widths) - 1)``.
+        classes: number of classes C.
+        widths: channels of each level, from full resolution to the bottom; its length is the depth.
+        dropout: share of channels dropped at the bottom while training.
+
+    Returns:
+        A functional model ``image`` float32 [B, S, S, 1] in [0, 1] to ``probabilities`` float32 [B, S, S, C].
+    """
+    image = keras.Input((size, size, 1), name="image")
+    x = image
+    skips = []
+    for level, width in enumerate(widths[:-1]):
+        x = convolution_block(x, width, f"down{level}_a")
+        x = convolution_block(x, width, f"down{level}_b")
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"down{level}_pool")(x)
+
+    x = convolution_block(x, widths[-1], "bottom_a")
+    x = layers.SpatialDropout2D(dropout, name="bottom_dropout")(x)
+    x = convolution_block(x, widths[-1], "bottom_b")
+
+    for level, width in reversed(list(enumerate(widths[:-1]))):
+        x = upsample(x, f"up{level}")
+        x = layers.Concatenate(name=f"up{level}_skip")([x, skips.pop()])
+        x = convolution_block(x, width, f"up{level}_a")
+        x = convolution_block(x, width, f"up{level}_b")
+
+    logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
+    return keras.Model(image, probabilities, name="unet")

@@ -1,0 +1,127 @@
+"""What happens beside the training steps: history, progress, TensorBoard, checkpoints, the best weights."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from mammogan_tf.console import Console
+from mammogan_tf.errors import ModelError
+from mammogan_tf.files import write_text
+
+__all__ = ["BestWeights", "History", "StepCallback", "Stopwatch"]
+
+
+class History:
+    """``history.csv`` and TensorBoard scalars: one row for each step or epoch that is recorded.
+
+    The file is written anew, atomically, with every row; a resumed run drops the rows after its checkpoint.
+    """
+
+    def __init__(self, run_path: Path, index: str, resumed_at: int = 0) -> None:
+        self._file = run_path / "history.csv"
+        self._index = index
+        self.rows: list[dict[str, float]] = []
+        if resumed_at and self._file.exists():
+            table = pd.read_csv(self._file)
+            self.rows = table[table[index] <= resumed_at].to_dict("records")
+        self.writer = tf.summary.create_file_writer(str(run_path / "tensorboard"))
+
+    def record(self, number: int, values: Mapping[str, float]) -> None:
+        """Appends a row.
+
+        Raises:
+            ModelError: a value is not finite; the last checkpoint is left as it is.
+        """
+        row = {name: float(value) for name, value in values.items()}
+        broken = [name for name, value in row.items() if math.isinf(value)]
+        broken += [name for name, value in row.items() if math.isnan(value) and not name.startswith("dice")]
+        if broken:
+            raise ModelError(
+                f"{self._index} {number}: expected finite losses, received: {', '.join(broken)} not finite; "
+                "resume from the last checkpoint with another seed, or lower the learning rate"
+            )
+        self.rows.append({self._index: number, **row})
+        write_text(self._file, pd.DataFrame(self.rows).to_csv(index=False))
+        with self.writer.as_default(step=number):
+            for name, value in row.items():
+                tf.summary.scalar(name, value)
+
+    def picture(self, name: str, pixels: np.ndarray, number: int) -> None:
+        """A uint8 picture [H, W, 3] for TensorBoard."""
+        with self.writer.as_default(step=number):
+            tf.summary.image(name, pixels[None])
+
+
+class Stopwatch:
+    """Seconds of training, over all resumptions: ``seconds`` is a variable to keep in the checkpoint."""
+
+    def __init__(self) -> None:
+        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="seconds")
+        self._begin = time.monotonic()
+
+    def start(self) -> None:
+        self._begin = time.monotonic()
+
+    def lap(self) -> float:
+        """Adds the time since the last lap, and returns the sum."""
+        now = time.monotonic()
+        self.seconds.assign_add(now - self._begin)
+        self._begin = now
+        return float(self.seconds.numpy())
+
+
+class StepCallback(keras.callbacks.Callback):
+    """Calls ``action(step, logs)`` each ``every`` steps of a model that counts them in ``model.step``, and at ``last``."""
+
+    def __init__(self, action: Callable[[int, Mapping[str, float]], None], every: int, last: int) -> None:
+        super().__init__()
+        self._action, self._every, self._last = action, every, last
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        step = int(self.model.step.numpy())
+        if step % self._every == 0 or step == self._last:
+            self._action(step, logs or {})
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the best epoch and stops when ``patience`` epochs brought no better one.
+
+    Unlike ``keras.callbacks.EarlyStopping`` it holds its state in ``variables``, so that a resumed run stops at the same epoch.
+
+    Args:
+        model: the model that is trained.
+        monitor: name of the value in the logs; higher is better.
+        patience: in epochs.
+    """
+
+    def __init__(self, model: keras.Model, monitor: str, patience: int, console: Console) -> None:
+        super().__init__()
+        self._monitor, self._patience, self._console = monitor, patience, console
+        self.best = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
+        self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.weights = [tf.Variable(weight, trainable=False) for weight in model.get_weights()]
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [self.best, self.best_epoch, *self.weights]
+
+    def exhausted_at(self, epoch: int) -> bool:
+        """Whether a run that has finished this many epochs is over."""
+        return epoch - int(self.best_epoch.numpy()) >= self._patience
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        value = float((logs or {})[self._monitor])
+        if value > float(self.best.numpy()):
+            self.best.assign(value)
+            self.best_epoch.assign(epoch + 1)
+            for kept, weight in zip(self.weights, self.model.get_weights(), strict=True):
+                kept.assign(weight)
+        if self.exhausted_at(epoch + 1):
+            self.model.stop_training = True
+            self._console.line(f"stopped early: no better {self._monitor} in {self._patience} epochs")

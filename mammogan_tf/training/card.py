@@ -1,0 +1,69 @@
+"""Model cards: what a model is, what it was trained on, and what it must not be used for."""
+
+from typing import Any
+
+from mammogan_tf import __version__
+from mammogan_tf.training.run import Run
+
+__all__ = ["gan_card", "unet_card"]
+
+INTENDED_USE = """## Intended use
+
+Research and teaching. **Never for diagnosis.** A synthetic mammogram shows no patient; it must be labelled as synthetic
+wherever it is shown, and it supplements real, annotated films but does not stand in for them.
+"""
+
+
+def unet_card(run: Run, report: dict[str, Any]) -> str:
+    """The card of a segmentation network, in Markdown."""
+    config = run.config
+    rows = []
+    for region in report["dice"]["cleaned"]:
+        cells = [report["dice"][kind][region] for kind in ("cleaned", "as_it_is")]
+        rows.append(f"| {region} | " + " | ".join(_mean(cell) for cell in cells) + f" | {cells[0]['films']} |")
+    return f"""# U-Net: anatomy and lesions on mammograms
+
+Input: a film, {config.data.size} x {config.data.size} px, grey levels in [0, 1]. Output: probabilities of background, adipose
+tissue, fibroglandular tissue, pectoral muscle and lesion for each pixel.
+
+{_training(run, report)}
+## Dice on test patients
+
+Against the automatic anatomy and the annotated lesion circles, not against outlines drawn by hand.
+
+| region | background black | film as it is | films judged |
+| --- | --- | --- | --- |
+{chr(10).join(rows)}
+
+{INTENDED_USE}"""
+
+
+def gan_card(run: Run, report: dict[str, Any]) -> str:
+    """The card of a generator, in Markdown."""
+    config = run.config
+    return f"""# Generator: mask-conditioned synthetic mammograms
+
+Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label (benign, malignant, normal).
+Output: a film, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN with gradient penalty, lambda {config.gp:g},
+{config.n_critic} critic updates to one of the generator, {config.steps} generator updates; averaged weights.
+
+{_training(run, report)}
+## How good it is
+
+`mammogan-tf evaluate --gan RUN` measures similarity, diversity, obedience to the mask and memorisation on patients that the
+training has not seen. No figure is given here before it has run.
+
+{INTENDED_USE}"""
+
+
+def _training(run: Run, report: dict[str, Any]) -> str:
+    films = report["films"]
+    return f"""## Training
+
+mammogan-tf {__version__}; {films["train"]} films trained, {films["validation"]} validated and {films["test"]} were kept apart
+for testing, split by patient; {report["seconds"] / 60:.1f} minutes; seed {run.config.seed}. Hyper-parameters: `config.json`.
+"""
+
+
+def _mean(cell: dict[str, Any]) -> str:
+    return "not judged" if cell["mean"] is None else f"{cell['mean']:.3f}"

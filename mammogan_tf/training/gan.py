@@ -1,0 +1,204 @@
+"""Training of the GAN: masks to condition on, the run, its samples."""
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mammogan_tf.config import CLASSES, LABELS, GANConfig
+from mammogan_tf.console import Console
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.masks import overlay
+from mammogan_tf.data.pipeline import FilmSet, gan_batches, load_films
+from mammogan_tf.data.splits import split_patients
+from mammogan_tf.errors import ModelError
+from mammogan_tf.files import atomic_path, write_text
+from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
+from mammogan_tf.training.callbacks import History, StepCallback, Stopwatch
+from mammogan_tf.training.card import gan_card
+from mammogan_tf.training.checkpoint import Checkpoints
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.samples import save_picture, tile, to_bytes
+from mammogan_tf.training.segmentation import predict_label_maps
+from mammogan_tf.training.strategy import scaled, set_up_device
+from mammogan_tf.training.wgan_gp import WGANGP
+
+__all__ = ["condition", "create_gan_run", "train_gan"]
+
+LESION = CLASSES.index("lesion")
+RECORD_EVERY = 10
+SAMPLE_ROWS = 8
+
+
+def create_gan_run(
+    workdir: str | Path, config: GANConfig, films: Sequence[Film], data: str | Path, unet: Run | None = None
+) -> Run:
+    """Makes a run directory for a GAN.
+
+    With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data hands its split
+    on too, so that the patients kept apart are the same for both.
+
+    Raises:
+        ModelError: masks are to come from a U-Net, and none is given, or its size differs.
+    """
+    split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
+    if config.masks == "annotation":
+        return Run.create(workdir, config, split, data)
+    if unet is None or unet.command != "train-unet" or not unet.finished:
+        received = "none" if unet is None else str(unet.path)
+        raise ModelError(
+            f"masks from a U-Net: expected a finished train-unet run, received: {received}; run train-unet first"
+        )
+    if unet.config.data.size != config.data.size:
+        raise ModelError(
+            f"{unet.path}: expected a U-Net for {config.data.size} px, received: {unet.config.data.size} px"
+        )
+    same_data = unet.data == str(Path(data).resolve())
+    run = Run.create(workdir, config, unet.split if same_data else split, data)
+    with atomic_path(run.path / "unet.keras") as temporary:
+        shutil.copyfile(unet.model_path, temporary)
+    return run
+
+
+def condition(run: Run, films: FilmSet) -> FilmSet:
+    """The films with the masks that this run's generator is conditioned on.
+
+    From a U-Net, the anatomy is what the network finds and the lesions are the annotated ones; from annotations, the masks
+    stay as they are. The background is black where the mask says background, unless the run keeps it.
+    """
+    config = run.config
+    assert isinstance(config, GANConfig)
+    if config.masks == "unet":
+        unet = keras.models.load_model(run.path / "unet.keras", compile=False)
+        pictures = films.films if config.data.keep_background else films.images
+        anatomy = predict_label_maps(unet, pictures, lesions=False)
+        films = dataclasses.replace(
+            films, label_maps=np.where(films.label_maps == LESION, LESION, anatomy).astype(np.uint8)
+        )
+    if config.data.keep_background:
+        return dataclasses.replace(films, images=films.films)
+    return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
+
+
+def build_wgan_gp(config: GANConfig) -> WGANGP:
+    """Both networks and their optimizers, as the configuration says."""
+    common = {"classes": len(CLASSES), "labels": len(LABELS)}
+    generator = build_generator(
+        config.data.size,
+        z_dim=config.z_dim,
+        widths=config.generator_widths,
+        black_background=not config.data.keep_background,
+        **common,
+    )
+    critic = build_critic(config.data.size, widths=config.critic_widths, **common)
+    model = WGANGP(generator, critic, gp=config.gp, n_critic=config.n_critic, ema=config.ema, seed=config.seed)
+    betas = {"beta_1": config.beta_1, "beta_2": config.beta_2}
+    model.compile(
+        generator_optimizer=scaled(keras.optimizers.Adam(config.generator_learning_rate, **betas)),
+        critic_optimizer=keras.optimizers.Adam(config.critic_learning_rate, **betas),
+    )
+    return model
+
+
+def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
+    """Trains the GAN of a run, or goes on from its last checkpoint.
+
+    Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the averaged generator),
+    ``masks.npz`` (the training masks, for ``generate``), ``report.json`` and ``MODEL_CARD.md`` into the run directory.
+    On Ctrl-C it writes a checkpoint first.
+
+    Returns:
+        The report: films, seconds, parameters, and the last row of the history.
+    """
+    console = console or Console()
+    config = run.config
+    assert isinstance(config, GANConfig)
+    policy = set_up_device(config.precision, config.seed, config.deterministic)
+    prepared = load_films(films, config.data.size, console.progress("preparing films"))
+    training = condition(run, prepared.select(run.split.train))
+    console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}")
+    model = build_wgan_gp(config)
+    watch = Stopwatch()
+    checkpoints = Checkpoints(
+        run.path / "checkpoints",
+        [*model.variables, *model.generator_optimizer.variables, *model.critic_optimizer.variables, watch.seconds],
+    )
+    checkpoints.restore()
+    begin = int(model.step.numpy())
+    history = History(run.path, "step", begin)
+    progress = console.progress("step")
+    shown = condition(run, prepared.select(run.split.validation[:SAMPLE_ROWS]))
+
+    def record(step: int, logs: Mapping[str, float]) -> None:
+        history.record(step, logs)
+        for tracker in model.trackers.values():
+            tracker.reset_state()
+        progress(step, config.steps, f"Wasserstein {logs['wasserstein']:.2f}  penalty {logs['penalty']:.3f}")
+
+    def sample(step: int, logs: Mapping[str, float]) -> None:
+        pixels = _samples(model, shown)
+        save_picture(run.path / "samples" / f"step-{step:06d}.png", pixels)
+        history.picture("samples", pixels, step)
+
+    def checkpoint(step: int, logs: Mapping[str, float] | None = None) -> None:
+        watch.lap()
+        checkpoints.save(step)
+
+    batches = gan_batches(
+        training,
+        config.batch_size * config.n_critic,
+        seed=config.seed,
+        start=begin,
+        keep_background=config.data.keep_background,
+    )
+    watch.start()
+    try:
+        if begin < config.steps:
+            model.fit(
+                batches.take(config.steps - begin),
+                callbacks=[
+                    StepCallback(record, RECORD_EVERY, config.steps),
+                    StepCallback(sample, config.sample_every, config.steps),
+                    StepCallback(checkpoint, config.checkpoint_every, config.steps),
+                ],
+                shuffle=False,
+                verbose=0,
+            )
+    except KeyboardInterrupt:
+        checkpoint(int(model.step.numpy()))
+        raise
+    return _finish(run, model, training, history, float(watch.seconds.numpy()))
+
+
+def _finish(run: Run, model: WGANGP, training: FilmSet, history: History, seconds: float) -> dict:
+    report = {
+        "films": {"train": len(training), "validation": len(run.split.validation), "test": len(run.split.test)},
+        "seconds": round(seconds, 1),
+        "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},
+        "last": history.rows[-1],
+    }
+    with atomic_path(run.path / "masks.npz") as temporary:
+        np.savez_compressed(
+            temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.ids)
+        )
+    run.write_json("report.json", report)
+    write_text(run.path / "MODEL_CARD.md", gan_card(run, report))
+    with atomic_path(run.model_path) as temporary:
+        model.averaged.save(temporary)
+    return report
+
+
+def _samples(model: WGANGP, films: FilmSet, columns: int = 5) -> np.ndarray:
+    """A sheet ``mask | real | synthetic ...``: the noise of a column is the same at every call."""
+    rows = [[overlay(image, mask), image] for image, mask in zip(films.images, films.label_maps, strict=True)]
+    mask = tf.one_hot(films.label_maps, len(CLASSES))
+    for seed in range(columns):
+        noise = seeded_noise(tf.fill([len(films)], seed), model.z_dim)
+        images = model.averaged({"noise": noise, "mask": mask, "label": films.labels}, training=False)
+        for row, image in zip(rows, to_bytes((np.asarray(images)[..., 0] + 1) / 2), strict=True):
+            row.append(image)
+    return tile(rows)

@@ -1,0 +1,129 @@
+"""A run directory: everything that a training leaves behind, written so that it can be killed at any moment."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mammogan_tf.config import GANConfig, UNetConfig, from_dict, to_dict
+from mammogan_tf.data.splits import Split
+from mammogan_tf.errors import ModelError
+from mammogan_tf.files import read_json, write_json
+
+__all__ = ["Run", "newest_run"]
+
+CONFIGS: dict[str, type[UNetConfig] | type[GANConfig]] = {"train-unet": UNetConfig, "train-gan": GANConfig}
+
+
+class Run:
+    """One run directory, ``<workdir>/<command>/<00001>``.
+
+    Attributes:
+        path: the directory.
+        command: ``train-unet`` or ``train-gan``.
+        config: the hyper-parameters, from ``config.json``.
+        split: which films trained, validated and tested, from ``split.json``.
+    """
+
+    def __init__(self, path: Path, command: str, config: UNetConfig | GANConfig, split: Split, data: str) -> None:
+        self.path, self.command, self.config, self.split, self.data = path, command, config, split, data
+
+    @classmethod
+    def create(cls, workdir: str | Path, config: UNetConfig | GANConfig, split: Split, data: str | Path) -> "Run":
+        """Makes the next free run directory below ``workdir`` and writes down what will run."""
+        command = next(name for name, kind in CONFIGS.items() if isinstance(config, kind))
+        parent = Path(workdir) / command
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
+        while True:
+            number += 1
+            path = parent / f"{number:05d}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue
+        run = cls(path, command, config, split, str(Path(data).resolve()))
+        run.write_json("split.json", split.to_dict())
+        run.write_json("environment.json", _environment())
+        run.write_json("config.json", {"command": command, "data": run.data, **to_dict(config)})
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Opens an existing run.
+
+        Raises:
+            ModelError: the directory is not a run, or its files are broken.
+        """
+        path = Path(path)
+        try:
+            values = read_json(path / "config.json")
+            command, data = values.pop("command"), values.pop("data")
+            return cls(
+                path,
+                command,
+                from_dict(CONFIGS[command], values),
+                Split.from_dict(read_json(path / "split.json")),
+                data,
+            )
+        except FileNotFoundError as error:
+            raise ModelError(
+                f"{path}: expected a run directory, received: one without {Path(error.filename).name}"
+            ) from error
+        except (ValueError, KeyError) as error:
+            raise ModelError(
+                f"{path}: expected a run directory, received: broken config.json or split.json ({error})"
+            ) from error
+
+    @property
+    def model_path(self) -> Path:
+        """The trained network: the best U-Net, or the averaged generator. It exists once the run is finished."""
+        return self.path / "model.keras"
+
+    @property
+    def finished(self) -> bool:
+        return self.model_path.exists()
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_json(self.path / name, value)
+
+
+def newest_run(workdir: str | Path, command: str, data: str | Path, size: int) -> Run | None:
+    """The newest finished run of a command below ``workdir`` on this data at this size, or None."""
+    for path in sorted((Path(workdir) / command).glob("[0-9]*"), reverse=True):
+        if (path / "model.keras").exists():
+            run = Run.open(path)
+            if run.data == str(Path(data).resolve()) and run.config.data.size == size:
+                return run
+    return None
+
+
+def _environment() -> dict[str, Any]:
+    import tensorflow as tf
+
+    packages = ("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+        "versions": {name: _version(name) for name in packages},
+        "git_commit": _git_commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except Exception:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that the package runs from, or None where it is installed elsewhere."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

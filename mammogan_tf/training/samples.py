@@ -1,0 +1,40 @@
+"""Sample sheets that show how a training is doing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mammogan_tf.files import atomic_path
+
+__all__ = ["save_picture", "tile", "to_bytes"]
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Floats in [0, 1] to uint8, of any shape."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def tile(rows: Sequence[Sequence[np.ndarray]], gap: int = 2, shortest: int = 128) -> np.ndarray:
+    """Lays out pictures of one size, uint8 [S, S] or [S, S, 3], in rows; small ones are magnified by a whole number.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    size = rows[0][0].shape[0]
+    zoom = max(1, shortest // size)
+    cell = size * zoom + gap
+    sheet = np.zeros((len(rows) * cell - gap, max(map(len, rows)) * cell - gap, 3), np.uint8)
+    for top, row in enumerate(rows):
+        for left, picture in enumerate(row):
+            colour = picture if picture.ndim == 3 else picture[..., None].repeat(3, axis=-1)
+            large = colour.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            sheet[top * cell : top * cell + size * zoom, left * cell : left * cell + size * zoom] = large
+    return sheet
+
+
+def save_picture(path: Path, pixels: np.ndarray) -> None:
+    """Writes uint8 [H, W] or [H, W, 3] as an image file, atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(pixels).save(temporary)

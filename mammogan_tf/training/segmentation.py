@@ -1,0 +1,201 @@
+"""Training of the U-Net, and label maps from a trained one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mammogan_tf.config import UNetConfig
+from mammogan_tf.console import Console
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.masks import overlay
+from mammogan_tf.data.pipeline import FilmSet, load_films, segmentation_batches, validation_batches
+from mammogan_tf.data.splits import split_patients
+from mammogan_tf.files import atomic_path, write_text
+from mammogan_tf.losses import cross_entropy, dice_loss
+from mammogan_tf.metrics.segmentation import REGIONS, region_dice
+from mammogan_tf.models.unet import build_unet
+from mammogan_tf.training.callbacks import BestWeights, History, Stopwatch
+from mammogan_tf.training.card import unet_card
+from mammogan_tf.training.checkpoint import Checkpoints
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.samples import save_picture, tile
+from mammogan_tf.training.strategy import scaled, set_up_device
+
+__all__ = ["RegionDice", "create_unet_run", "predict_label_maps", "train_unet"]
+
+ANATOMY = ("breast", "pectoral", "dense")
+
+
+@keras.saving.register_keras_serializable("mammogan_tf")
+class RegionDice(keras.metrics.Metric):
+    """Dice of some regions over all the films seen since the last reset, averaged over the regions.
+
+    Args:
+        regions: names out of :data:`mammogan_tf.metrics.segmentation.REGIONS`.
+    """
+
+    def __init__(self, regions: Sequence[str], name: str, **kwargs) -> None:
+        super().__init__(name=name, **kwargs)
+        self.regions = tuple(regions)
+        self.overlap = self.add_variable((len(self.regions),), "zeros", name="overlap")
+        self.total = self.add_variable((len(self.regions),), "zeros", name="total")
+
+    def update_state(self, truth: tf.Tensor, probabilities: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        """``truth`` one-hot [B, H, W, 5], ``probabilities`` [B, H, W, 5]."""
+        asked, found = tf.argmax(truth, -1), tf.argmax(probabilities, -1)
+        members = [[int(value in REGIONS[region]) for value in range(truth.shape[-1])] for region in self.regions]
+        table = tf.transpose(tf.constant(members, tf.float32))
+        in_truth, in_found = tf.gather(table, asked), tf.gather(table, found)
+        axes = [0, 1, 2]
+        self.overlap.assign_add(2 * tf.reduce_sum(in_truth * in_found, axes))
+        self.total.assign_add(tf.reduce_sum(in_truth, axes) + tf.reduce_sum(in_found, axes))
+
+    def result(self) -> tf.Tensor:
+        """A scalar in [0, 1]; nan where a region is in no film."""
+        return tf.reduce_mean(tf.convert_to_tensor(self.overlap) / tf.convert_to_tensor(self.total))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "regions": self.regions}
+
+
+def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Film], data: str | Path) -> Run:
+    """Splits the films by patient and makes a run directory."""
+    split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
+    return Run.create(workdir, config, split, data)
+
+
+def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
+    """Trains the U-Net of a run, or goes on from its last checkpoint, and tests it on the patients kept apart.
+
+    Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the best epoch),
+    ``report.json`` and ``MODEL_CARD.md`` into the run directory.
+
+    Returns:
+        The report: Dice for each region on the test films, cleaned and as they are, with the number of films judged.
+    """
+    console = console or Console()
+    config = run.config
+    assert isinstance(config, UNetConfig)
+    policy = set_up_device(config.precision, config.seed, config.deterministic)
+    everything = load_films(films, config.data.size, console.progress("preparing films"))
+    training, validation = everything.select(run.split.train), everything.select(run.split.validation)
+    console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}")
+
+    model = build_unet(config.data.size, widths=config.widths, dropout=config.dropout)
+    steps = max(1, len(training) // config.batch_size)
+    compile_unet(model, config, steps)
+    watch = Stopwatch()
+    best = BestWeights(model, "val_dice_anatomy", config.patience, console)
+    epoch = tf.Variable(0, dtype=tf.int64)
+    checkpoints = Checkpoints(
+        run.path / "checkpoints", [*model.variables, *model.optimizer.variables, *best.variables, watch.seconds, epoch]
+    )
+    checkpoints.restore()
+    begin = int(epoch.numpy())
+    history = History(run.path, "epoch", begin)
+    progress = console.progress("epoch")
+    watch.start()
+
+    def end_of_epoch(index: int, logs: dict[str, float]) -> None:
+        number = index + 1
+        history.record(number, logs)
+        if number % 10 == 0 or number == config.epochs:
+            pixels = _overlays(model, validation, config.data.keep_background)
+            save_picture(run.path / "samples" / f"epoch-{number:04d}.png", pixels)
+            history.picture("validation", pixels, number)
+        epoch.assign(number)
+        watch.lap()
+        checkpoints.save(number)
+        progress(number, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice_anatomy']:.3f}")
+
+    if begin < config.epochs and not best.exhausted_at(begin):
+        keep = config.data.keep_background
+        model.fit(
+            segmentation_batches(
+                training, config.batch_size, seed=config.seed, start=begin * steps, keep_background=keep
+            ),
+            validation_data=validation_batches(validation, config.batch_size, keep_background=keep),
+            steps_per_epoch=steps,
+            initial_epoch=begin,
+            epochs=config.epochs,
+            callbacks=[best, keras.callbacks.LambdaCallback(on_epoch_end=end_of_epoch)],
+            shuffle=False,
+            verbose=0,
+        )
+    model.set_weights([weight.numpy() for weight in best.weights])
+    report = {
+        "films": {"train": len(training), "validation": len(validation), "test": len(run.split.test)},
+        "best_epoch": int(best.best_epoch.numpy()),
+        "seconds": round(float(watch.seconds.numpy()), 1),
+        "parameters": model.count_params(),
+        "dice": _test(model, everything.select(run.split.test)),
+    }
+    run.write_json("report.json", report)
+    write_text(run.path / "MODEL_CARD.md", unet_card(run, report))
+    with atomic_path(run.model_path) as temporary:
+        model.save(temporary)
+    return report
+
+
+def segmentation_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Soft Dice plus cross-entropy."""
+    return dice_loss(truth, probabilities) + cross_entropy(truth, probabilities)
+
+
+def compile_unet(model: keras.Model, config: UNetConfig, steps_per_epoch: int) -> None:
+    """Dice plus cross-entropy, Adam with a cosine schedule, Dice for each region as metrics."""
+    rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
+    regions = [RegionDice([region], f"dice_{region}") for region in REGIONS]
+    model.compile(
+        optimizer=scaled(keras.optimizers.Adam(rate)),
+        loss=segmentation_loss,
+        metrics=[RegionDice(ANATOMY, "dice_anatomy"), *regions],
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def predict_label_maps(
+    model: keras.Model, images: np.ndarray, *, lesions: bool = True, batch_size: int = 32
+) -> np.ndarray:
+    """Label maps that a U-Net finds.
+
+    Args:
+        model: a U-Net.
+        images: uint8 [N, S, S].
+        lesions: False leaves the lesion class out, so that each pixel gets the anatomy under it.
+
+    Returns:
+        uint8 [N, S, S], values 0-4, or 0-3 without lesions.
+    """
+    classes = None if lesions else -1
+    maps = []
+    for begin in range(0, len(images), batch_size):
+        batch = images[begin : begin + batch_size, ..., None].astype(np.float32) / 255
+        maps.append(np.asarray(model(batch, training=False))[..., :classes].argmax(axis=-1).astype(np.uint8))
+    return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
+
+
+def _test(model: keras.Model, films: FilmSet) -> dict[str, dict[str, dict[str, float | int | None]]]:
+    """Mean Dice over the films in which a region is (or is found), for both ways in which a film can come."""
+    table: dict[str, dict[str, dict[str, float | int | None]]] = {}
+    for name, pictures in (("cleaned", films.images), ("as_it_is", films.films)):
+        table[name] = {}
+        for region, values in region_dice(films.label_maps, predict_label_maps(model, pictures)).items():
+            judged = values[~np.isnan(values)]
+            table[name][region] = {"mean": float(judged.mean()) if len(judged) else None, "films": len(judged)}
+    return table
+
+
+def _overlays(model: keras.Model, films: FilmSet, keep_background: bool, count: int = 8) -> np.ndarray:
+    """A sheet ``film | annotation | found`` of the first validation films."""
+    pictures = (films.films if keep_background else films.images)[:count]
+    found = predict_label_maps(model, pictures)
+    return tile(
+        [
+            [picture, overlay(picture, truth), overlay(picture, guess)]
+            for picture, truth, guess in zip(pictures, films.label_maps, found, strict=False)
+        ]
+    )

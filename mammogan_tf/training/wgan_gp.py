@@ -1,0 +1,106 @@
+"""WGAN-GP as a Keras model with its own ``train_step`` (Gulrajani et al. 2017, algorithm 1)."""
+
+import keras
+import tensorflow as tf
+
+from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein_generator
+
+__all__ = ["WGANGP"]
+
+
+class WGANGP(keras.Model):
+    """A conditional generator against a critic that sees film, mask and label together.
+
+    One ``train_step`` takes a batch of ``n_critic * B`` real films: each critic update uses B of them, the generator
+    update follows with the masks of the first B. An average of the generator's weights is kept beside it.
+
+    Args:
+        generator: dict of noise [B, Z], mask [B, S, S, C], label [B] to films [B, S, S, 1] in [-1, 1].
+        critic: dict of image, mask, label to scores [B, 1].
+        gp: lambda, the weight of the gradient penalty.
+        n_critic: critic updates to one generator update.
+        ema: decay of the averaged weights; it rises to this as ``(1 + step) / (10 + step)``.
+        seed: of the noise and of the interpolation.
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        critic: keras.Model,
+        *,
+        gp: float = 10.0,
+        n_critic: int = 5,
+        ema: float = 0.999,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name="wgan_gp")
+        self.generator = generator
+        self.critic = critic
+        self.averaged = keras.models.clone_model(generator)
+        self.averaged.set_weights(generator.get_weights())
+        self.averaged.trainable = False
+        self.gp, self.n_critic, self.ema = gp, n_critic, ema
+        self.z_dim = generator.input["noise"].shape[-1]
+        self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
+        self.random = keras.random.SeedGenerator(seed)
+        self.trackers = {name: keras.metrics.Mean(name) for name in ("wasserstein", "penalty", "generator_loss")}
+
+    def compile(self, generator_optimizer: keras.Optimizer, critic_optimizer: keras.Optimizer, **kwargs) -> None:
+        """Takes one optimizer for each network. Under mixed_float16 the generator's comes wrapped in a LossScaleOptimizer."""
+        super().compile(**kwargs)
+        self.generator_optimizer = generator_optimizer
+        self.critic_optimizer = critic_optimizer
+        generator_optimizer.build(self.generator.trainable_variables)
+        critic_optimizer.build(self.critic.trainable_variables)
+
+    def reset_metrics(self) -> None:
+        """Does nothing: whoever writes the history resets the trackers, so that a resumed run writes the same rows."""
+
+    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """``batch`` holds image [n_critic * B, S, S, 1] in [-1, 1], mask [n_critic * B, S, S, C], label [n_critic * B]."""
+        fakes = self.generator(self._with_noise(batch), training=True)
+        parts = [tf.split(x, self.n_critic) for x in (batch["image"], fakes, batch["mask"], batch["label"])]
+        for real, fake, mask, label in zip(*parts, strict=True):
+            self._critic_step(real, fake, mask, label)
+        self._generator_step(parts[2][0], parts[3][0])
+        self._average()
+        self.step.assign_add(1)
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def _with_noise(self, condition: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        shape = (tf.shape(condition["label"])[0], self.z_dim)
+        return {
+            "noise": keras.random.normal(shape, seed=self.random),
+            "mask": condition["mask"],
+            "label": condition["label"],
+        }
+
+    def _critic_step(self, real: tf.Tensor, fake: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> None:
+        def score(images: tf.Tensor) -> tf.Tensor:
+            return self.critic({"image": images, "mask": mask, "label": label}, training=True)
+
+        alpha = keras.random.uniform(tf.shape(label), seed=self.random)
+        with tf.GradientTape() as tape:
+            wasserstein = wasserstein_critic(score(real), score(fake))
+            penalty = gradient_penalty(score, real, fake, alpha)
+            loss = wasserstein + self.gp * penalty
+        variables = self.critic.trainable_variables
+        self.critic_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.trackers["wasserstein"].update_state(-wasserstein)
+        self.trackers["penalty"].update_state(penalty)
+
+    def _generator_step(self, mask: tf.Tensor, label: tf.Tensor) -> None:
+        condition = {"mask": mask, "label": label}
+        with tf.GradientTape() as tape:
+            fake = self.generator(self._with_noise(condition), training=True)
+            loss = wasserstein_generator(self.critic({"image": fake, **condition}, training=True))
+            scaled = self.generator_optimizer.scale_loss(loss)
+        variables = self.generator.trainable_variables
+        self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
+        self.trackers["generator_loss"].update_state(loss)
+
+    def _average(self) -> None:
+        step = tf.cast(self.step, tf.float32)
+        decay = tf.minimum(self.ema, (1.0 + step) / (10.0 + step))
+        for average, weight in zip(self.averaged.weights, self.generator.weights, strict=True):
+            average.assign(decay * average + (1.0 - decay) * tf.cast(weight, average.dtype))

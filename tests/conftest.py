@@ -1,0 +1,49 @@
+"""Fixtures that several test modules share."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SHARED = Path(os.environ.get("MAMMOGAN_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+"""Real films to test on, where they are at hand: ``all-mias.tar.gz`` and ``ddsm_tissue``."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keeps prepared films out of the user's cache."""
+    cache = tmp_path_factory.mktemp("cache")
+    os.environ["MAMMOGAN_CACHE"] = str(cache)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def mias_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real mini-MIAS, unpacked."""
+    archive = SHARED / "all-mias.tar.gz"
+    if not archive.exists():
+        pytest.skip(f"needs the real mini-MIAS archive: no {archive.name} in $MAMMOGAN_TEST_DATA")
+    root = tmp_path_factory.mktemp("mias")
+    with tarfile.open(archive) as tar:
+        tar.extractall(root, filter="data")
+    return root / "all-mias"
+
+
+@pytest.fixture(scope="session")
+def ddsm_root() -> Path:
+    """33 DDSM films with tissue drawn by hand."""
+    root = SHARED / "ddsm_tissue"
+    if not root.exists():
+        pytest.skip(f"needs hand-labelled DDSM films: no {root.name} in $MAMMOGAN_TEST_DATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms of 12 patients, 24 films, in the layout of mini-MIAS."""
+    from mammogan_tf.data.phantom import write_phantoms
+
+    return write_phantoms(tmp_path_factory.mktemp("phantoms") / "data", patients=12, seed=0)
