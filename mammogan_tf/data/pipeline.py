@@ -47,8 +47,13 @@ class FilmSet:
         place = {id_: index for index, id_ in enumerate(self.ids)}
         rows = np.array([place[id_] for id_ in ids], dtype=np.int64)
         return FilmSet(
-            *(array[rows] for array in (self.images, self.films, self.label_maps, self.labels)),
-            *(tuple(values[row] for row in rows) for values in (self.ids, self.patients, self.tissues)),
+            images=self.images[rows],
+            films=self.films[rows],
+            label_maps=self.label_maps[rows],
+            labels=self.labels[rows],
+            ids=tuple(self.ids[row] for row in rows),
+            patients=tuple(self.patients[row] for row in rows),
+            tissues=tuple(self.tissues[row] for row in rows),
         )
 
 
@@ -63,12 +68,15 @@ def load_films(films: Sequence[Film], size: int, progress: Callable[[int, int], 
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(decode, enumerate(paths)))
+    images, raw_films, label_maps = pixels
     return FilmSet(
-        *pixels,
-        np.array([film.label for film in films], np.int32),
-        tuple(film.id for film in films),
-        tuple(film.patient for film in films),
-        tuple(film.tissue for film in films),
+        images=images,
+        films=raw_films,
+        label_maps=label_maps,
+        labels=np.array([film.label for film in films], np.int32),
+        ids=tuple(film.id for film in films),
+        patients=tuple(film.patient for film in films),
+        tissues=tuple(film.tissue for film in films),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -49,7 +50,7 @@ class Generator:
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         _require_shape("label maps", label_maps, self.size)
         columns = (np.asarray(seeds, np.int64), np.asarray(label_maps, np.int32), np.asarray(labels, np.int32))
-        return np.concatenate([self._predict(*part) for part in zip(*map(_parts, columns), strict=True)])
+        return np.concatenate([self._predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
@@ -62,7 +63,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     if (path / "config.json").exists():
         run = _finished_run(path, "train-unet")
         model = keras.models.load_model(run.model_path, compile=False)
-        return Segmenter(model.input_shape[1], _run_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
+        return Segmenter(model.input_shape[1], _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
 
     version, call = _signature(path, "unet", "serving_default")
     size = call.structured_input_signature[1]["image"].shape[1]
@@ -70,7 +71,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     def predict(images: np.ndarray) -> np.ndarray:
         return call(image=tf.constant(images[..., None], tf.float32))["label_map"].numpy().astype(np.uint8)
 
-    return Segmenter(size, _export_name(version), predict)
+    return Segmenter(size, _short_name(version), predict)
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -94,7 +95,7 @@ def load_generator(path: str | Path) -> Generator:
             images = live(tf.constant(seeds), tf.constant(label_maps), tf.constant(labels))
             return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
 
-        return Generator(size, _run_name(path), path / "masks.npz", predict_live)
+        return Generator(size, _short_name(path), path / "masks.npz", predict_live)
 
     version, call = _signature(path, "generator", "generate_seeded")
     size = call.structured_input_signature[1]["label_map"].shape[1]
@@ -103,7 +104,7 @@ def load_generator(path: str | Path) -> Generator:
         inputs = {"seed": tf.constant(seeds), "label_map": tf.constant(label_maps), "label": tf.constant(labels)}
         return call(**inputs)["image"].numpy()[..., 0]
 
-    return Generator(size, _export_name(version), version / "assets.extra" / "masks.npz", predict)
+    return Generator(size, _short_name(version), version / "assets.extra" / "masks.npz", predict)
 
 
 def _finished_run(path: Path, command: str) -> Run:
@@ -117,7 +118,7 @@ def _finished_run(path: Path, command: str) -> Run:
     return run
 
 
-def _signature(path: Path, kind: str, signature: str) -> tuple[Path, Callable]:
+def _signature(path: Path, kind: str, signature: str) -> tuple[Path, Any]:
     """The version directory of an exported model, the newest where ``path`` holds several, and one of its signatures."""
     versions = sorted((p for p in path.glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
     version = versions[-1] if versions else path
@@ -136,13 +137,9 @@ def _signature(path: Path, kind: str, signature: str) -> tuple[Path, Callable]:
     return version, call
 
 
-def _run_name(path: Path) -> str:
+def _short_name(path: Path) -> str:
     resolved = path.resolve()
     return f"{resolved.parent.name}/{resolved.name}"
-
-
-def _export_name(version: Path) -> str:
-    return _run_name(version)
 
 
 def _require_shape(what: str, arrays: np.ndarray, size: int) -> None:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,7 +27,7 @@ class History:
     def __init__(self, run_path: Path, index: str, resumed_at: int = 0) -> None:
         self._file = run_path / "history.csv"
         self._index = index
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[Any, Any]] = []
         if resumed_at and self._file.exists():
             table = pd.read_csv(self._file)
             self.rows = table[table[index] <= resumed_at].to_dict("records")

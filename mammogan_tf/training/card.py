@@ -3,6 +3,7 @@
 from typing import Any
 
 from mammogan_tf import __version__
+from mammogan_tf.config import GANConfig
 from mammogan_tf.training.run import Run
 
 __all__ = ["gan_card", "unet_card"]
@@ -41,6 +42,7 @@ Against the automatic anatomy and the annotated lesion circles, not against outl
 def gan_card(run: Run, report: dict[str, Any]) -> str:
     """The card of a generator, in Markdown."""
     config = run.config
+    assert isinstance(config, GANConfig)
     return f"""# Generator: mask-conditioned synthetic mammograms
 
 Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label (benign, malignant, normal).
