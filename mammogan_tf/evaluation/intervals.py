@@ -1,0 +1,92 @@
+"""Numbers with 95 % intervals over patients: two films of one patient are not two independent observations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["MIN_PATIENTS", "Estimate", "bootstrap", "jackknife", "mean", "not_computed", "ratio_of_means"]
+
+Estimate = dict[str, Any]
+"""``{"value", "low", "high", "n", "patients"}``, or ``{"not computed": why}``; beside it the estimates it is read
+against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value."""
+
+MIN_PATIENTS = 3
+
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+def not_computed(why: str) -> Estimate:
+    return {"not computed": why}
+
+
+def mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted mean of ``values`` [N]."""
+    return float(values @ weights / weights.sum())
+
+
+def ratio_of_means(values: np.ndarray, weights: np.ndarray) -> float:
+    """Weighted mean of ``values[:, 0]`` over that of ``values[:, 1]``; nan where the latter is 0."""
+    over, under = weights @ values
+    return float(over / under) if under else float("nan")
+
+
+def bootstrap(
+    values: np.ndarray, patients: np.ndarray, statistic: Statistic = mean, resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """A statistic with its 95 % percentile bootstrap interval, patients drawn with all their rows (Efron 1979).
+
+    Args:
+        values: float [N] or [N, K], a row for each film or pair of films; rows with a nan were not judged and are left
+            out.
+        patients: [N], the patient of each row; or [N, 2] where a row is a pair of films: its weight is then the product
+            of how often each of its (different) patients was drawn.
+        statistic: takes the values and the weights of the rows; the mean unless told.
+        resamples: number of bootstrap samples.
+        seed: the same seed gives the same interval.
+
+    Returns:
+        ``{value, low, high, n, patients}``; ``{"not computed": why}`` with fewer than :data:`MIN_PATIENTS` patients, or
+        where the statistic is not a finite number.
+    """
+    judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    values, patients = values[judged], patients.reshape(len(patients), -1)[judged]
+    names, members = np.unique(patients, return_inverse=True)
+    if len(names) < MIN_PATIENTS:
+        return not_computed(f"needs {MIN_PATIENTS} patients or more, found {len(names)}")
+    members = members.reshape(patients.shape)
+    same = np.all(members == members[:, :1], axis=1)
+    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    row_weights = np.where(same, draws[:, members[:, 0]], draws[:, members].prod(axis=2))
+    estimates = [statistic(values, weights) for weights in row_weights if weights.any()]
+    return _estimate(statistic(values, np.ones(len(values), int)), np.array(estimates), len(values), len(names))
+
+
+def _estimate(value: float, estimates: np.ndarray, count: int, patients: int) -> Estimate:
+    estimates = estimates[np.isfinite(estimates)]
+    if not np.isfinite(value) or not len(estimates):
+        return not_computed("the measure is not a finite number here")
+    low, high = np.percentile(estimates, [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high), "n": count, "patients": patients}
+
+
+def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) -> Estimate:
+    """A statistic of sets of films with a 95 % interval of 1.96 standard errors, leaving out one patient at a time.
+
+    For distances between distributions, where a bootstrap would count a film twice and so bias them. Variance:
+    (P - 1) / P times the sum of squares about the mean of the P values (Efron and Stein 1981, equation 1.2).
+
+    Args:
+        statistic: takes the chosen films, bool [N].
+        patients: [N], the patient of each film.
+    """
+    names = np.unique(patients)
+    if len(names) < MIN_PATIENTS:
+        return not_computed(f"needs {MIN_PATIENTS} patients or more, found {len(names)}")
+    value = statistic(np.ones(len(patients), bool))
+    without_one = np.array([statistic(patients != name) for name in names])
+    error = np.sqrt((len(names) - 1) * without_one.var())
+    if not np.isfinite([value, error]).all():
+        return not_computed("the measure is not a finite number here")
+    low, high = value - 1.96 * error, value + 1.96 * error
+    return {"value": value, "low": float(low), "high": float(high), "n": len(patients), "patients": len(names)}

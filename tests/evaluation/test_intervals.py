@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from mammogan_tf.evaluation.intervals import MIN_PATIENTS, bootstrap, jackknife, ratio_of_means
+from mammogan_tf.metrics.distribution import kid
+
+
+def test_the_value_is_the_mean_over_films_and_the_interval_holds_it():
+    values, patients = np.array([1.0, 2.0, 3.0, 6.0]), np.array(["a", "a", "b", "c"])
+    estimate = bootstrap(values, patients)
+    assert estimate["value"] == (1 + 2 + 3 + 6) / 4
+    assert (1 + 2) / 2 <= estimate["low"] < estimate["value"] < estimate["high"] <= 6
+    assert (estimate["n"], estimate["patients"]) == (4, 3)
+    assert estimate == bootstrap(values, patients)
+
+
+def test_coverage_with_two_alike_films_a_patient():
+    random = np.random.default_rng(0)
+    patients = np.repeat(np.arange(40), 2)
+    inside_by_patient = inside_by_film = 0
+    for _ in range(200):
+        values = np.repeat(random.normal(size=40), 2) + random.normal(0, 0.1, 80)
+        by_patient = bootstrap(values, patients, resamples=200)
+        by_film = bootstrap(values, np.arange(80), resamples=200)
+        inside_by_patient += by_patient["low"] <= 0 <= by_patient["high"]
+        inside_by_film += by_film["low"] <= 0 <= by_film["high"]
+    assert inside_by_patient / 200 == pytest.approx(0.95, abs=0.05)
+    assert inside_by_film / 200 < 0.90  # what resampling films instead would give
+
+
+def test_coverage_of_pairs():
+    random = np.random.default_rng(1)
+    pairs = np.argwhere(np.triu(np.ones((25, 25)), 1))
+    inside = 0
+    for _ in range(200):
+        effects = random.normal(size=25)
+        estimate = bootstrap(effects[pairs].mean(axis=1), pairs, resamples=200)
+        inside += estimate["low"] <= 0 <= estimate["high"]
+    assert inside / 200 == pytest.approx(0.94, abs=0.06)
+
+
+def test_rows_that_were_not_judged_are_left_out():
+    estimate = bootstrap(np.array([1.0, np.nan, 2.0, 3.0, np.nan]), np.array(list("abcda")))
+    assert estimate["value"] == (1 + 2 + 3) / 3
+    assert (estimate["n"], estimate["patients"]) == (3, 3)
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, np.nan, np.nan], [np.nan] * 4])
+def test_too_few_patients_give_no_number(values):
+    estimate = bootstrap(np.array(values), np.array(list("abcd")))
+    assert list(estimate) == ["not computed"]
+    assert str(MIN_PATIENTS) in estimate["not computed"]
+    assert "not computed" in jackknife(lambda chosen: 1.0, np.array(["a", "b"]))
+
+
+def test_ratio_of_means():
+    values = np.array([[1.0, 2.0], [3.0, 2.0], [2.0, 2.0]])
+    assert bootstrap(values, np.array(list("abc")), ratio_of_means)["value"] == (1 + 3 + 2) / (2 + 2 + 2)
+    assert "not computed" in bootstrap(values * [1, 0], np.array(list("abc")), ratio_of_means)
+
+
+def test_jackknife_of_a_mean_is_the_textbook_error():
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    estimate = jackknife(lambda chosen: float(values[chosen].mean()), np.arange(4))
+    assert estimate["value"] == values.mean()
+    assert estimate["high"] - estimate["value"] == pytest.approx(1.96 * values.std(ddof=1) / np.sqrt(4))
+
+
+def test_jackknife_of_kid_is_its_deviation_over_new_samples():
+    def sample(seed: int, count: int, mean: float) -> np.ndarray:
+        return np.random.default_rng(seed).normal(mean, 1, (count, 4))
+
+    reference = sample(0, 60, 0)
+    deviation = np.std([kid(reference, sample(seed, 40, 0.5)) for seed in range(1, 300)])
+    widths = []
+    for seed in range(1, 20):
+        other = sample(seed, 40, 0.5)
+
+        def distance(chosen: np.ndarray, other: np.ndarray = other) -> float:
+            return kid(reference, other[chosen])
+
+        estimate = jackknife(distance, np.arange(40))
+        widths.append((estimate["high"] - estimate["value"]) / 1.96)
+    assert np.mean(widths) == pytest.approx(deviation, rel=0.25)
