@@ -57,5 +57,5 @@ def _label_tissue(grey: np.ndarray, label_map: np.ndarray) -> None:
     grey, labels = grey[frame], label_map[frame]
     outline = labels > 0
     muscle = find_pectoral(grey, outline)
-    labels[find_dense(grey, outline & ~muscle, muscle)] = 2
+    labels[find_dense(grey, outline & ~muscle, outline)] = 2
     labels[muscle] = 3

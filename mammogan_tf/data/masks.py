@@ -37,7 +37,7 @@ __all__ = [
     "write_masks",
 ]
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Part of every cache key: raise it whenever the pixels that :func:`prepare` returns change."""
 
 FEW_FILMS = 8
@@ -77,7 +77,7 @@ def prepare_films(
     done = len(films) - len(missing)
     if progress is not None and done:
         progress(done, len(films))
-    for finished in _store_all(missing, size, workers or len(os.sched_getaffinity(0))):
+    for finished in _store_all(missing, size, workers or _usable_cores()):
         if progress is not None:
             progress(done + finished, len(films))
     return entries
@@ -130,6 +130,10 @@ def _store_all(tasks: Sequence[Task], size: int, workers: int) -> Iterator[int]:
             yield count
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ignore_interrupt() -> None:

@@ -16,7 +16,8 @@ EDGE_GREY = 40
 """A row of the film that is brighter than this over nine tenths of its width is no tissue on a dark background."""
 
 SKIN_LEVEL = 0.12
-"""Grey at the skin line, as a share of the way from the film's background (0) to the median tissue (1)."""
+"""Grey at the skin line, as a share of the way from the film's background (0) to the median tissue (1); of 0.10, 0.12,
+0.15 and 0.20 the best on 33 hand-drawn DDSM films."""
 
 
 def find_outline(grey: np.ndarray, side: str | None = None) -> np.ndarray:
@@ -46,8 +47,9 @@ def _segment(grey: np.ndarray, inside: np.ndarray, side: str | None) -> np.ndarr
 
 
 def _skin_grey(grey: np.ndarray) -> float:
-    """Otsu's threshold on log intensity parts tissue and background; the skin line is darker than it on some scanners
-    and brighter on others, but at much the same share of the way between the medians of the two."""
+    """Otsu's threshold on log intensity parts tissue from background, but lies inside the skin on some scanners and
+    outside it on others; the skin is at much the same share of the way between the medians of the two classes.
+    """
     if grey.size == 0 or np.ptp(grey) < 2:
         return np.inf
     dark = np.log1p(grey) <= threshold_otsu(np.log1p(grey))
