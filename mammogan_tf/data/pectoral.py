@@ -16,7 +16,7 @@ NARROW = 16
 
 MIN_SCORE = 0.45
 """Below this edge strength no muscle is drawn. Hand-drawn muscles of 33 DDSM films score 0.55 to 1.0; on mini-MIAS what
-scores less is the skin or a fold."""
+scores less is mostly skin or a fold."""
 
 MAX_SHARE = 0.5
 """The muscle fills at most this share of the outline: a larger "muscle" is the breast, bounded by its skin."""
