@@ -70,15 +70,22 @@ def spectra(real: np.ndarray, synthetic: np.ndarray) -> bytes:
     return _png(figure)
 
 
-def closest_pairs(synthetic: np.ndarray, train_images: np.ndarray, count: int = 8) -> bytes:
-    """The synthetic images [M, S, S] that are nearest to a training film, each above that film."""
-    distances, indices = nearest(synthetic, train_images)
-    order = distances.argsort(kind="stable")[:count]
+def closest_pairs(real: np.ndarray, synthetic: np.ndarray, train_images: np.ndarray, count: int = 8) -> bytes:
+    """The synthetic images most suspect of being copies, each above its nearest training film.
+
+    Suspect is what lies nearer to a training film than the real film of its mask does: small breasts are near to one
+    another in any case. One image for each real film [N, S, S] out of its synthetic ones [N, K, S, S].
+    """
+    distances, indices = nearest(synthetic.reshape(-1, *synthetic.shape[2:]), train_images)
+    distances, indices = (values.reshape(synthetic.shape[:2]) for values in (distances, indices))
+    ratios = distances.min(axis=1) / np.maximum(nearest(real, train_images)[0], 1e-9)
+    order = ratios.argsort(kind="stable")[:count]
     figure = Figure(figsize=(1.0 * len(order) + 0.6, 2.5), layout="constrained")
     grid = figure.subplots(2, len(order), squeeze=False)
-    for column, index in enumerate(order):
-        grid[0, column].set_title(f"{distances[index]:.3f}", fontsize=8)
-        for row, image in enumerate((synthetic[index], train_images[indices[index]])):
+    for column, film in enumerate(order):
+        suspect = distances[film].argmin()
+        grid[0, column].set_title(f"{ratios[film]:.2f}", fontsize=8)
+        for row, image in enumerate((synthetic[film, suspect], train_images[indices[film, suspect]])):
             grid[row, column].imshow(image, cmap="gray", vmin=0, vmax=1)
             grid[row, column].set(xticks=[], yticks=[])
     grid[0, 0].set_ylabel("synthetic", fontsize=8)

@@ -25,6 +25,9 @@ __all__ = ["MAX_PAIRS", "UnseenFilms", "judge", "synthesise"]
 MAX_PAIRS = 500
 """Pairs of films drawn for a pairwise SSIM."""
 
+LOWEST_CEILING = 0.3
+"""Dice on real films below which the segmenter is no judge of a region."""
+
 BATCH = 64
 
 Progress = Callable[[int, int], None]
@@ -160,9 +163,15 @@ def _obedience(films: UnseenFilms, synthetic: np.ndarray, segmenter: Segmenter, 
             "ceiling": bootstrap(ceiling, films.patients, seed=seed),
             "control": bootstrap(control, films.patients, seed=seed),
         }
-        both = np.stack([asked, ceiling], axis=1)
-        report[f"dice_{region}_to_ceiling"] = bootstrap(both, films.patients, ratio_of_means, seed=seed)
+        report[f"dice_{region}_to_ceiling"] = _share(asked, ceiling, films, seed)
     return report
+
+
+def _share(asked: np.ndarray, ceiling: np.ndarray, films: UnseenFilms, seed: int) -> Estimate:
+    judged = ceiling[~np.isnan(ceiling)]
+    if judged.size and judged.mean() < LOWEST_CEILING:
+        return not_computed(f"the segmenter that judges reaches {judged.mean():.2f} on real films")
+    return bootstrap(np.stack([asked, ceiling], axis=1), films.patients, ratio_of_means, seed=seed)
 
 
 def _distribution(films: UnseenFilms, synthetic: np.ndarray, train_images: np.ndarray) -> dict[str, Estimate]:

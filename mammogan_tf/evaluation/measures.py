@@ -80,7 +80,8 @@ SECTIONS = (
         "finds in the image. The ceiling is its Dice on the real films of the same masks; the control compares with "
         "the mask of another patient. Only films whose mask holds the region are judged.",
         "Where the ceiling is low the segmenter cannot judge the region: lesions are a few pixels wide at this size. "
-        "Above the ceiling means images that are easier than real ones, not better.",
+        "A generator that cuts the background out of the mask gets the outline of the breast for nothing. Above the "
+        "ceiling means images that are easier than real ones, not better.",
         _obedience(),
     ),
     Section(

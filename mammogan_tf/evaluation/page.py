@@ -37,8 +37,8 @@ FIGURES = {
     ),
     "memorisation": (
         "closest",
-        "The synthetic images nearest to a training film, above that film, with their root-mean-square difference. "
-        "The same outline is no copy; the same texture is.",
+        "The synthetic images most suspect of being copies, above their nearest training film, with their distance to it "
+        "over that of the real film of the same mask. The same outline is no copy; the same texture is.",
     ),
 }
 """For each section its figure and the caption."""
@@ -66,7 +66,11 @@ def format_estimate(estimate: Estimate) -> str:
     """``0.713 [0.688, 0.740]``, or ``not computed: why``."""
     if "not computed" in estimate:
         return f"not computed: {estimate['not computed']}"
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    value, low, high = (
+        f"{estimate[name]:.3f}" if abs(estimate[name]) < 100 else f"{estimate[name]:.3g}"
+        for name in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"
 
 
 def _heading(report: Mapping[str, Any]) -> str:

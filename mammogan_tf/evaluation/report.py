@@ -153,7 +153,7 @@ def _write(
         "bars": figures.similarity_bars(measures["similarity"], measures["diversity"]),
         "obedience": figures.obedience_bars(measures["obedience"]),
         "spectra": figures.spectra(unseen.images, every),
-        "closest": figures.closest_pairs(every, train_images),
+        "closest": figures.closest_pairs(unseen.images, synthetic, train_images),
     }
     write_text(out / "report.html", render_page(report, pictures))
     write_json(out / "report.json", report)

@@ -31,8 +31,8 @@ def test_bars_with_and_without_numbers(estimate):
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_pictures_of_images(count):
-    synthetic, real = RANDOM.random((count, 16, 16)), RANDOM.random((5, 16, 16))
-    for png in (figures.spectra(real, synthetic), figures.closest_pairs(synthetic, real)):
+    real, synthetic, train = (RANDOM.random(shape) for shape in ((count, 16, 16), (count, 3, 16, 16), (5, 16, 16)))
+    for png in (figures.spectra(real, synthetic[:, 0]), figures.closest_pairs(real, synthetic, train)):
         assert Image.open(io.BytesIO(png)).format == "PNG"
 
 

@@ -160,6 +160,14 @@ def test_what_cannot_be_computed_is_marked(films, train_images):
     assert "value" in report["obedience"]["dice_breast"]
 
 
+def test_a_judge_that_fails_on_real_films_gives_no_share(films, train_images):
+    obedience = judge(films, made(films), train_images, lambda images: np.ones(images.shape, np.uint8))["obedience"]
+    assert obedience["dice_dense"]["ceiling"]["value"] == 0
+    assert obedience["dice_dense_to_ceiling"] == {
+        "not computed": "the segmenter that judges reaches 0.00 on real films"
+    }
+
+
 def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(films):
     def mask_mean(seeds, masks, labels):
         assert len(set(seeds.tolist())) == len(seeds)

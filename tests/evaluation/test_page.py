@@ -71,4 +71,5 @@ def test_the_page_is_well_formed_and_escapes_what_it_is_given(page):
 
 def test_format_estimate():
     assert format_estimate(ESTIMATE) == "0.713 [0.600, 0.800]"
+    assert format_estimate(ESTIMATE | {"high": 278648.5}) == "0.713 [0.600, 2.79e+05]"
     assert format_estimate(MISSING) == "not computed: needs 3 patients or more, found 1"
