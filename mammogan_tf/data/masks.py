@@ -7,6 +7,8 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -117,17 +119,27 @@ def _store(task: Task, size: int) -> None:
 
 
 def _store_all(tasks: Sequence[Task], size: int, workers: int) -> Iterator[int]:
-    """Stores every task and counts along: 1, 2, ..."""
-    if workers == 1 or len(tasks) < FEW_FILMS:
-        for count, task in enumerate(tasks, start=1):
-            _store(task, size)
-            yield count
-        return
+    """Stores every task and counts along: 1, 2, ...
+
+    Where workers cannot start (the program is typed in, or has no ``if __name__ == "__main__"``) or are killed, the rest
+    is done in this process.
+    """
+    done = 0
+    if workers > 1 and len(tasks) >= FEW_FILMS:
+        with suppress(BrokenProcessPool):
+            for done in _store_in_pool(tasks, size, workers):
+                yield done
+    for count, task in enumerate(tasks[done:], start=done + 1):
+        _store(task, size)
+        yield count
+
+
+def _store_in_pool(tasks: Sequence[Task], size: int, workers: int) -> Iterator[int]:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=spawn, initializer=_ignore_interrupt)
     try:
-        for count, _ in enumerate(pool.map(partial(_store, size=size), tasks), start=1):
-            yield count
+        for done, _ in enumerate(pool.map(partial(_store, size=size), tasks), start=1):
+            yield done
     finally:
         pool.shutdown(cancel_futures=True)
 

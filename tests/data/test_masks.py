@@ -1,4 +1,5 @@
 import dataclasses
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -150,6 +151,21 @@ def test_workers_give_what_one_process_gives(make_film, tmp_path, monkeypatch):
     for one, other in zip(alone, together, strict=True):
         assert one.shape == (len(films), SIZE, SIZE)
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_broken_workers_leave_is_done_here(make_film, monkeypatch):
+    def break_after_two(tasks, size, workers):
+        for done, task in enumerate(tasks[:2], start=1):
+            masks._store(task, size)
+            yield done
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(masks, "_store_in_pool", break_after_two)
+    films = [make_film(f"mdb{number:03d}", draw(padding=number)) for number in range(masks.FEW_FILMS)]
+    seen = []
+    entries = masks.prepare_films(films, SIZE, lambda *step: seen.append(step), workers=2)
+    assert all(entry.is_file() for entry in entries)
+    assert seen == [(done, len(films)) for done in range(1, len(films) + 1)]
 
 
 def test_read_prepared_returns_the_layers(make_film):
