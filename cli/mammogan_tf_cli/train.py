@@ -29,14 +29,16 @@ def train_unet(data: Path | None, workdir: Path, resume: Path | None, preset: st
       mammogan-tf train-unet --data data/mias --epochs 60
     """
     from mammogan_tf.data.mias import find_data, load_mias
+
+    config = _config(UNetConfig, preset, changes)
+    root = None if resume else find_data(data)
+
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
 
-    if resume:
+    if root is None:
         run, films = _resumed(resume, "train-unet", changes)
     else:
-        config = _config(UNetConfig, preset, changes)
-        root = find_data(data)
         films = load_mias(root)
         run = create_unet_run(workdir, config, films, root)
     report = _interruptible(train, run, films)

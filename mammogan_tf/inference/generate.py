@@ -48,16 +48,20 @@ def masks_of_model(generator: Generator) -> MaskSet:
         return MaskSet(stored["label_maps"], stored["labels"], [str(name) for name in stored["ids"]])
 
 
-def masks_of_folder(folder: Path, size: int) -> MaskSet:
+def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     """Index PNGs of a folder, shrunk to ``size``; a mask with a lesion counts as benign, one without as normal.
 
     Raises:
-        DataError: no PNG there, or one that is no label map.
+        DataError: no PNG there, one that is no label map, or, without a ``size``, masks of several sizes.
     """
     files = sorted(Path(folder).glob("*.png"))
     if not files:
         raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")
-    label_maps = np.stack([read_label_map(file, size) for file in files])
+    read = [read_label_map(file, size) for file in files]
+    shapes = sorted({label_map.shape for label_map in read})
+    if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
+        raise DataError(f"{folder}: expected square masks of one size, received: {', '.join(map(str, shapes))}")
+    label_maps = np.stack(read)
     has_lesion = (label_maps == LESION).any(axis=(1, 2))
     labels = np.where(has_lesion, LABELS.index("benign"), LABELS.index("normal"))
     return MaskSet(label_maps, labels, [file.stem for file in files])

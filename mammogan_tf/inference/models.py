@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from mammogan_tf.config import CLASSES
-from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.samples import to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
 
-__all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter"]
+__all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter", "remote_generator"]
 
 BATCH = 32
 
@@ -50,7 +51,9 @@ class Generator:
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         _require_shape("label maps", label_maps, self.size)
         columns = (np.asarray(seeds, np.int64), np.asarray(label_maps, np.int32), np.asarray(labels, np.int32))
-        return np.concatenate([self._predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
+        return np.concatenate(
+            [self._predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)]
+        )
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
@@ -105,6 +108,20 @@ def load_generator(path: str | Path) -> Generator:
         return call(**inputs)["image"].numpy()[..., 0]
 
     return Generator(size, _short_name(version), version / "assets.extra" / "masks.npz", predict)
+
+
+def remote_generator(client: MammoganClient, size: int) -> Generator:
+    """The newest ``generator`` of a server, for label maps of side ``size``; it hands no training masks over.
+
+    Raises:
+        ServingError: the server is not there, or has no generator.
+    """
+    versions = [
+        entry["version"] for entry in client.status(["generator"]).get("generator", []) if entry["state"] == "AVAILABLE"
+    ]
+    if not versions:
+        raise ServingError(f"{client.address}: expected a served generator, received: none; export one and serve it")
+    return Generator(size, f"generator/{max(versions)}", Path("not-served"), client.generate)
 
 
 def _finished_run(path: Path, command: str) -> Run:

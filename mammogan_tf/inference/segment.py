@@ -1,5 +1,6 @@
 """Label maps of films from files."""
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mammogan_tf.files import write_text
 from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.training.samples import save_picture
 
-__all__ = ["segment_files", "segment_grey"]
+__all__ = ["film_to_png", "segment_files", "segment_grey"]
 
 
 def segment_files(
@@ -64,3 +65,10 @@ def segment_grey(segmenter: Segmenter, grey: np.ndarray) -> np.ndarray:
     label_map = segmenter(np.asarray(small, np.float32)[None] / 255)[0]
     large = Image.fromarray(label_map).resize((side, side), Image.Resampling.NEAREST)
     return np.asarray(large)[:height, :width]
+
+
+def film_to_png(grey: np.ndarray) -> bytes:
+    """A film uint8 [H, W] as the bytes of a PNG, the format in which a server takes it."""
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, format="PNG")
+    return stream.getvalue()

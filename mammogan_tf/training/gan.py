@@ -162,8 +162,8 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
                 batches.take(config.steps - begin),
                 callbacks=[
                     StepCallback(record, RECORD_EVERY, config.steps),
-                    StepCallback(sample, config.sample_every, config.steps),
                     StepCallback(checkpoint, config.checkpoint_every, config.steps),
+                    StepCallback(sample, config.sample_every, config.steps),
                 ],
                 shuffle=False,
                 verbose=0,
@@ -198,7 +198,7 @@ def _samples(model: WGANGP, films: FilmSet, columns: int = 5) -> np.ndarray:
     mask = tf.one_hot(films.label_maps, len(CLASSES))
     for seed in range(columns):
         noise = seeded_noise(tf.fill([len(films)], seed), model.z_dim)
-        images = model.averaged({"noise": noise, "mask": mask, "label": films.labels}, training=False)
+        images = model.averaged({"noise": noise, "mask": mask, "label": tf.constant(films.labels)}, training=False)
         for row, image in zip(rows, to_bytes((np.asarray(images)[..., 0] + 1) / 2), strict=True):
             row.append(image)
     return tile(rows)

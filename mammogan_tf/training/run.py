@@ -47,7 +47,7 @@ class Run:
         run = cls(path, command, config, split, str(Path(data).resolve()))
         run.write_json("split.json", split.to_dict())
         run.write_json("environment.json", _environment())
-        run.write_json("config.json", {"command": command, "data": run.data, **to_dict(config)})
+        run.write_json("config.json", {"command": command, "data_path": run.data, **to_dict(config)})
         return run
 
     @classmethod
@@ -60,7 +60,7 @@ class Run:
         path = Path(path)
         try:
             values = read_json(path / "config.json")
-            command, data = values.pop("command"), values.pop("data")
+            command, data = values.pop("command"), values.pop("data_path")
             return cls(
                 path,
                 command,

@@ -1,0 +1,112 @@
+"""``quickstart``: the whole path on phantoms, from nothing to a synthetic film served over gRPC."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mammogan_tf.config import PRESETS, GANConfig, UNetConfig, preset
+from mammogan_tf.console import Console, duration
+from mammogan_tf_cli.options import folder
+
+__all__ = ["quickstart"]
+
+PATIENTS = 24
+ROWS = 16
+
+
+@click.command()
+@click.option("--out", type=folder, default=Path("quickstart"), help="New folder for everything that is made.")
+@click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="quickstart", help="tiny takes a minute.")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+def quickstart(out: Path, name: str, seed: int) -> None:
+    """Phantoms, U-Net, GAN, images, report, SavedModels, and a round trip over gRPC: minutes on two CPU cores.
+
+    \b
+    Example:
+      mammogan-tf quickstart
+    """
+    if out.exists() and any(out.iterdir()):
+        raise click.ClickException(
+            f"{out}: expected a new or an empty folder, received: one with files in it; choose another --out"
+        )
+    begin = time.monotonic()
+    console = Console()
+
+    def step(number: int, text: str) -> None:
+        console.line(f"[{number}/7 after {duration(time.monotonic() - begin)}] {text}")
+
+    step(1, f"drawing phantom mammograms of {PATIENTS} patients")
+    from mammogan_tf.data.mias import load_mias
+    from mammogan_tf.data.phantom import write_phantoms
+
+    data = write_phantoms(out / "data", PATIENTS, seed, console.progress("film"))
+    films = load_mias(data)
+
+    step(2, "training a U-Net on their automatic masks (TensorFlow starts)")
+    from mammogan_tf.evaluation.report import evaluate
+    from mammogan_tf.inference import load_generator
+    from mammogan_tf.inference.generate import generate_folder, masks_of_model
+    from mammogan_tf.serving.export import export_run
+    from mammogan_tf.training.gan import create_gan_run, train_gan
+    from mammogan_tf.training.segmentation import create_unet_run, train_unet
+
+    unet = create_unet_run(out / "runs", preset(UNetConfig, name, {"seed": seed}), films, data)
+    train_unet(unet, films, console)
+
+    step(3, "training a GAN on the masks that the U-Net draws")
+    gan = create_gan_run(out / "runs", preset(GANConfig, name, {"seed": seed}), films, data, unet)
+    train_gan(gan, films, console)
+
+    step(4, "generating synthetic films")
+    generator = load_generator(gan.path)
+    generate_folder(generator, masks_of_model(generator), ROWS, out / "synthetic", seed=seed)
+
+    step(5, "judging them on patients that no training has seen")
+    evaluate(gan, films, out / "report", 48, seed, preset(UNetConfig, name), console)
+
+    step(6, "exporting both networks as SavedModels")
+    models = [export_run(run, out / "saved_models") for run in (unet.path, gan.path)]
+    console.line("  " + "\n  ".join(map(str, models)))
+
+    step(7, "serving them, and asking over gRPC")
+    milliseconds = _round_trip(out, gan, films, seed)
+    console.line(f"  one film out of its mask in {milliseconds:.0f} ms, over gRPC")
+    console.line(f"Done in {duration(time.monotonic() - begin)}.")
+    click.echo(f"picture  {out / 'picture.png'}   (mask | nearest real film | synthetic, as the server sent it)")
+    click.echo(f"report   {out / 'report' / 'report.html'}")
+
+
+def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
+    """Serves the exports, asks for the picture's films and for a segmentation; milliseconds for one film."""
+    import numpy as np
+
+    from mammogan_tf.data.pipeline import load_films
+    from mammogan_tf.errors import ServingError
+    from mammogan_tf.evaluation.sheet import comparison_sheet
+    from mammogan_tf.metrics.memorisation import nearest
+    from mammogan_tf.serving.client import MammoganClient
+    from mammogan_tf.serving.server import Server
+    from mammogan_tf.training.gan import condition
+
+    prepared = load_films(films, gan.config.data.size)
+    training, unseen = (condition(gan, prepared.select(ids)) for ids in (gan.split.train, gan.split.test))
+    rows = np.arange(ROWS) % len(unseen)
+    with Server(out / "saved_models", port=0) as server, MammoganClient(server.address) as client:
+        asked = time.monotonic()
+        client.generate([seed], unseen.label_maps[:1], unseen.labels[:1])
+        milliseconds = (time.monotonic() - asked) * 1000
+        images = client.generate(seed + np.arange(ROWS), unseen.label_maps[rows], unseen.labels[rows])
+        found = client.segment(images).label_map
+    if not np.isfinite(images).all() or not found.any():
+        raise ServingError("quickstart: expected films from the server, received: empty ones")
+    real = training.images.astype(np.float32) / 255
+    comparison_sheet(
+        unseen.label_maps[rows],
+        real[nearest(images, real)[1]],
+        images,
+        out / "picture.png",
+        ("mask", "nearest real film", "synthetic"),
+    )
+    return milliseconds

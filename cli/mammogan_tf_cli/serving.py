@@ -1,0 +1,104 @@
+"""``export``, ``serve`` and ``request``: SavedModels over gRPC."""
+
+from pathlib import Path
+
+import click
+
+from mammogan_tf_cli.options import folder
+
+__all__ = ["export", "request", "serve"]
+
+
+@click.command()
+@click.argument("runs", type=folder, nargs=-1, required=True, metavar="RUN...")
+@click.option("--to", type=folder, default=Path("saved_models"), help="Folder of <model>/<version>/.")
+def export(runs: tuple[Path, ...], to: Path) -> None:
+    """Export runs as SavedModels for TensorFlow Serving, each as the next version of its model.
+
+    \b
+    Example:
+      mammogan-tf export runs/train-unet/00001 runs/train-gan/00001
+    """
+    from mammogan_tf.serving.export import export_run
+
+    for run in runs:
+        click.echo(export_run(run, to))
+
+
+@click.command()
+@click.option("--models", type=folder, default=Path("saved_models"), help="Folder of <model>/<version>/.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8500, help="0 takes a free one.")
+@click.option("--engine", type=click.Choice(["auto", "tensorflow_model_server", "embedded"]), default="auto")
+def serve(models: Path, host: str, port: int, engine: str) -> None:
+    """Serve exported models over gRPC, until Ctrl-C.
+
+    auto takes tensorflow_model_server where it is installed, else the embedded server of the same API.
+
+    \b
+    Example:
+      mammogan-tf serve --models saved_models --port 8500
+    """
+    from mammogan_tf.serving.server import serve as run
+
+    run(models, host, port, engine)
+
+
+@click.group()
+def request() -> None:
+    """Ask a server for label maps or synthetic films."""
+
+
+server_option = click.option(
+    "--server", default="127.0.0.1:8500", metavar="HOST:PORT", help="Where the server listens."
+)
+timeout_option = click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds.")
+
+
+@request.command("segment")
+@server_option
+@timeout_option
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--out", type=folder, required=True, help="Folder for the label maps.")
+def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: Path) -> None:
+    """Have films of any size outlined; writes NAME_mask.png at the model's size.
+
+    \b
+    Example:
+      mammogan-tf request segment data/mias/mdb001.pgm --server 127.0.0.1:8500 --out segmented
+    """
+    from mammogan_tf.data.film import read_grey
+    from mammogan_tf.data.label_maps import save_label_map
+    from mammogan_tf.inference.segment import film_to_png
+    from mammogan_tf.serving.client import MammoganClient
+
+    pngs = [film_to_png(read_grey(image)) for image in images]
+    with MammoganClient(server, timeout) as client:
+        label_maps = client.segment(pngs).label_map
+    for image, label_map in zip(images, label_maps, strict=True):
+        save_label_map(out / f"{image.stem}_mask.png", label_map)
+    click.echo(out)
+
+
+@request.command("generate")
+@server_option
+@timeout_option
+@click.option("--masks", type=folder, required=True, help="Folder with index PNGs (values 0-4) of the model's size.")
+@click.option("--count", type=click.IntRange(min=1), default=1, help="Number of images.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the first image; the next one adds 1.")
+@click.option("--out", type=folder, required=True, help="New folder for images, masks and manifest.csv.")
+def request_generate(server: str, timeout: float, masks: Path, count: int, seed: int, out: Path) -> None:
+    """Have synthetic films made from masks.
+
+    \b
+    Example:
+      mammogan-tf request generate --masks synthetic/masks --count 4 --out received
+    """
+    from mammogan_tf.inference.generate import generate_folder, masks_of_folder
+    from mammogan_tf.inference.models import remote_generator
+    from mammogan_tf.serving.client import MammoganClient
+
+    conditions = masks_of_folder(masks)
+    with MammoganClient(server, timeout) as client:
+        generator = remote_generator(client, conditions.label_maps.shape[1])
+        click.echo(generate_folder(generator, conditions, count, out, seed=seed))
