@@ -1,0 +1,200 @@
+"""The models under a folder: which versions are wanted, loading and swapping them, and who may use them meanwhile."""
+
+import gc
+import logging
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+
+from mammogan_tf.serving.servable import Refusal, Servable
+
+__all__ = ["Library", "Version"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Version:
+    """A version of a model and what became of it; ``error`` says why it could not be loaded."""
+
+    number: int
+    state: "ModelVersionStatus.State" = ModelVersionStatus.LOADING
+    servable: Servable | None = None
+    error: str = ""
+    fingerprint: tuple = ()
+    requests: int = 0
+
+
+class Library:
+    """The versions of every model under ``root``, kept up with the disk by :meth:`refresh`.
+
+    A new version is loaded and warmed up beside the old one, then takes over; the old one is let go when its last
+    request has ended. A version that cannot be loaded is left alone until its files change; what is left serves on.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._models: dict[str, dict[int, Version]] = {}
+        self._configs: dict[str, ModelConfig] | None = None
+        self._lock = threading.Lock()
+        self._refreshing = threading.Lock()
+
+    def available(self) -> dict[str, int]:
+        """The newest version that serves, for each model that has one."""
+        with self._lock:
+            serving = {name: _serving(versions) for name, versions in self._models.items()}
+        return {name: max(versions) for name, versions in sorted(serving.items()) if versions}
+
+    def versions(self, model: str) -> list[Version]:
+        """Everything known of a model's versions, newest first; empty for an unknown model."""
+        with self._lock:
+            return sorted(self._models.get(model, {}).values(), key=lambda version: -version.number)
+
+    @contextmanager
+    def borrow(self, spec: ModelSpec) -> Iterator[tuple[Servable, int]]:
+        """The servable that a request asks for and its version number; it stays loaded until the block ends.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND for an unknown model or version.
+        """
+        with self._lock:
+            version = self._find(spec)
+            version.requests += 1
+            servable = version.servable
+        assert servable is not None
+        try:
+            yield servable, version.number
+        finally:
+            with self._lock:
+                version.requests -= 1
+                _let_go_if_idle(version)
+
+    def _find(self, spec: ModelSpec) -> Version:
+        if not spec.name:
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        serving = _serving(self._models.get(spec.name, {}))
+        choice = spec.WhichOneof("version_choice")
+        if choice == "version":
+            wanted = spec.version.value
+        elif choice == "version_label":
+            wanted = self._labelled(spec)
+        else:
+            wanted = max(serving, default=None)
+        if wanted not in serving:
+            asked = f"Specific({spec.name}, {wanted})" if choice else f"Latest({spec.name})"
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
+        return serving[wanted]
+
+    def _labelled(self, spec: ModelSpec) -> int:
+        config = (self._configs or {}).get(spec.name, ModelConfig())
+        if spec.version_label not in config.version_labels:
+            message = f"Unrecognized servable version label: {spec.version_label}"
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+        return config.version_labels[spec.version_label]
+
+    def configure(self, configs: Mapping[str, ModelConfig]) -> None:
+        """Serves exactly these models from now on, instead of every model found under the root."""
+        with self._refreshing:
+            self._configs = dict(configs)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Looks at the disk once: loads what is new and wanted, then lets go of what is no longer wanted."""
+        with self._refreshing:
+            configs = self._discover() if self._configs is None else self._configs
+            for name in sorted(configs):
+                self._refresh_model(name, configs[name])
+            if self._configs is not None:
+                for name in set(self._models) - set(configs):
+                    self._retire(name, keep=set())
+
+    def _discover(self) -> dict[str, ModelConfig]:
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        return {folder.name: ModelConfig() for folder in folders if _numbered_folders(folder)}
+
+    def _refresh_model(self, name: str, config: ModelConfig) -> None:
+        found = _numbered_folders(self.root / (config.base_path or name))
+        while True:
+            known = self._models.get(name, {})
+            broken = {number for number in set(found) & set(known) if _is_still_broken(known[number], found[number])}
+            wanted = _choose(config, set(found) - broken)
+            missing = sorted(wanted - set(_serving(known)))
+            loaded = [self._load(name, number, found[number]) for number in missing]
+            if all(loaded):
+                break
+        if wanted:
+            self._retire(name, keep=wanted)
+
+    def _load(self, name: str, number: int, path: Path) -> bool:
+        version = Version(number, fingerprint=_fingerprint(path))
+        with self._lock:
+            self._models.setdefault(name, {})[number] = version
+        try:
+            servable = Servable(path)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            with self._lock:
+                version.state, version.error = ModelVersionStatus.END, reason
+            logger.error("%s version %d cannot be served: %s", name, number, reason)
+            return False
+        with self._lock:
+            version.state, version.servable = ModelVersionStatus.AVAILABLE, servable
+        logger.info("%s version %d serves", name, number)
+        return True
+
+    def _retire(self, name: str, keep: set[int]) -> None:
+        with self._lock:
+            retired = [version for number, version in _serving(self._models[name]).items() if number not in keep]
+            for version in retired:
+                version.state = ModelVersionStatus.UNLOADING
+                _let_go_if_idle(version)
+        for version in retired:
+            logger.info("%s version %d is let go", name, version.number)
+        if retired:
+            gc.collect()
+
+
+def _serving(versions: Mapping[int, Version]) -> dict[int, Version]:
+    return {number: version for number, version in versions.items() if version.state == ModelVersionStatus.AVAILABLE}
+
+
+def _let_go_if_idle(version: Version) -> None:
+    if version.state == ModelVersionStatus.UNLOADING and version.requests == 0:
+        version.state, version.servable = ModelVersionStatus.END, None
+
+
+def _numbered_folders(base: Path) -> dict[int, Path]:
+    if not base.is_dir():
+        return {}
+    return {
+        int(path.name): path for path in base.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir()
+    }
+
+
+def _fingerprint(path: Path) -> tuple:
+    """Changes when a file below ``path`` does: a version that was copied in slowly gets its second chance."""
+    stats = ((file, file.stat()) for file in sorted(path.rglob("*")) if file.is_file())
+    return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+
+
+def _is_still_broken(version: Version, path: Path) -> bool:
+    return bool(version.error) and version.fingerprint == _fingerprint(path)
+
+
+def _choose(config: ModelConfig, numbers: set[int]) -> set[int]:
+    """The versions that TensorFlow Serving's version policy asks for; the newest one unless told otherwise."""
+    policy = config.model_version_policy
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "all":
+        return numbers
+    if kind == "specific":
+        return numbers & set(policy.specific.versions)
+    return set(sorted(numbers)[-max(policy.latest.num_versions, 1) :])

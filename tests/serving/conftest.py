@@ -1,0 +1,71 @@
+"""Tiny untrained networks, live and exported: enough to test everything but the pictures."""
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+SIZE, Z_DIM = 16, 8
+
+
+@pytest.fixture(scope="session")
+def live_unet() -> keras.Model:
+    from mammogan_tf.models.unet import build_unet
+
+    keras.utils.set_random_seed(0)
+    return build_unet(SIZE, widths=(4, 8))
+
+
+@pytest.fixture(scope="session")
+def live_generator() -> keras.Model:
+    from mammogan_tf.models.dcgan import build_generator
+
+    keras.utils.set_random_seed(1)
+    return build_generator(SIZE, z_dim=Z_DIM, widths=(8, 4, 4))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory, live_unet, live_generator):
+    """A folder with version 1 of both models; not to be changed."""
+    from mammogan_tf.serving.export import export_generator, export_unet
+
+    folder = tmp_path_factory.mktemp("exported")
+    export_unet(live_unet, folder)
+    export_generator(live_generator, folder)
+    return folder
+
+
+@pytest.fixture
+def models(tmp_path, exported):
+    """A folder with version 1 of the U-Net that a test may change."""
+    shutil.copytree(exported / "unet", tmp_path / "models" / "unet")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def add_version(models):
+    """Adds a copy of version 1 under another number, in one step, and returns its folder."""
+
+    def add(number: int) -> Path:
+        shutil.copytree(models / "unet" / "1", models / "unet" / f".{number}")
+        return (models / "unet" / f".{number}").rename(models / "unet" / str(number))
+
+    return add
+
+
+@pytest.fixture
+def films() -> np.ndarray:
+    return np.random.default_rng(0).random((3, SIZE, SIZE), np.float32)
+
+
+@pytest.fixture
+def condition() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Seeds, label maps and labels of three films."""
+    label_maps = np.random.default_rng(0).integers(0, 5, (3, SIZE, SIZE))
+    return np.array([7, 8, 9]), label_maps, np.array([0, 1, 2])
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:google.*")

@@ -1,0 +1,152 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+
+from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.client import MammoganClient
+from mammogan_tf.serving.server import Server, serve
+
+
+def wait_until(holds, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_swapping_versions_drops_no_request(models, add_version, films, live_unet):
+    expected = live_unet(films[..., None], training=False).numpy()
+    failures, answers, ending = [], [], threading.Event()
+
+    def ask(address):
+        with MammoganClient(address) as client:
+            while not ending.is_set():
+                try:
+                    answers.append(np.abs(client.segment(films).probabilities - expected).max())
+                except ServingError as error:
+                    failures.append(error)
+
+    with Server(models, port=0, poll_seconds=0.1) as server:
+        askers = [threading.Thread(target=ask, args=(server.address,)) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        for number in (2, 3):
+            add_version(number)
+            wait_until(lambda number=number: server.library.available()["unet"] == number)
+        ending.set()
+        for asker in askers:
+            asker.join()
+    assert not failures
+    assert len(answers) > 10
+    assert max(answers) < 1e-5
+
+
+def test_a_corrupt_version_is_shown_in_the_status_and_the_old_one_serves(models, films):
+    with Server(models, port=0, poll_seconds=0.1) as server, MammoganClient(server.address) as client:
+        (models / "unet" / "2").mkdir()
+        wait_until(lambda: len(client.status()["unet"]) == 2)
+        wait_until(lambda: client.status()["unet"][0]["state"] == "END")
+        new, old = client.status()["unet"]
+        assert (new["version"], old["version"], old["state"]) == (2, 1, "AVAILABLE")
+        assert "saved_model.pb" in new["error"]
+        assert client.segment(films).label_map.shape == films.shape
+
+
+def test_reloading_the_configuration_serves_what_it_lists(models):
+    with Server(models, port=0) as server, grpc.insecure_channel(server.address) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+
+        def reload(**config):
+            request = model_management_pb2.ReloadConfigRequest()
+            request.config.model_config_list.config.add(**config)
+            return stub.HandleReloadConfigRequest(request)
+
+        reload(name="unet", base_path=str(models / "unet"), model_platform="tensorflow")
+        assert server.library.available() == {"unet": 1}
+        wrong = [{"base_path": "unet"}, {"name": "x", "base_path": "/"}, {"name": "x", "base_path": "../x"}]
+        for config in [*wrong, {"name": "unet", "model_platform": "pytorch"}]:
+            with pytest.raises(grpc.RpcError) as refused:
+                reload(**config)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest())
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert server.library.available() == {"unet": 1}
+        with pytest.raises(grpc.RpcError) as refused:
+            reload(name="absent")
+        assert refused.value.code() == grpc.StatusCode.UNKNOWN
+
+
+def test_a_port_in_use_is_one_line(models):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=f"127.0.0.1:{port}: .*Address already in use.*--port"):
+            Server(models, port=port).start()
+
+
+def test_two_servers_do_not_share_a_port(models):
+    with Server(models, port=0) as first, pytest.raises(ServingError, match="already in use"):
+        Server(models, port=first.port).start()
+
+
+def test_nothing_to_serve_is_one_line(tmp_path):
+    with pytest.raises(ServingError, match=r"<model>/<version>/, received: none; run mammogan-tf export"):
+        serve(tmp_path / "absent", port=0)
+    (tmp_path / "unet" / "1").mkdir(parents=True)
+    with pytest.raises(ServingError, match=r"received: unet 1: .*saved_model\.pb"):
+        serve(tmp_path, port=0)
+
+
+def test_an_engine_that_is_not_there_is_one_line(models, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ServingError, match="expected it on the PATH"):
+        serve(models, engine="tensorflow_model_server")
+    with pytest.raises(ServingError, match="received: torchserve"):
+        serve(models, engine="torchserve")
+
+
+def test_tensorflow_model_server_gets_its_flags(models, tmp_path, monkeypatch, capfd):
+    binary = tmp_path / "tensorflow_model_server"
+    show_config = 'for flag in "$@"; do case $flag in --model_config_file=*) cat "${flag#*=}";; esac; done'
+    binary.write_text(f'#!/bin/sh\necho "$@"\n{show_config}\nexit 3\n')
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ServingError, match="exit status 3"):
+        serve(models, port=18500)
+    output = capfd.readouterr()
+    assert "--port=18500" in output.out
+    assert f'base_path: "{models / "unet"}"' in output.out
+    assert 'name: "unet"' in output.out
+    assert "listens on every interface" in output.err
+
+
+def test_sigterm_drains_and_ends_well(models, films):
+    slow = tf.io.encode_png(tf.zeros([4096, 4096, 1], tf.uint8)).numpy()
+    code = f"from mammogan_tf.serving.server import serve; serve({str(models)!r}, port=0, engine='embedded')"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("Serving unet 1 on 127.0.0.1:")
+        address = line.split(" on ")[1].split()[0]
+        answers = []
+        with MammoganClient(address) as client:
+            client.segment(films)
+            asker = threading.Thread(target=lambda: answers.append(client.segment([slow] * 8)))
+            asker.start()
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            asker.join()
+        assert len(answers[0].label_map) == 8
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()

@@ -1,0 +1,111 @@
+import shutil
+
+import pytest
+from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
+
+from mammogan_tf.serving.servable import Refusal
+from mammogan_tf.serving.versions import Library, _choose
+
+AVAILABLE, UNLOADING, END = ModelVersionStatus.AVAILABLE, ModelVersionStatus.UNLOADING, ModelVersionStatus.END
+
+
+def states(library: Library) -> dict[int, int]:
+    return {version.number: version.state for version in library.versions("unet")}
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ({}, {3}),
+        ({"latest": {"num_versions": 2}}, {2, 3}),
+        ({"latest": {"num_versions": 9}}, {1, 2, 3}),
+        ({"all": {}}, {1, 2, 3}),
+        ({"specific": {"versions": [1, 7]}}, {1}),
+    ],
+)
+def test_version_policies(policy, expected):
+    assert _choose(ModelConfig(model_version_policy=policy), {1, 2, 3}) == expected
+
+
+def test_a_new_version_takes_over_and_the_old_one_waits_for_its_last_request(models, add_version):
+    library = Library(models)
+    library.refresh()
+    assert library.available() == {"unet": 1}
+    with library.borrow(ModelSpec(name="unet")) as (old, number):
+        assert number == 1
+        add_version(2)
+        library.refresh()
+        assert states(library) == {2: AVAILABLE, 1: UNLOADING}
+        with library.borrow(ModelSpec(name="unet")) as (new, number):
+            assert number == 2
+            assert new is not old
+    assert states(library) == {2: AVAILABLE, 1: END}
+    assert library.versions("unet")[1].servable is None
+
+
+@pytest.mark.parametrize("breakage", ["no variables", "truncated graph", "bad warm-up", "empty"])
+def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, breakage):
+    library = Library(models)
+    library.refresh()
+    version = add_version(2)
+    broken = {
+        "no variables": version / "variables" / "variables.index",
+        "truncated graph": version / "saved_model.pb",
+        "bad warm-up": version / "assets.extra" / "tf_serving_warmup_requests",
+        "empty": version / "saved_model.pb",
+    }[breakage]
+    content = broken.read_bytes()
+    broken.unlink()
+    if breakage == "truncated graph":
+        broken.write_bytes(content[: len(content) // 2])
+    if breakage == "bad warm-up":
+        broken.write_bytes(b"not a TFRecord")
+    library.refresh()
+    assert library.available()["unet"] == 1
+    assert library.versions("unet")[0].state == END
+    assert library.versions("unet")[0].error
+    before = library.versions("unet")[0]
+    library.refresh()
+    assert library.versions("unet")[0] is before, "unchanged files are not tried again"
+    broken.write_bytes(content)
+    library.refresh()
+    assert library.available()["unet"] == 2
+
+
+def test_at_the_start_the_newest_version_that_loads_serves(models, add_version):
+    (add_version(2) / "saved_model.pb").write_bytes(b"nonsense")
+    (models / "unet" / "latest").mkdir()
+    library = Library(models)
+    library.refresh()
+    assert library.available()["unet"] == 1
+
+
+def test_a_version_taken_away_gives_way_to_the_one_before(models, add_version):
+    add_version(2)
+    library = Library(models)
+    library.refresh()
+    shutil.rmtree(models / "unet" / "2")
+    library.refresh()
+    assert library.available()["unet"] == 1
+    shutil.rmtree(models / "unet")
+    library.refresh()
+    assert library.available()["unet"] == 1, "what is in memory goes on where nothing else is left"
+
+
+def test_a_configuration_chooses_models_versions_and_labels(models, add_version):
+    add_version(2)
+    library = Library(models)
+    library.refresh()
+    config = ModelConfig(name="film", base_path="unet", model_version_policy={"all": {}}, version_labels={"stable": 1})
+    library.configure({"film": config})
+    assert library.available() == {"film": 2}
+    assert {version.number for version in library.versions("film")} == {1, 2}
+    with library.borrow(ModelSpec(name="film", version_label="stable")) as (_, number):
+        assert number == 1
+    with (
+        pytest.raises(Refusal, match="Unrecognized servable version label: canary"),
+        library.borrow(ModelSpec(name="film", version_label="canary")),
+    ):
+        pass
