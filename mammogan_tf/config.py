@@ -114,12 +114,12 @@ class GANConfig(_TrainConfig):
     max_width: int = 256
     gp: float = 10.0
     n_critic: int = 5
-    steps: int = 3000
+    steps: int = 2500
     generator_learning_rate: float = 1e-4
     critic_learning_rate: float = 1e-4
     beta_1: float = 0.0
     beta_2: float = 0.9
-    ema: float = 0.999
+    ema: float = 0.995
     sample_every: int = 100
     checkpoint_every: int = 100
 

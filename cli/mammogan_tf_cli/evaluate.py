@@ -6,6 +6,7 @@ import click
 
 from mammogan_tf.console import Console
 from mammogan_tf_cli.options import data_option, folder
+from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["evaluate"]
 
@@ -25,6 +26,7 @@ def evaluate(gan: Path, data: Path | None, out: Path, count: int, seed: int) -> 
     Example:
       mammogan-tf evaluate --gan runs/train-gan/00001 --out report
     """
+    import_tensorflow()
     from mammogan_tf.data.mias import find_data, load_mias
     from mammogan_tf.evaluation.page import format_estimate
     from mammogan_tf.evaluation.report import evaluate as judge

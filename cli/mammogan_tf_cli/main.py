@@ -1,7 +1,6 @@
 """The command ``mammogan-tf``."""
 
 import errno
-import os
 import signal
 from types import FrameType
 from typing import Any, NoReturn
@@ -25,7 +24,6 @@ class OneLineErrors(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             return super().invoke(ctx)
         except ConfigError as error:

@@ -9,6 +9,7 @@ import click
 from mammogan_tf.config import PRESETS, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
 from mammogan_tf_cli.options import folder
+from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["quickstart"]
 
@@ -45,6 +46,7 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     films = load_mias(data)
 
     step(2, "training a U-Net on their automatic masks (TensorFlow starts)")
+    import_tensorflow()
     from mammogan_tf.evaluation.report import evaluate
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_model

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mammogan_tf_cli.options import folder
+from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["export", "request", "serve"]
 
@@ -19,6 +20,7 @@ def export(runs: tuple[Path, ...], to: Path) -> None:
     Example:
       mammogan-tf export runs/train-unet/00001 runs/train-gan/00001
     """
+    import_tensorflow()
     from mammogan_tf.serving.export import export_run
 
     for run in runs:
@@ -39,6 +41,7 @@ def serve(models: Path, host: str, port: int, engine: str) -> None:
     Example:
       mammogan-tf serve --models saved_models --port 8500
     """
+    import_tensorflow()
     from mammogan_tf.serving.server import serve as run
 
     run(models, host, port, engine)
@@ -67,6 +70,7 @@ def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: 
     Example:
       mammogan-tf request segment data/mias/mdb001.pgm --server 127.0.0.1:8500 --out segmented
     """
+    import_tensorflow()
     from mammogan_tf.data.film import read_grey
     from mammogan_tf.data.label_maps import save_label_map
     from mammogan_tf.inference.segment import film_to_png
@@ -94,6 +98,7 @@ def request_generate(server: str, timeout: float, masks: Path, count: int, seed:
     Example:
       mammogan-tf request generate --masks synthetic/masks --count 4 --out received
     """
+    import_tensorflow()
     from mammogan_tf.inference.generate import generate_folder, masks_of_folder
     from mammogan_tf.inference.models import remote_generator
     from mammogan_tf.serving.client import MammoganClient

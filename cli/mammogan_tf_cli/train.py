@@ -1,5 +1,6 @@
 """``train-unet`` and ``train-gan``."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from mammogan_tf.config import GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
 from mammogan_tf_cli.options import folder, training_options
+from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["train_gan", "train_unet"]
 
@@ -31,12 +33,12 @@ def train_unet(data: Path | None, workdir: Path, resume: Path | None, preset: st
     from mammogan_tf.data.mias import find_data, load_mias
 
     config = _config(UNetConfig, preset, changes)
-    root = None if resume else find_data(data)
-
+    root = find_data(data) if not resume else Path()
+    import_tensorflow()
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
 
-    if root is None:
+    if resume:
         run, films = _resumed(resume, "train-unet", changes)
     else:
         films = load_mias(root)
@@ -99,6 +101,10 @@ def train_gan(
       mammogan-tf train-gan --data data/mias --gp 10
     """
     from mammogan_tf.data.mias import find_data, load_mias
+
+    config = _config(GANConfig, preset, changes)
+    root = find_data(data) if not resume else Path()
+    import_tensorflow()
     from mammogan_tf.training.gan import create_gan_run
     from mammogan_tf.training.gan import train_gan as train
     from mammogan_tf.training.run import Run, newest_run
@@ -106,14 +112,12 @@ def train_gan(
     if resume:
         run, films = _resumed(resume, "train-gan", {**changes, "unet": unet})
     else:
-        size = _config(GANConfig, preset, changes).data.size
-        root = find_data(data)
-        teacher = Run.open(unet) if unet else newest_run(workdir, "train-unet", root, size)
+        teacher = Run.open(unet) if unet else newest_run(workdir, "train-unet", root, config.data.size)
         if changes["masks"] is None and teacher is None:
-            changes["masks"] = "annotation"
+            config = dataclasses.replace(config, masks="annotation")
             click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
         films = load_mias(root)
-        run = create_gan_run(workdir, _config(GANConfig, preset, changes), films, root, teacher)
+        run = create_gan_run(workdir, config, films, root, teacher)
     report = _interruptible(train, run, films)
     click.echo(f"{run.path}: trained {report['last']['step']} steps in {duration(report['seconds'])}")
     click.echo(

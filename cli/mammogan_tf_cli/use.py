@@ -7,6 +7,7 @@ import click
 from mammogan_tf.config import LABELS
 from mammogan_tf.console import Console
 from mammogan_tf_cli.options import folder
+from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["generate", "segment"]
 
@@ -22,6 +23,7 @@ def segment(model: Path, images: tuple[Path, ...], out: Path) -> None:
     Example:
       mammogan-tf segment runs/train-unet/00001 data/mias/mdb001.pgm --out segmented
     """
+    import_tensorflow()
     from mammogan_tf.inference import load_segmenter
     from mammogan_tf.inference.segment import segment_files
 
@@ -46,6 +48,7 @@ def generate(model: Path, count: int, out: Path, seed: int, masks: Path | None, 
     Example:
       mammogan-tf generate runs/train-gan/00001 --count 100 --out synthetic --seed 7
     """
+    import_tensorflow()
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model
 

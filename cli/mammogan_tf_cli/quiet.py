@@ -1,0 +1,22 @@
+"""TensorFlow without the lines that it writes before its log level can be set."""
+
+import os
+import sys
+
+__all__ = ["import_tensorflow"]
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow once, with standard error closed to it: its first lines ignore ``TF_CPP_MIN_LOG_LEVEL``."""
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
