@@ -81,7 +81,7 @@ class UNetConfig(_TrainConfig):
     dropout: float = 0.1
     learning_rate: float = 1e-3
     epochs: int = 60
-    patience: int = 15
+    patience: int = 25
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,11 +110,11 @@ class GANConfig(_TrainConfig):
 
     masks: str = "unet"
     z_dim: int = 128
-    width: int = 32
-    max_width: int = 256
+    width: int = 24
+    max_width: int = 192
     gp: float = 10.0
     n_critic: int = 5
-    steps: int = 2500
+    steps: int = 3000
     generator_learning_rate: float = 1e-4
     critic_learning_rate: float = 1e-4
     beta_1: float = 0.0

@@ -18,6 +18,9 @@ from mammogan_tf_cli.use import generate, segment
 
 __all__ = ["cli"]
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
 
 class OneLineErrors(click.Group):
     """Turns an error that a user can cause into one line and the right exit status."""
@@ -31,10 +34,12 @@ class OneLineErrors(click.Group):
         except MammoganError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR):
+            if error.errno not in FULL | CLOSED:
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}expected to write there, received: {error.strerror}") from error
+            where = error.filename or "output"
+            advice = "free some space" if error.errno in FULL else "choose another path"
+            message = f"{where}: expected to write there, received: {error.strerror}; {advice}"
+            raise click.ClickException(message) from error
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:

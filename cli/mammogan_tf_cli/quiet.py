@@ -7,7 +7,8 @@ __all__ = ["import_tensorflow"]
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow once, with standard error closed to it: its first lines ignore ``TF_CPP_MIN_LOG_LEVEL``."""
+    """Imports TensorFlow once, with standard error closed to it: its first lines, and those of its search for a GPU, obey no
+    log level."""
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -15,7 +16,9 @@ def import_tensorflow() -> None:
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -73,14 +73,15 @@ def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: 
     import_tensorflow()
     from mammogan_tf.data.film import read_grey
     from mammogan_tf.data.label_maps import save_label_map
-    from mammogan_tf.inference.segment import film_to_png
+    from mammogan_tf.inference.segment import distinct_names, film_to_png
     from mammogan_tf.serving.client import MammoganClient
 
+    names = distinct_names(images)
     pngs = [film_to_png(read_grey(image)) for image in images]
     with MammoganClient(server, timeout) as client:
         label_maps = client.segment(pngs).label_map
-    for image, label_map in zip(images, label_maps, strict=True):
-        save_label_map(out / f"{image.stem}_mask.png", label_map)
+    for name, label_map in zip(names, label_maps, strict=True):
+        save_label_map(out / f"{name}_mask.png", label_map)
     click.echo(out)
 
 

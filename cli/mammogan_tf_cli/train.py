@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mammogan_tf.config import GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
@@ -33,16 +34,14 @@ def train_unet(data: Path | None, workdir: Path, resume: Path | None, preset: st
     from mammogan_tf.data.mias import find_data, load_mias
 
     config = _config(UNetConfig, preset, changes)
-    root = find_data(data) if not resume else Path()
+    resumed = _open_run(resume, "train-unet") if resume else None
+    root = find_data(resumed.data if resumed else data)
+    films = load_mias(root)
     import_tensorflow()
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
 
-    if resume:
-        run, films = _resumed(resume, "train-unet", changes)
-    else:
-        films = load_mias(root)
-        run = create_unet_run(workdir, config, films, root)
+    run = resumed or create_unet_run(workdir, config, films, root)
     report = _interruptible(train, run, films)
     click.echo("Dice on test patients (mean over films)   background black   film as it is   films")
     for region, cell in report["dice"]["cleaned"].items():
@@ -101,23 +100,23 @@ def train_gan(
       mammogan-tf train-gan --data data/mias --gp 10
     """
     from mammogan_tf.data.mias import find_data, load_mias
+    from mammogan_tf.training.run import Run, newest_run
 
     config = _config(GANConfig, preset, changes)
-    root = find_data(data) if not resume else Path()
+    if unet and config.masks == "annotation":
+        raise click.UsageError("--masks: expected unet where --unet is given, received: annotation")
+    resumed = _open_run(resume, "train-gan") if resume else None
+    root = find_data(resumed.data if resumed else data)
+    films = load_mias(root)
+    teacher = Run.open(unet) if unet else newest_run(workdir, "train-unet", root, config.data.size)
+    if not (resumed or teacher or changes["masks"]):
+        config = dataclasses.replace(config, masks="annotation")
+        click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
     import_tensorflow()
     from mammogan_tf.training.gan import create_gan_run
     from mammogan_tf.training.gan import train_gan as train
-    from mammogan_tf.training.run import Run, newest_run
 
-    if resume:
-        run, films = _resumed(resume, "train-gan", {**changes, "unet": unet})
-    else:
-        teacher = Run.open(unet) if unet else newest_run(workdir, "train-unet", root, config.data.size)
-        if changes["masks"] is None and teacher is None:
-            config = dataclasses.replace(config, masks="annotation")
-            click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
-        films = load_mias(root)
-        run = create_gan_run(workdir, config, films, root, teacher)
+    run = resumed or create_gan_run(workdir, config, films, root, teacher)
     report = _interruptible(train, run, films)
     click.echo(f"{run.path}: trained {report['last']['step']} steps in {duration(report['seconds'])}")
     click.echo(
@@ -132,17 +131,23 @@ def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
     return preset(kind, name, given)
 
 
-def _resumed(path: Path, command: str, changes: dict[str, Any]) -> tuple[Any, Any]:
-    from mammogan_tf.data.mias import find_data, load_mias
+def _open_run(path: Path, command: str) -> Any:
+    """The run to go on with; it keeps its own options."""
     from mammogan_tf.training.run import Run
 
-    given = [f"--{name.replace('_', '-')}" for name, value in changes.items() if value is not None]
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in ("resume", "config")
+        and context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+    ]
     if given:
-        raise click.UsageError(f"--resume: expected no other training option, received: {', '.join(given)}")
+        raise click.UsageError(f"--resume: expected no other option, received: {', '.join(given)}")
     run = Run.open(path)
     if run.command != command:
         raise click.UsageError(f"--resume: expected a {command} run, received: a {run.command} run")
-    return run, load_mias(find_data(Path(run.data)))
+    return run
 
 
 def _interruptible(train: Any, run: Any, films: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
-from mammogan_tf.training.callbacks import History, StepCallback, Stopwatch
+from mammogan_tf.training.callbacks import History, Interruption, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.run import Run
@@ -118,6 +118,8 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
     config = run.config
     assert isinstance(config, GANConfig)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
+    # The remapper cannot fuse the critic's second derivative, and says so at each start.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     prepared = load_films(films, config.data.size, console.progress("preparing films"))
     training = condition(run, prepared.select(run.split.train))
     console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}")
@@ -125,7 +127,13 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
     watch = Stopwatch()
     checkpoints = Checkpoints(
         run.path / "checkpoints",
-        [*model.variables, *model.generator_optimizer.variables, *model.critic_optimizer.variables, watch.seconds],
+        [
+            *model.variables,
+            *model.metrics_variables,
+            *model.generator_optimizer.variables,
+            *model.critic_optimizer.variables,
+            watch.seconds,
+        ],
     )
     checkpoints.restore()
     begin = int(model.step.numpy())
@@ -145,6 +153,7 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
         history.picture("samples", pixels, step)
 
     def checkpoint(step: int, logs: Mapping[str, float] | None = None) -> None:
+        require_finite("step", step, {name: float(tracker.result()) for name, tracker in model.trackers.items()})
         watch.lap()
         checkpoints.save(step)
 
@@ -156,21 +165,23 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
         keep_background=config.data.keep_background,
     )
     watch.start()
-    try:
-        if begin < config.steps:
+    if begin < config.steps:
+        with Interruption() as interruption:
             model.fit(
-                batches.take(config.steps - begin),
+                batches,
+                steps_per_epoch=config.steps - begin,
                 callbacks=[
                     StepCallback(record, RECORD_EVERY, config.steps),
-                    StepCallback(checkpoint, config.checkpoint_every, config.steps),
                     StepCallback(sample, config.sample_every, config.steps),
+                    StepCallback(checkpoint, config.checkpoint_every, config.steps),
+                    interruption,
                 ],
                 shuffle=False,
                 verbose=0,
             )
-    except KeyboardInterrupt:
-        checkpoint(int(model.step.numpy()))
-        raise
+        if interruption.requested:
+            checkpoint(int(model.step.numpy()))
+            raise KeyboardInterrupt
     return _finish(run, model, training, history, float(watch.seconds.numpy()))
 
 
