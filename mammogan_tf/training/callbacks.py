@@ -1,6 +1,8 @@
 """What happens beside the training steps: history, progress, TensorBoard, checkpoints, the best weights."""
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import write_text
 
-__all__ = ["BestWeights", "History", "StepCallback", "Stopwatch"]
+__all__ = ["BestWeights", "History", "Interruption", "StepCallback", "Stopwatch", "require_finite"]
 
 
 class History:
@@ -29,7 +31,7 @@ class History:
         self._index = index
         self.rows: list[dict[Any, Any]] = []
         if resumed_at and self._file.exists():
-            table = pd.read_csv(self._file)
+            table = pd.read_csv(self._file, float_precision="round_trip")
             self.rows = table[table[index] <= resumed_at].to_dict("records")
         self.writer = tf.summary.create_file_writer(str(run_path / "tensorboard"))
 
@@ -39,14 +41,8 @@ class History:
         Raises:
             ModelError: a value is not finite; the last checkpoint is left as it is.
         """
+        require_finite(self._index, number, values)
         row = {name: float(value) for name, value in values.items()}
-        broken = [name for name, value in row.items() if math.isinf(value)]
-        broken += [name for name, value in row.items() if math.isnan(value) and not name.startswith("dice")]
-        if broken:
-            raise ModelError(
-                f"{self._index} {number}: expected finite losses, received: {', '.join(broken)} not finite; "
-                "resume from the last checkpoint with another seed, or lower the learning rate"
-            )
         self.rows.append({self._index: number, **row})
         write_text(self._file, pd.DataFrame(self.rows).to_csv(index=False))
         with self.writer.as_default(step=number):
@@ -57,6 +53,18 @@ class History:
         """A uint8 picture [H, W, 3] for TensorBoard."""
         with self.writer.as_default(step=number):
             tf.summary.image(name, pixels[None])
+
+
+def require_finite(index: str, number: int, values: Mapping[str, float]) -> None:
+    """Raises ModelError where a value is not finite. A Dice of nan is none: its region is in no film."""
+    broken = [
+        name for name, value in values.items() if not (math.isfinite(value) or (math.isnan(value) and "dice" in name))
+    ]
+    if broken:
+        raise ModelError(
+            f"{index} {number}: expected finite losses, received: {', '.join(broken)} not finite; "
+            "resume from the last checkpoint with another seed, or lower the learning rate"
+        )
 
 
 class Stopwatch:
@@ -126,3 +134,35 @@ class BestWeights(keras.callbacks.Callback):
         if self.exhausted_at(epoch + 1):
             self.model.stop_training = True
             self._console.line(f"stopped early: no better {self._monitor} in {self._patience} epochs")
+
+
+class Interruption(keras.callbacks.Callback):
+    """While it is entered, Ctrl-C or SIGTERM ends ``fit`` after the running step and what is written at it.
+
+    ``requested`` tells so afterwards. A second signal takes effect at once. Outside the main thread, where Python
+    delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requested = False
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {
+                number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def _request(self, *signal_and_frame: object) -> None:
+        self.requested = True
+        self.__exit__()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        if self.requested:
+            self.model.stop_training = True
