@@ -38,19 +38,24 @@ class Progress:
 
     def __init__(self, console: Console, label: str, interval: float) -> None:
         self._console, self._label, self._interval = console, label, interval
-        self._begin: tuple[float, int] | None = None
+        self._created = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._shown = 0.0
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        if self._begin is None:
-            self._begin = (now, max(done - 1, 0))
-        elapsed, worked = now - self._begin[0], done - self._begin[1]
+        if self._first is None:
+            self._first = (now, done)
         if done < total and now - self._shown < self._interval:
             return
         self._shown = now
-        left = elapsed / worked * (total - done) if worked else 0.0
-        time_note = duration(elapsed) if done >= total else f"{duration(left)} left"
+        begin, before = self._first
+        if done >= total:
+            time_note = duration(now - self._created)
+        elif done > before:
+            time_note = f"{duration((now - begin) / (done - before) * (total - done))} left"
+        else:
+            time_note = ""
         text = "  ".join(part for part in (f"{self._label} {done}/{total}", note, time_note) if part)
         if self._console._moving and done < total and not self._console._quiet:
             self._console._draw(text)

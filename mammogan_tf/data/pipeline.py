@@ -17,6 +17,7 @@ from PIL import Image
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.masks import prepare_films
 from mammogan_tf.data.transforms import augment_film, one_hot, to_network_range
+from mammogan_tf.errors import DataError
 
 __all__ = ["FilmSet", "gan_batches", "load_films", "segmentation_batches", "validation_batches"]
 
@@ -43,8 +44,18 @@ class FilmSet:
         return len(self.ids)
 
     def select(self, ids: Sequence[str]) -> "FilmSet":
-        """The films with these ids, in this order."""
+        """The films with these ids, in this order.
+
+        Raises:
+            DataError: an id is not among the films.
+        """
         place = {id_: index for index, id_ in enumerate(self.ids)}
+        missing = [id_ for id_ in ids if id_ not in place]
+        if missing:
+            raise DataError(
+                f"films: expected those of the run's split, received: a folder without {', '.join(missing[:5])}; "
+                "give the data back as it was, or start another run"
+            )
         rows = np.array([place[id_] for id_ in ids], dtype=np.int64)
         return FilmSet(
             images=self.images[rows],

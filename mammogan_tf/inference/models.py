@@ -13,6 +13,7 @@ from mammogan_tf.config import CLASSES
 from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
+from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.samples import to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
@@ -64,8 +65,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     """
     path = Path(path)
     if (path / "config.json").exists():
-        run = _finished_run(path, "train-unet")
-        model = keras.models.load_model(run.model_path, compile=False)
+        model = _trained_network(path, "train-unet")
         return Segmenter(model.input_shape[1], _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
 
     version, call = _signature(path, "unet", "serving_default")
@@ -85,8 +85,7 @@ def load_generator(path: str | Path) -> Generator:
     """
     path = Path(path)
     if (path / "config.json").exists():
-        run = _finished_run(path, "train-gan")
-        model = keras.models.load_model(run.model_path, compile=False)
+        model = _trained_network(path, "train-gan")
         z_dim, size = model.input["noise"].shape[-1], model.input["mask"].shape[1]
 
         @tf.function(reduce_retracing=True)
@@ -124,7 +123,7 @@ def remote_generator(client: MammoganClient, size: int) -> Generator:
     return Generator(size, f"generator/{max(versions)}", Path("not-served"), client.generate)
 
 
-def _finished_run(path: Path, command: str) -> Run:
+def _trained_network(path: Path, command: str) -> keras.Model:
     run = Run.open(path)
     if run.command != command:
         raise ModelError(f"{path}: expected a {command} run, received: a {run.command} run")
@@ -132,7 +131,7 @@ def _finished_run(path: Path, command: str) -> Run:
         raise ModelError(
             f"{path}: expected a finished run, received: one without model.keras; go on with --resume {path}"
         )
-    return run
+    return load_network(run.model_path)
 
 
 def _signature(path: Path, kind: str, signature: str) -> tuple[Path, Any]:

@@ -7,7 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-__all__ = ["Checkpoints"]
+from mammogan_tf.errors import ModelError
+
+__all__ = ["Checkpoints", "load_network"]
 
 
 class Checkpoints:
@@ -25,12 +27,57 @@ class Checkpoints:
         self._manager = tf.train.CheckpointManager(state, str(directory), max_to_keep=keep, checkpoint_name="step")
 
     def save(self, step: int) -> None:
-        self._manager.save(checkpoint_number=step)
+        """Writes a checkpoint, unless the newest is of this step.
+
+        Raises:
+            ModelError: it cannot be written; those before it stay as they are.
+        """
+        if (self._manager.latest_checkpoint or "").endswith(f"step-{step}"):
+            return
+        try:
+            self._manager.save(checkpoint_number=step)
+        except (OSError, tf.errors.OpError) as error:
+            reason = str(error).partition(" [Op:")[0].rpartition("; ")[2]
+            raise ModelError(
+                f"{self._manager.directory}: expected room for a checkpoint, received: {reason}; "
+                "free some space, then go on with --resume"
+            ) from error
 
     def restore(self) -> bool:
-        """Restores the newest checkpoint into the variables; False where there is none."""
+        """Restores the newest checkpoint into the variables; False where there is none.
+
+        Raises:
+            ModelError: it is broken, or of another configuration.
+        """
         path = self._manager.latest_checkpoint
         if path is None:
             return False
-        self._state.restore(path).assert_consumed()
+        try:
+            self._state.restore(path).assert_consumed()
+        except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
+            raise ModelError(
+                f"{path}: expected a checkpoint of this run, received: {_first_line(error)}; start another run"
+            ) from error
         return True
+
+
+def load_network(path: Path) -> keras.Model:
+    """The network in a ``.keras`` file, set to compute in float32 whatever precision it was trained with.
+
+    In bfloat16 the pixels of a film would depend on the size of its batch.
+
+    Raises:
+        ModelError: the file is missing or broken.
+    """
+    try:
+        network = keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        received = "a broken file" if path.exists() else "nothing there"
+        raise ModelError(f"{path}: expected a trained network, received: {received}; repeat the training") from error
+    for layer in network.layers:
+        layer.dtype_policy = "float32"
+    return network
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

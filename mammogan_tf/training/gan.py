@@ -20,7 +20,7 @@ from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.callbacks import History, Interruption, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
-from mammogan_tf.training.checkpoint import Checkpoints
+from mammogan_tf.training.checkpoint import Checkpoints, load_network
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
@@ -73,7 +73,7 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     config = run.config
     assert isinstance(config, GANConfig)
     if config.masks == "unet":
-        unet = keras.models.load_model(run.path / "unet.keras", compile=False)
+        unet = load_network(run.path / "unet.keras")
         pictures = films.films if config.data.keep_background else films.images
         anatomy = predict_label_maps(unet, pictures, lesions=False)
         films = dataclasses.replace(

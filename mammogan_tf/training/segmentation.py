@@ -54,8 +54,10 @@ class RegionDice(keras.metrics.Metric):
         self.total.assign_add(tf.reduce_sum(in_truth, axes) + tf.reduce_sum(in_found, axes))
 
     def result(self) -> tf.Tensor:
-        """A scalar in [0, 1]; nan where a region is in no film."""
-        return tf.reduce_mean(tf.convert_to_tensor(self.overlap) / tf.convert_to_tensor(self.total))
+        """A scalar in [0, 1], over the regions that are in a film or were found in one; nan where there is none."""
+        overlap, total = tf.convert_to_tensor(self.overlap), tf.convert_to_tensor(self.total)
+        judged = tf.cast(total > 0, tf.float32)
+        return tf.reduce_sum(tf.math.divide_no_nan(overlap, total)) / tf.reduce_sum(judged)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "regions": self.regions}

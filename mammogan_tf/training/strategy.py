@@ -1,5 +1,7 @@
 """What a training runs on: precision, determinism, memory."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -26,7 +28,8 @@ def set_up_device(precision: str, seed: int, deterministic: bool) -> str:
         deterministic: make runs on the same device bit-identical, where that costs speed.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
+        with contextlib.suppress(RuntimeError):  # the process has used it before
+            tf.config.experimental.set_memory_growth(gpu, True)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     if deterministic:
