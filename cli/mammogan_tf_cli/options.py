@@ -39,8 +39,8 @@ def config_file(command: Command) -> Command:
             raise click.BadParameter(f"expected YAML, received: {first}", ctx, parameter) from error
         if not isinstance(values, dict):
             raise click.BadParameter(f"expected option names with values, received: {values!r}", ctx, parameter)
-        values = {str(name).replace("-", "_"): value for name, value in values.items()}
-        known = {parameter.name for parameter in ctx.command.params}
+        values = {str(name).replace("-", "_"): str(value) for name, value in values.items() if value is not None}
+        known = {parameter.name for parameter in ctx.command.params if parameter.expose_value}
         unknown = sorted(set(values) - known)
         if unknown:
             raise click.BadParameter(

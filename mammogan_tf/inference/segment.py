@@ -16,7 +16,7 @@ from mammogan_tf.files import write_text
 from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.training.samples import save_picture
 
-__all__ = ["film_to_png", "segment_files", "segment_grey"]
+__all__ = ["distinct_names", "film_to_png", "segment_files", "segment_grey"]
 
 
 def segment_files(
@@ -36,12 +36,8 @@ def segment_files(
     Raises:
         DataError: a film cannot be read, or two have the same name.
     """
-    names = [Path(file).stem for file in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"films: expected distinct names, received: {', '.join(twice)} more than once")
     rows = []
-    for done, (name, file) in enumerate(zip(names, files, strict=True), start=1):
+    for done, (name, file) in enumerate(zip(distinct_names(files), files, strict=True), start=1):
         grey = read_grey(Path(file))
         label_map = segment_grey(segmenter, grey)
         save_label_map(out / f"{name}_mask.png", label_map)
@@ -54,6 +50,19 @@ def segment_files(
             progress(done, len(files))
     write_text(out / "areas.csv", pd.DataFrame(rows).to_csv(index=False))
     return out / "areas.csv"
+
+
+def distinct_names(files: Sequence[Path]) -> list[str]:
+    """The names of files without folder and suffix, by which their results are called.
+
+    Raises:
+        DataError: two have the same name.
+    """
+    names = [Path(file).stem for file in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"films: expected distinct names, received: {', '.join(twice)} more than once; rename them")
+    return names
 
 
 def segment_grey(segmenter: Segmenter, grey: np.ndarray) -> np.ndarray:

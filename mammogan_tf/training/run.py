@@ -8,7 +8,7 @@ from typing import Any
 
 from mammogan_tf.config import GANConfig, UNetConfig, from_dict, to_dict
 from mammogan_tf.data.splits import Split
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import read_json, write_json
 
 __all__ = ["Run", "newest_run"]
@@ -72,7 +72,7 @@ class Run:
             raise ModelError(
                 f"{path}: expected a run directory, received: one without {Path(error.filename).name}"
             ) from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, MammoganError) as error:
             raise ModelError(
                 f"{path}: expected a run directory, received: broken config.json or split.json ({error})"
             ) from error
