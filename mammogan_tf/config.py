@@ -206,5 +206,23 @@ def from_dict(kind: type[C], values: dict[str, Any]) -> C:
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
             value = from_dict(typing.cast(type, hints[name]), value)
-        arguments[name] = tuple(value) if isinstance(value, list) else value
+        value = tuple(value) if isinstance(value, list) else value
+        require(_is_a(value, hints[name]), name, _IN_WORDS.get(hints[name], "named values"), repr(value))
+        arguments[name] = value
     return kind(**arguments)
+
+
+_IN_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    tuple[int, ...]: "a list of whole numbers",
+}
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type of a field. An int may stand for a float, a bool for no number."""
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
+    return type(value) in (int, float) if hint is float else type(value) is hint
