@@ -1,0 +1,141 @@
+"""``data fetch | phantom | audit | masks``."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mammogan_tf.data.label_maps import read_label_map
+from tests.command_line import call, fails, little_room, unfinished_files
+from tests.mias_tree import RECORDS, draw_mias_tree
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_mias_tree(tmp_path_factory.mktemp("tree"))
+
+
+def test_fetch_unpacks_an_archive_of_this_machine(tree, tmp_path):
+    archive = tmp_path / "all-mias.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        tar.add(tree, "all-mias")
+    result = call("data", "fetch", tmp_path / "mias", "--url", archive)
+    assert result.exit_code == 0
+    found = Path(result.stdout.strip())
+    assert found.is_relative_to(tmp_path / "mias")
+    assert (found / "Info.txt").read_text() == (tree / "Info.txt").read_text()
+
+
+def test_fetch_refuses_another_archive(tree, tmp_path):
+    with tarfile.open(tmp_path / "all-mias.tar.gz", "w:gz") as tar:
+        tar.add(tree / "Info.txt", "all-mias/Info.txt")
+    url = tmp_path / "all-mias.tar.gz"
+    fails("data", "fetch", tmp_path / "mias", "--url", url, "--sha256", 64 * "0", says=f"{64 * '0'} ... received: ")
+    fails("data", "fetch", tmp_path / "mias", "--url", tmp_path / "none.tar.gz", says="received: no such file")
+    assert not list((tmp_path / "mias").rglob("Info.txt"))
+
+
+def test_phantom_draws_films_in_the_mias_layout(tmp_path):
+    result = call("data", "phantom", tmp_path / "phantoms", "--patients", 6, "--seed", 3)
+    assert result.exit_code == 0
+    assert result.stdout == f"{tmp_path / 'phantoms'}\n"
+    assert sorted(path.name for path in (tmp_path / "phantoms").iterdir()) == [
+        "Info.txt",
+        *(f"mdb{number:03d}.pgm" for number in range(1, 2 * 6 + 1)),
+    ]
+
+
+def test_phantom_wants_a_new_folder_and_enough_patients(tmp_path):
+    (tmp_path / "note.txt").touch()
+    fails("data", "phantom", tmp_path, says="expected an empty or a new folder")
+    fails("data", "phantom", tmp_path / "new", "--patients", 5, says="--patients ... x>=6", status=2)
+    fails("data", "phantom", tmp_path / "new", "--patients", 500, says="expected 1 to 499, received: 500", status=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_phantom_on_a_full_disk(tmp_path):
+    with little_room(500_000):
+        fails("data", "phantom", tmp_path / "new", "--patients", 6, says="expected to write ... free some space")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_audit_prints_a_table_and_writes_json_and_the_table_of_the_paper(tree, tmp_path):
+    result = call("data", "audit", tree, "--json", tmp_path / "audit.json", "--table", tmp_path / "labels.csv")
+    assert result.exit_code == 0
+    assert "12 of 6 patients" in result.stdout
+    figures = json.loads((tmp_path / "audit.json").read_text())
+    assert figures["images"] == 12
+    assert figures["records"] == len(RECORDS.split("=")[0].strip().splitlines())
+    table = pd.read_csv(tmp_path / "labels.csv")
+    assert list(table.columns) == ["filename", "label"]
+    assert table["label"].value_counts().to_dict() == figures["labels"]
+    assert not unfinished_files(tmp_path)
+
+
+BROKEN_FILMS = {
+    "truncated": b"P5\n1024 1024\n255\n" + bytes(1000),
+    "empty": b"",
+    "16-bit": b"P5\n1024 1024\n65535\n" + bytes(2 * 1024 * 1024),
+    "colour": b"P6\n1024 1024\n255\n" + bytes([1, 2, 3]) * 1024 * 1024,
+    "mis-sized": b"P5\n512 1024\n255\n" + bytes(512 * 1024),
+    "no image": b"<html>not found</html>",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN_FILMS.values(), ids=BROKEN_FILMS)
+def test_audit_names_a_broken_film_and_exits_with_1(tmp_path, content):
+    tree = draw_mias_tree(tmp_path / "tree", "mdb001 G NORM\nmdb002 G NORM\n")
+    (tree / "mdb002.pgm").write_bytes(content)
+    result = call("data", "audit", tree, "--json", tmp_path / "audit.json")
+    assert result.exit_code == 1
+    assert "corrupt                 1" in result.stdout
+    assert [entry["file"] for entry in json.loads((tmp_path / "audit.json").read_text())["corrupt"]] == ["mdb002.pgm"]
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ("mdb002 G CIRC B five 400 30", "five 400 30"),
+        ("mdb002 G BLOB B 500 400 30", "BLOB"),
+        ("mdb002 X NORM", "X"),
+    ],
+)
+def test_audit_names_a_broken_record_and_exits_with_1(tmp_path, record, why):
+    tree = draw_mias_tree(tmp_path / "tree", f"mdb001 G NORM\n{record}\n")
+    result = call("data", "audit", tree)
+    assert result.exit_code == 1
+    line = 1 + (tree / "Info.txt").read_text().splitlines().index(record)
+    assert f"Info.txt line {line}: expected" in result.stdout
+    assert f"received: {why}" in result.stdout
+
+
+def test_audit_of_no_data(tmp_path):
+    fails("data", "audit", tmp_path / "none", says="none: expected a folder ... data fetch")
+    fails("data", "audit", tmp_path, says="expected Info.txt ... data fetch")
+
+
+def test_audit_cannot_write_its_report(tree, tmp_path):
+    (tmp_path / "file").touch()
+    fails("data", "audit", tree, "--json", tmp_path / "file" / "audit.json", says="expected to write there")
+    fails("data", "audit", tree, "--json", tmp_path, says="is a directory", status=2)
+
+
+def test_masks(tree, tmp_path):
+    result = call("data", "masks", tree, tmp_path / "masks", "--size", 32)
+    assert result.exit_code == 0
+    assert Path(result.stdout.strip()).is_file()
+    masks = sorted((tmp_path / "masks" / "masks").iterdir())
+    assert [mask.stem for mask in masks] == [f"mdb{number:03d}" for number in range(1, 13)]
+    assert read_label_map(masks[0]).shape == (32, 32)
+    assert len(list((tmp_path / "masks" / "overlays").iterdir())) == 12
+    assert not unfinished_files(tmp_path)
+
+
+def test_masks_of_a_broken_film(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "tree")
+    (tmp_path / "tree" / "mdb007.pgm").write_bytes(BROKEN_FILMS["truncated"])
+    fails("data", "masks", tmp_path / "tree", tmp_path / "masks", "--size", 32, says="mdb007.pgm ... truncated")
+    assert not (tmp_path / "masks").exists()

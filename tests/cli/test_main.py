@@ -1,0 +1,150 @@
+"""What holds for every command: help with an example, light imports, one line for each error."""
+
+import errno
+import os
+import re
+import shlex
+import signal
+from pathlib import Path
+
+import click
+import pytest
+
+from mammogan_tf import __version__
+from mammogan_tf.errors import ConfigError, DataError, ModelError, ServingError
+from mammogan_tf_cli.main import cli
+from tests.command_line import ROOT, call, commands, start
+
+COMMANDS = dict(commands())
+HEAVY = {"tensorflow", "keras", "numpy", "pandas", "PIL", "skimage", "scipy", "matplotlib", "grpc"}
+
+
+def parse(line: str) -> tuple[str, ...]:
+    """Parses a command line without running it, and returns the words of its command."""
+    arguments = shlex.split(line, comments=True)[1:]
+    words = next(words for words in COMMANDS if words == tuple(arguments[: len(words)]))
+    COMMANDS[words].make_context("mammogan-tf", arguments[len(words) :])
+    return words
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_has_an_example_that_parses(words):
+    result = call(*words, "--help")
+    assert result.exit_code == 0
+    example = result.stdout.partition("Example:")[2].strip().splitlines()[0]
+    assert parse(example) == words
+
+
+def test_the_design_names_the_commands():
+    assert {words[0] for words in COMMANDS} >= {
+        "quickstart",
+        "data",
+        "train-unet",
+        "train-gan",
+        "segment",
+        "generate",
+        "evaluate",
+        "export",
+        "serve",
+        "request",
+    }
+    assert {words[1] for words in COMMANDS if words[0] == "data"} == {"fetch", "phantom", "audit", "masks"}
+    assert {words[1] for words in COMMANDS if words[0] == "request"} == {"segment", "generate"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "serving/README.md"])
+def test_commands_of_the_pages_parse(page):
+    text = (ROOT / page).read_text()
+    lines = re.findall(r"^(?:\.venv/bin/)?mammogan-tf .*$", text.replace("\\\n", " "), re.MULTILINE)
+    for line in lines:
+        parse(line)
+    assert lines or page != "README.md"
+
+
+def test_help_imports_nothing_heavy():
+    script = f"""
+import sys
+from mammogan_tf_cli.main import cli
+for words in {[[*words, "--help"] for words in [(), *COMMANDS]]}:
+    cli(words, standalone_mode=False)
+sys.exit(", ".join({HEAVY} & set(sys.modules)) or 0)
+"""
+    process = start(script=script)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+
+
+def test_version():
+    assert call("--version").stdout == f"mammogan-tf, version {__version__}\n"
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command ``fail`` that raises what ``failing`` is given."""
+    errors = []
+
+    @click.command()
+    def fail() -> None:
+        raise errors.pop()
+
+    monkeypatch.setitem(cli.commands, "fail", fail)
+    return errors.append
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ConfigError, 2), (DataError, 1), (ModelError, 1), (ServingError, 1)], ids=lambda v: str(v)
+)
+def test_the_projects_own_errors_are_one_line(failing, error, status):
+    failing(error("gp: expected 0 or more, received: -1"))
+    result = call("fail")
+    assert result.exit_code == status
+    assert result.stderr == "Error: gp: expected 0 or more, received: -1\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EACCES, "choose another path"),
+        (errno.EROFS, "choose another path"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_one_line(failing, number, advice):
+    failing(OSError(number, os.strerror(number), "out/mask.png"))
+    result = call("fail")
+    assert result.exit_code == 1
+    expected = f"out/mask.png: expected to write there, received: {os.strerror(number)}; {advice}"
+    assert result.stderr == f"Error: {expected}\n"
+
+
+def test_mistakes_of_the_program_keep_their_traceback(failing):
+    failing(OSError(errno.EBADF, "Bad file descriptor"))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        call("fail")
+    failing(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        call("fail")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(monkeypatch, number):
+    monkeypatch.setitem(cli.commands, "wait", click.Command("wait", callback=lambda: signal.raise_signal(number)))
+    result = call("wait")
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "Aborted!"
+
+
+@pytest.mark.parametrize("place", ["file/audit.json", "x" * 300])
+def test_a_place_that_cannot_be_written(tmp_path: Path, failing, place):
+    """As the file system itself refuses it."""
+    (tmp_path / "file").touch()
+    from mammogan_tf.files import write_text
+
+    with pytest.raises(OSError) as error:  # noqa: PT011
+        write_text(tmp_path / place, "")
+    failing(error.value)
+    result = call("fail")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "expected to write there" in result.stderr
