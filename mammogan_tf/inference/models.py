@@ -68,7 +68,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
         model = _trained_network(path, "train-unet")
         return Segmenter(model.input_shape[1], _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
 
-    version, call = _signature(path, "unet", "serving_default")
+    version, call = _signature(path, "unet", "serving_default", "image")
     size = call.structured_input_signature[1]["image"].shape[1]
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def load_generator(path: str | Path) -> Generator:
 
         return Generator(size, _short_name(path), path / "masks.npz", predict_live)
 
-    version, call = _signature(path, "generator", "generate_seeded")
+    version, call = _signature(path, "generator", "generate_seeded", "seed")
     size = call.structured_input_signature[1]["label_map"].shape[1]
 
     def predict(seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -134,8 +134,11 @@ def _trained_network(path: Path, command: str) -> keras.Model:
     return load_network(run.model_path)
 
 
-def _signature(path: Path, kind: str, signature: str) -> tuple[Path, Any]:
-    """The version directory of an exported model, the newest where ``path`` holds several, and one of its signatures."""
+def _signature(path: Path, kind: str, signature: str, argument: str) -> tuple[Path, Any]:
+    """The version directory of an exported model, the newest where ``path`` holds several, and one of its signatures.
+
+    A model is of the right kind if that signature takes the argument.
+    """
     versions = sorted((p for p in path.glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
     version = versions[-1] if versions else path
     if not (version / "saved_model.pb").exists():
@@ -145,10 +148,10 @@ def _signature(path: Path, kind: str, signature: str) -> tuple[Path, Any]:
     except (OSError, ValueError, tf.errors.OpError) as error:
         first = str(error).partition("\n")[0]
         raise ModelError(f"{version}: expected a whole SavedModel, received: {first}; export it again") from error
-    if signature not in loaded.signatures or version.resolve().parent.name != kind:
+    call = loaded.signatures[signature] if signature in loaded.signatures else None
+    if call is None or argument not in call.structured_input_signature[1]:
         offered = ", ".join(loaded.signatures) or "no signatures"
-        raise ModelError(f"{version}: expected an exported {kind}, received: a model with {offered}")
-    call = loaded.signatures[signature]
+        raise ModelError(f"{version}: expected an exported {kind}, received: another model, with {offered}")
     call.keep_alive = loaded
     return version, call
 
