@@ -1,0 +1,172 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from mammogan_tf.models.blocks import Foreground, MinibatchDeviation
+from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
+from tests.conformance import check_output_shape, check_save_and_reload
+
+SIZE, Z_DIM, FILMS = 16, 8, 3
+NORMALISATIONS = (layers.BatchNormalization, layers.GroupNormalization, layers.LayerNormalization)
+
+
+def one_hot(label_maps: np.ndarray) -> np.ndarray:
+    return np.eye(5, dtype=np.float32)[label_maps]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    keras.utils.set_random_seed(0)
+    return build_generator(SIZE, z_dim=Z_DIM, widths=(8, 8, 4))
+
+
+@pytest.fixture(scope="module")
+def critic():
+    keras.utils.set_random_seed(0)
+    return build_critic(SIZE, widths=(4, 8, 8))
+
+
+@pytest.fixture
+def condition():
+    """Noise, masks without background, and labels of three films."""
+    random = np.random.default_rng(0)
+    return {
+        "noise": random.normal(size=(FILMS, Z_DIM)).astype(np.float32),
+        "mask": one_hot(random.integers(1, 5, (FILMS, SIZE, SIZE))),
+        "label": np.array([0, 1, 2], np.int32),
+    }
+
+
+@pytest.fixture
+def judged(condition):
+    """Film, mask and label of three films."""
+    images = np.random.default_rng(1).uniform(-1, 1, (FILMS, SIZE, SIZE, 1)).astype(np.float32)
+    return {"image": images, "mask": condition["mask"], "label": condition["label"]}
+
+
+def call(model, inputs, **changes):
+    return np.asarray(model({**inputs, **changes}, training=False))
+
+
+def test_films_are_in_the_range_of_the_network(generator, condition):
+    films = check_output_shape(generator, condition, (FILMS, SIZE, SIZE, 1))
+    assert films.min() >= -1
+    assert films.max() <= 1
+
+
+def test_save_and_reload_of_the_generator(generator, condition, tmp_path):
+    check_save_and_reload(generator, condition, tmp_path)
+
+
+@pytest.mark.parametrize("widths", [(8,), (8, 4), (8, 4, 4, 4)])
+def test_the_film_doubles_with_each_width(widths):
+    size = 4 * 2 ** (len(widths) - 1)
+    assert build_generator(size, z_dim=Z_DIM, widths=widths).output_shape == (None, size, size, 1)
+
+
+@pytest.mark.parametrize("name", ["noise", "mask", "label"])
+def test_every_input_of_the_generator_counts(generator, condition, name):
+    changed = np.roll(condition[name], 1, axis=0)
+    difference = np.abs(call(generator, condition, **{name: changed}) - call(generator, condition))
+    assert difference.max(axis=(1, 2, 3)).min() > 1e-4
+
+
+def test_the_mask_acts_where_it_changes(generator, condition):
+    mask = condition["mask"].copy()
+    mask[:, 8:12, 8:12] = one_hot(np.array(4))
+    difference = np.abs(call(generator, condition, mask=mask) - call(generator, condition)).mean(axis=(0, 3))
+    assert difference[8:12, 8:12].mean() > 3 * difference[:4].mean()
+
+
+def test_the_mask_enters_at_every_resolution(generator):
+    for side in (4, 8, 16):
+        assert generator.get_layer(f"mask{side}").output.shape[1:] == (side, side, 5)
+        assert generator.get_layer(f"noise{side}_map").output.shape[1:] == (side, side, 1)
+
+
+def test_the_background_is_black(generator, condition):
+    mask = condition["mask"].copy()
+    mask[:, :, 10:] = one_hot(np.array(0))
+    films = call(generator, condition, mask=mask)
+    assert (films[:, :, 10:] == -1).all()
+    assert (films[:, :, :10] > -1).all()
+
+
+def test_a_kept_background_is_drawn(condition):
+    generator = build_generator(SIZE, z_dim=Z_DIM, widths=(8, 8, 4), black_background=False)
+    assert (call(generator, condition, mask=one_hot(np.zeros((FILMS, SIZE, SIZE), int))) > -1).all()
+
+
+def test_foreground():
+    film = np.array([-1, 0.5, 0.25, 1], np.float32).reshape(1, 2, 2, 1)
+    mask = one_hot(np.array([[[0, 0], [1, 4]]]))
+    np.testing.assert_array_equal(np.ravel(Foreground()([film, mask])), [-1, -1, 0.25, 1])
+
+
+def test_scores(critic, judged):
+    check_output_shape(critic, judged, (FILMS, 1))
+
+
+def test_save_and_reload_of_the_critic(critic, judged, tmp_path):
+    check_save_and_reload(critic, judged, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["image", "mask", "label"])
+def test_every_input_of_the_critic_counts(critic, judged, name):
+    changed = np.roll(judged[name], 1, axis=0)
+    assert np.abs(call(critic, judged, **{name: changed}) - call(critic, judged)).min() > 1e-5
+
+
+def test_the_critic_has_no_batch_normalisation(critic, generator):
+    assert not [layer.name for layer in critic.layers if isinstance(layer, NORMALISATIONS)]
+    assert [layer.name for layer in generator.layers if isinstance(layer, NORMALISATIONS)]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_the_critic_is_float32_under_any_policy(policy, judged, condition):
+    keras.config.set_dtype_policy(policy)
+    try:
+        critic, generator = build_critic(SIZE, widths=(4, 8, 8)), build_generator(SIZE, z_dim=Z_DIM, widths=(8, 8, 4))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    computing = [layer for layer in critic.layers if not isinstance(layer, layers.InputLayer)]
+    assert {layer.compute_dtype for layer in computing} == {"float32"}
+    assert call(critic, judged).dtype == np.float32
+    assert generator.get_layer("block16_conv").compute_dtype == policy.removeprefix("mixed_")
+    check_output_shape(generator, condition, (FILMS, SIZE, SIZE, 1))
+
+
+def test_minibatch_deviation():
+    # Pixel by pixel the two films deviate from their mean by 1, 2, 3 and 4: on average by 10 / 4.
+    half = np.array([1, 2, 3, 4], np.float32).reshape(2, 2, 1)
+    output = np.asarray(MinibatchDeviation()(np.stack([5 + half, 5 - half])))
+    np.testing.assert_array_equal(output[..., :1], np.stack([5 + half, 5 - half]))
+    np.testing.assert_allclose(output[..., 1], np.full((2, 2, 2), (1 + 2 + 3 + 4) / 4), rtol=1e-6)
+
+
+def test_films_that_are_alike_have_no_deviation_and_a_finite_gradient():
+    films = tf.Variable(tf.ones([3, 2, 2, 1]))
+    with tf.GradientTape() as tape:
+        output = MinibatchDeviation()(films)
+    np.testing.assert_allclose(output[..., 1], 0, atol=2e-4)
+    assert np.isfinite(tape.gradient(output, films)).all()
+
+
+def test_noise_of_a_seed_is_the_same_in_any_company():
+    seeds = np.array([3, 0, 2**40, 3], np.int64)
+    noise = seeded_noise(seeds, 50).numpy()
+    np.testing.assert_array_equal(noise[0], noise[3])
+    for row, seed in zip(noise, seeds, strict=True):
+        np.testing.assert_array_equal(seeded_noise([seed], 50).numpy()[0], row)
+    assert np.abs(noise[0] - noise[1]).max() > 0.1
+
+
+def test_noise_is_standard_normal():
+    noise = seeded_noise(np.arange(400), 25).numpy()
+    # The mean of 10000 draws has the standard error 1 / 100.
+    assert abs(noise.mean()) < 4 / 100
+    assert abs(noise.std() - 1) < 4 / 100
+    neighbours = np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]
+    assert abs(neighbours) < 4 / 100

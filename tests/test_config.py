@@ -1,0 +1,106 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from mammogan_tf.config import PRESETS, DataConfig, GANConfig, UNetConfig, from_dict, preset, to_dict
+from mammogan_tf.errors import ConfigError
+from tests.conformance import check_config_round_trip
+
+KINDS = (UNetConfig, GANConfig)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_preset_survives_a_json_round_trip(kind, name):
+    check_config_round_trip(preset(kind, name))
+
+
+def test_nothing_is_lost_in_a_round_trip():
+    check_config_round_trip(
+        GANConfig(DataConfig(128, True, 0.2, 0.25, 7), 8, "mixed_float16", 3, True, "annotation", 64, 16, gp=0.5)
+    )
+
+
+def test_the_method_of_the_paper_is_the_default():
+    config = GANConfig()
+    assert (config.data.size, config.gp, config.n_critic) == (64, 10, 5)
+    assert (config.beta_1, config.beta_2) == (0, 0.9)
+    assert preset(GANConfig, "paper").data.keep_background
+
+
+def test_a_preset_with_changes():
+    config = preset(UNetConfig, "tiny", {"size": 32, "epochs": 7})
+    assert config == dataclasses.replace(preset(UNetConfig, "tiny"), data=DataConfig(size=32), epochs=7)
+    assert preset(UNetConfig, "default") == UNetConfig()
+
+
+def test_configs_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        UNetConfig().epochs = 1  # type: ignore[misc]
+
+
+def test_widths_double_with_each_halving():
+    config = GANConfig(DataConfig(size=64), width=32, max_width=128)
+    # At 64, 32, 16, 8 and 4 pixels; 4 * 32 is the limit.
+    assert config.critic_widths == (32, 2 * 32, 4 * 32, 4 * 32, 4 * 32)
+    assert config.generator_widths == config.critic_widths[::-1]
+    assert len(GANConfig(DataConfig(size=256)).critic_widths) == 2 + len(config.critic_widths)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (DataConfig, {"size": 48}, "size: expected a power of two, 16 or more, received: 48"),
+        (DataConfig, {"size": 8}, "size"),
+        (DataConfig, {"validation": 0.0}, "validation: expected a share"),
+        (DataConfig, {"test": 0.5}, "test: expected a share"),
+        (UNetConfig, {"batch_size": 0}, "batch_size"),
+        (UNetConfig, {"precision": "float16"}, r"precision: expected auto \| float32 .* received: float16"),
+        (UNetConfig, {"seed": -1}, "seed"),
+        (UNetConfig, {"widths": (8,)}, "widths: expected two or more"),
+        (UNetConfig, {"widths": (8, 0)}, "widths"),
+        (UNetConfig, {"data": {"size": 16}, "widths": (4, 4, 4, 4, 4)}, "a depth that fits 16 px"),
+        (UNetConfig, {"dropout": 1.0}, "dropout"),
+        (UNetConfig, {"learning_rate": 0.0}, "learning_rate"),
+        (UNetConfig, {"epochs": 0}, "epochs"),
+        (UNetConfig, {"patience": 0}, "patience"),
+        (GANConfig, {"gp": -1.0}, "gp: expected 0 or more, received: -1"),
+        (GANConfig, {"gp": float("nan")}, "gp"),
+        (GANConfig, {"masks": "drawn"}, r"masks: expected unet \| annotation"),
+        (GANConfig, {"n_critic": 0}, "n_critic"),
+        (GANConfig, {"z_dim": 0}, "z_dim"),
+        (GANConfig, {"critic_learning_rate": -1e-4}, "critic_learning_rate"),
+        (GANConfig, {"beta_2": 1.0}, "beta_2"),
+        (GANConfig, {"ema": -0.1}, "ema"),
+        (GANConfig, {"steps": 2.5}, "steps: expected a whole number, received: 2.5"),
+        (GANConfig, {"steps": "many"}, "steps: expected a whole number, received: 'many'"),
+        (GANConfig, {"gp": True}, "gp: expected a number, received: True"),
+        (UNetConfig, {"widths": 8}, "widths: expected a list of whole numbers"),
+        (UNetConfig, {"data": None}, "data: expected named values"),
+        (UNetConfig, {"n_critic": 5}, "UNetConfig: expected the names .*, received: n_critic"),
+        (UNetConfig, {"data": {"sise": 64}}, "DataConfig: expected the names .*, received: sise"),
+    ],
+)
+def test_what_is_refused(kind, values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        from_dict(kind, values)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_and_an_unknown_change():
+    with pytest.raises(ConfigError, match=r"preset: expected default \| .*, received: huge"):
+        preset(UNetConfig, "huge")
+    with pytest.raises(ConfigError, match="received: colour"):
+        preset(UNetConfig, "default", {"colour": 1})
+
+
+def test_a_whole_number_stands_for_a_number():
+    assert from_dict(GANConfig, {"gp": 10}).gp == 10
+    assert to_dict(UNetConfig(widths=(4, 8)))["widths"] == (4, 8)
+
+
+def test_it_needs_the_standard_library_only():
+    code = "import sys, mammogan_tf.config; assert not {'numpy', 'tensorflow', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,68 @@
+import errno
+import json
+import stat
+import threading
+
+import pytest
+
+from mammogan_tf.files import atomic_path, read_json, write_bytes, write_json, write_text
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_json(tmp_path / "a" / "b" / "value.json", {"x": [1, 2.5, None], "Straße": "ü"})
+    assert read_json(tmp_path / "a" / "b" / "value.json") == {"x": [1, 2.5, None], "Straße": "ü"}
+    write_text(tmp_path / "text", "größer\n")
+    assert (tmp_path / "text").read_bytes() == "größer\n".encode()
+
+
+def test_the_temporary_file_lies_beside_with_the_same_suffix(tmp_path):
+    with atomic_path(tmp_path / "picture.png") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".png"
+        temporary.write_bytes(b"new")
+        assert not (tmp_path / "picture.png").exists()
+    assert (tmp_path / "picture.png").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_content_and_no_litter(tmp_path, error):
+    def fail() -> None:
+        with atomic_path(tmp_path / "file") as temporary:
+            temporary.write_bytes(b"half of the n")
+            raise error
+
+    write_bytes(tmp_path / "file", b"old")
+    with pytest.raises(type(error)):
+        fail()
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_nothing_that_is_no_json_is_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "file", float("nan"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_get_the_permissions_of_ordinary_ones(tmp_path):
+    write_bytes(tmp_path / "atomic", b"")
+    (tmp_path / "ordinary").touch()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("atomic", "ordinary")}
+    assert len(modes) == 1
+
+
+def test_a_reader_never_sees_half_of_it(tmp_path):
+    path, done = tmp_path / "value.json", threading.Event()
+    versions = [["a"] * 20_000, ["b"] * 30_000]
+    write_json(path, versions[0])
+
+    def write() -> None:
+        for turn in range(40):
+            write_json(path, versions[turn % 2])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not done.is_set():
+        assert json.loads(path.read_text()) in versions
+    writer.join()
