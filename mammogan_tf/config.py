@@ -152,7 +152,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
         GANConfig: {"data": DataConfig(keep_background=True)},
     },
     "quickstart": {
-        UNetConfig: {"widths": (16, 32, 64), "epochs": 30, "patience": 10},
+        UNetConfig: {"widths": (16, 32, 64), "batch_size": 8, "epochs": 60},
         GANConfig: {"width": 16, "max_width": 128, "steps": 300, "ema": 0.98, "generator_learning_rate": 2e-4},
     },
     "tiny": {

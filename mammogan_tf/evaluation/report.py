@@ -51,8 +51,8 @@ def evaluate(
         out: the folder to write to; it is made.
         count: synthetic images, about: the same number, two or more, from the mask of each test film.
         seed: of noise, drawn pairs and bootstrap samples; the same seed gives the same report.
-        judge_config: the judging segmenter; the defaults of :class:`UNetConfig`, with another seed, where None. Its
-            ``data`` is always that of the run.
+        judge_config: the judging segmenter; the defaults of :class:`UNetConfig` where None. Its ``data`` is always that
+            of the run, its seed :data:`JUDGE_SEED`.
         console: where to show progress.
 
     Returns:
@@ -126,7 +126,7 @@ def _unseen(test: FilmSet, films: Sequence[Film]) -> UnseenFilms:
 
 def _trained_judge(run: Run, films: Sequence[Film], folder: Path, config: UNetConfig | None, console: Console) -> Run:
     """The judging segmenter for the split of ``run``: the one in ``folder`` if it fits, else a new one."""
-    config = dataclasses.replace(config or UNetConfig(seed=JUDGE_SEED), data=run.config.data)
+    config = dataclasses.replace(config or UNetConfig(), data=run.config.data, seed=JUDGE_SEED)
     for path in sorted((folder / "train-unet").glob("[0-9]*")):
         found = Run.open(path)
         if (found.config, found.split, found.data) == (config, run.split, run.data):
