@@ -1,10 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import spearmanr
 
 from mammogan_tf.data.anatomy import find_anatomy
 from mammogan_tf.data.density import find_dense
 from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.outline import chest_wall_side, find_outline
 from mammogan_tf.data.pectoral import find_pectoral
 
@@ -113,16 +116,43 @@ def test_odd_shapes_are_no_error(shape):
 
 
 def test_hand_drawn_films_are_matched(ddsm_root):
-    """Six of the hand-labelled films, against floors somewhat below the mean over all of them."""
+    """All 33 hand-labelled films, the side not told; ``pytest -s`` prints the table of docs/masks.md."""
     scores = []
-    for path in sorted((ddsm_root / "images").glob("*.png"))[::6]:
+    for path in sorted((ddsm_root / "images").glob("*.png")):
         label = read_grey(ddsm_root / "labels" / path.name)
         found = find_anatomy(read_grey(path)).label_map
         found = np.asarray(Image.fromarray(found).resize(label.shape[::-1], Image.Resampling.NEAREST))
-        drawn = {"breast": (label == 128) | (label == 192), "muscle": label == 255, "dense": label == 192}
-        ours = {"breast": (found == 1) | (found == 2), "muscle": found == 3, "dense": found == 2}
-        scores.append([dice(ours[name], drawn[name]) for name in drawn])
-    breast, muscle, dense = np.mean(scores, axis=0)
-    assert breast > 0.94
-    assert muscle > 0.90
-    assert dense > 0.65
+        drawn = {
+            "breast with pectoral": label > 64,
+            "breast": (label == 128) | (label == 192),
+            "pectoral": label == 255,
+            "dense": label == 192,
+        }
+        ours = {
+            "breast with pectoral": found > 0,
+            "breast": (found == 1) | (found == 2),
+            "pectoral": found == 3,
+            "dense": found == 2,
+        }
+        scores.append({name: dice(ours[name], drawn[name]) for name in drawn})
+    table = pd.DataFrame(scores)
+    print("\n" + table.describe(percentiles=[0.1, 0.5]).loc[["mean", "50%", "10%", "min"]].round(3).to_string())
+    assert table["breast with pectoral"].mean() > 0.97
+    assert table["breast"].mean() > 0.95
+    assert table["pectoral"].mean() > 0.93
+    assert (table["pectoral"] < 0.8).sum() <= 1
+    assert table["dense"].mean() > 0.74
+
+
+def test_dense_tissue_agrees_with_the_tissue_letters(mias_root):
+    """On all of mini-MIAS: letters F < G < D, and left against right breast; no letter was used in fitting."""
+    films = load_mias(mias_root)
+    shares = []
+    for film in films:
+        label_map = find_anatomy(read_grey(film.path), film.side).label_map
+        shares.append((label_map == 2).sum() / np.isin(label_map, (1, 2)).sum())
+    letters = spearmanr(["FGD".index(film.tissue) for film in films], shares).statistic
+    sides = np.corrcoef(shares[0::2], shares[1::2])[0, 1]
+    print(f"\nSpearman with F < G < D {letters:.3f}, left against right {sides:.3f}")
+    assert letters > 0.65
+    assert sides > 0.78
