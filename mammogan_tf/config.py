@@ -115,7 +115,7 @@ class GANConfig(_TrainConfig):
     gp: float = 10.0
     n_critic: int = 5
     steps: int = 3000
-    generator_learning_rate: float = 1e-4
+    generator_learning_rate: float = 2e-4
     critic_learning_rate: float = 1e-4
     beta_1: float = 0.0
     beta_2: float = 0.9
@@ -153,7 +153,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
     },
     "quickstart": {
         UNetConfig: {"widths": (16, 32, 64), "batch_size": 8, "epochs": 60},
-        GANConfig: {"width": 16, "max_width": 128, "steps": 300, "ema": 0.98, "generator_learning_rate": 2e-4},
+        GANConfig: {"width": 16, "max_width": 128, "steps": 300, "ema": 0.98},
     },
     "tiny": {
         UNetConfig: {"data": DataConfig(size=16), "widths": (4, 8), "epochs": 2, "batch_size": 4},

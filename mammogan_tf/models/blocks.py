@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-__all__ = ["Foreground", "MinibatchDeviation", "convolution_block", "upsample"]
+__all__ = ["Foreground", "MinibatchDeviation", "convolution_block"]
 
 
 def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
@@ -11,11 +11,6 @@ def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.Kera
     x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
-
-
-def upsample(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Doubles height and width by repetition: unlike a transposed convolution, it leaves no lattice in the picture."""
-    return layers.UpSampling2D(2, interpolation="nearest", name=name)(x)
 
 
 @keras.saving.register_keras_serializable("mammogan_tf")

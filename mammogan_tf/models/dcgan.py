@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from mammogan_tf.models.blocks import Foreground, MinibatchDeviation, convolution_block, upsample
+from mammogan_tf.models.blocks import Foreground, MinibatchDeviation, convolution_block
 
 __all__ = ["build_critic", "build_generator", "seeded_noise"]
 
@@ -23,7 +23,8 @@ def build_generator(
     """Builds the generator: noise, mask and label to a film.
 
     The mask enters at every resolution, with softened edges, so that no layer has to remember where the anatomy is.
-    A map of the noise enters at every resolution too: texture needs a source of variation at its own scale.
+    A map of the noise enters at every resolution too: texture needs a source of variation at its own scale. Upsampling is
+    bilinear: transposed convolutions leave a lattice in the film, and so does repetition of pixels.
 
     Args:
         size: height and width S; the network starts at 4x4 and doubles until it gets there.
@@ -47,13 +48,14 @@ def build_generator(
     for level, width in enumerate(widths):
         side = 4 * 2**level
         if level:
-            x = upsample(x, f"up{side}")
+            x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{side}")(x)
         texture = layers.Reshape((side, side, 1), name=f"noise{side}_map")(
             layers.Dense(side * side, use_bias=False, name=f"noise{side}")(noise)
         )
         x = layers.Concatenate(name=f"condition{side}")([x, _shrink(mask, size // side, f"mask{side}"), texture])
         x = convolution_block(x, width, f"block{side}")
 
+    x = convolution_block(x, widths[-1], "detail")
     x = layers.Conv2D(1, 3, padding="same", dtype="float32", name="film")(x)
     image = layers.Activation("tanh", dtype="float32", name="grey")(x)
     if black_background:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from mammogan_tf.models.blocks import convolution_block, upsample
+from mammogan_tf.models.blocks import convolution_block
 
 __all__ = ["build_unet"]
 
@@ -38,7 +38,7 @@ def build_unet(
     x = convolution_block(x, widths[-1], "bottom_b")
 
     for level, width in reversed(list(enumerate(widths[:-1]))):
-        x = upsample(x, f"up{level}")
+        x = layers.UpSampling2D(2, name=f"up{level}")(x)
         x = layers.Concatenate(name=f"up{level}_skip")([x, skips.pop()])
         x = convolution_block(x, width, f"up{level}_a")
         x = convolution_block(x, width, f"up{level}_b")
