@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 from click.testing import CliRunner, Result
-
 from mammogan_tf_cli.main import cli
 
 __all__ = ["assert_one_line", "call", "commands", "fails", "little_room", "start", "unfinished_files"]
@@ -58,7 +57,7 @@ def assert_one_line(stderr: str, says: str) -> None:
 
 def unfinished_files(folder: Path) -> list[Path]:
     """What a write that broke off would leave: atomic files and exports have hidden names until they are whole."""
-    return [*folder.rglob(".*"), *folder.rglob("*_temp"), *folder.rglob("*tempstate*")]
+    return [*folder.rglob(".*"), *folder.rglob("*tempstate*")]
 
 
 @contextmanager

@@ -1,0 +1,239 @@
+"""``train-unet`` and ``train-gan``: from options to a configuration, to a run, and on after an interruption."""
+
+import shutil
+import signal
+
+import pandas as pd
+import pytest
+
+from mammogan_tf.config import GANConfig, UNetConfig, preset
+from mammogan_tf.errors import DataError
+from mammogan_tf.training.run import Run
+from tests.command_line import assert_one_line, call, fails, little_room, start, unfinished_files
+from tests.mias_tree import draw_mias_tree
+
+PATIENTS = "".join(f"mdb{number:03d} G NORM\n" for number in range(1, 7))
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Three patients, the fewest that can be split."""
+    return draw_mias_tree(tmp_path_factory.mktemp("tree"), PATIENTS)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the commands ask the library for; nothing is trained."""
+    seen = {}
+
+    def create(workdir, config, films, data, unet=None):
+        seen.update(workdir=workdir, config=config, data=data, unet=unet)
+        raise DataError("enough: expected nothing more, received: nothing")
+
+    monkeypatch.setattr("mammogan_tf.training.segmentation.create_unet_run", create)
+    monkeypatch.setattr("mammogan_tf.training.gan.create_gan_run", create)
+    return seen
+
+
+def test_without_options_the_defaults_count(tree, monkeypatch, tmp_path, asked):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAMMOGAN_DATA", str(tree))
+    fails("train-unet", says="enough")
+    assert asked["config"] == UNetConfig()
+    assert asked["data"] == tree
+    assert str(asked["workdir"]) == "runs"
+    fails("train-gan", "--gp", 10, says="enough")
+    assert asked["config"] == GANConfig(masks="annotation")
+
+
+def test_options_of_the_command_line(tree, asked):
+    options = ["--size", 32, "--keep-background", "--gp", 5, "--n-critic", 3, "--z-dim", 16, "--steps", 7, "--seed", 2]
+    options += ["--precision", "mixed_bfloat16", "--split-seed", 4, "--deterministic", "--masks", "annotation"]
+    fails("train-gan", "--data", tree, *options, says="enough")
+    changes = {"size": 32, "keep_background": True, "gp": 5.0, "n_critic": 3, "z_dim": 16, "steps": 7, "seed": 2}
+    changes |= {"precision": "mixed_bfloat16", "split_seed": 4, "deterministic": True, "masks": "annotation"}
+    assert asked["config"] == preset(GANConfig, "default", changes)
+
+
+def test_a_preset_is_the_starting_point(tree, asked):
+    fails("train-unet", "--data", tree, "--preset", "tiny", "--epochs", 3, says="enough")
+    assert asked["config"] == preset(UNetConfig, "tiny", {"epochs": 3})
+
+
+def test_the_command_line_wins_over_the_file(tree, tmp_path, asked):
+    file = tmp_path / "run.yaml"
+    file.write_text(f"data: {tree}\nsize: 32\nkeep-background: true\nlearning_rate: 0.01\nepochs: 7\nseed:\n")
+    fails("train-unet", "--config", file, "--epochs", 9, says="enough")
+    changes = {"size": 32, "keep_background": True, "learning_rate": 0.01, "epochs": 9}
+    assert asked["config"] == preset(UNetConfig, "default", changes)
+    assert asked["data"] == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("steps: 3\nstep: 3\n", "--config ... expected options of this command, received: step"),
+        ("config: run.yaml\n", "expected options of this command, received: config"),
+        ("gp: -1\n", "--gp ... -1.0 is not in the range x>=0"),
+        ("gp: [1, 2]\n", "--gp ... '[1, 2]'"),
+        ("gp: true\n", "--gp ... 'True'"),
+        ("size: 65\n", "--size ... '65' is not one of"),
+        ("deterministic: 3\n", "--deterministic ... '3'"),
+        ("- gp\n", "--config ... expected option names with values, received: ['gp']"),
+        ("gp: [", "--config ... expected YAML"),
+        ("\0", "--config ... expected YAML"),
+    ],
+)
+def test_a_bad_file(tmp_path, text, says):
+    (tmp_path / "run.yaml").write_text(text)
+    fails("train-gan", "--config", tmp_path / "run.yaml", says=says, status=2)
+
+
+def test_no_file(tmp_path):
+    fails("train-gan", "--config", tmp_path / "none.yaml", says="--config ... does not exist", status=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--gp", "-1"], "'--gp': -1.0 is not in the range x>=0"),
+        (["--gp", "nan"], "gp: expected ... received: nan"),
+        (["--gp", "ten"], "'--gp': 'ten' is not a valid float"),
+        (["--size", "65"], "'--size': '65' is not one of"),
+        (["--steps", "0"], "'--steps': 0 is not in the range x>=1"),
+        (["--precision", "float64"], "'--precision': 'float64' is not one of"),
+        (["--masks", "annotation", "--unet", "run"], "--masks: expected unet where --unet is given"),
+        (["--gamma", "3"], "No such option ... --gamma"),
+    ],
+)
+def test_wrong_usage_exits_with_2(options, says):
+    fails("train-gan", *options, says=says, status=2)
+
+
+@pytest.mark.parametrize("command", ["train-unet", "train-gan"])
+def test_without_data_it_says_how_to_get_them_before_tensorflow_starts(tmp_path, command):
+    script = """
+import sys
+from mammogan_tf_cli.main import cli
+try:
+    cli()
+finally:
+    print(sorted({"tensorflow", "keras"} & set(sys.modules)))
+"""
+    process = start(command, "--data", tmp_path / "none", "--workdir", tmp_path / "runs", script=script)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (1, "[]\n")
+    assert_one_line(stderr, "none: expected a folder of mammograms, received: no such folder ... data fetch")
+    assert stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_unet_prints_dice_on_the_test_patients(phantom_root, tmp_path):
+    result = call("train-unet", "--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path)
+    assert result.exit_code == 0
+    run = Run.open(tmp_path / "train-unet" / "00001")
+    for region in ("breast", "pectoral", "dense", "lesion"):
+        assert region in result.stdout
+    assert str(run.path) in result.stdout.splitlines()[-1]
+    assert run.finished
+    assert not unfinished_files(tmp_path)
+
+
+def test_train_gan_takes_the_newest_unet_on_the_same_data(phantom_root, unet_run, asked):
+    workdir = unet_run.parents[1]
+    fails("train-gan", "--preset", "tiny", "--data", phantom_root, "--workdir", workdir, says="enough")
+    assert asked["unet"].path == unet_run
+    assert asked["config"].masks == "unet"
+
+
+def test_train_gan_wants_a_finished_unet_of_its_size(phantom_root, unet_run, gan_run, tmp_path):
+    options = ["train-gan", "--data", phantom_root, "--workdir", tmp_path / "runs"]
+    fails(*options, "--unet", unet_run, "--size", 32, says="expected a U-Net for 32 px, received: 16 px")
+    fails(*options, "--unet", gan_run, says="expected a finished train-unet run")
+    fails(*options, "--unet", tmp_path, says="expected a run directory, received: one without config.json")
+    fails(*options, "--masks", "unet", says="expected a finished train-unet run, received: none")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["--gp=3", "--data=.", "--preset=tiny", "--workdir=.", "--seed=0", "--fast"])
+def test_a_resumed_run_keeps_its_options(gan_run, option):
+    name = {"--fast": "--deterministic"}.get(option, option.partition("=")[0])
+    fails("train-gan", "--resume", gan_run, option, says=f"--resume ... received: {name}", status=2)
+
+
+def test_a_resumed_run_takes_nothing_from_a_file(gan_run, tmp_path):
+    (tmp_path / "run.yaml").write_text("gp: 3\n")
+    options = ["--resume", gan_run, "--config", tmp_path / "run.yaml"]
+    fails("train-gan", *options, says="--resume ... received: --gp", status=2)
+
+
+def test_only_a_run_of_the_command_can_be_resumed(unet_run, gan_run, tmp_path):
+    fails("train-gan", "--resume", unet_run, says="expected a train-gan run, received: a train-unet", status=2)
+    fails("train-unet", "--resume", gan_run, says="expected a train-unet run, received: a train-gan", status=2)
+    fails("train-unet", "--resume", tmp_path, says="expected a run directory, received: one without config.json")
+
+
+def test_interrupted_by_ctrl_c_and_by_sigterm_it_resumes_and_ends(phantom_root, unet_run, tmp_path):
+    steps = 200
+    options = ["--data", phantom_root, "--unet", unet_run, "--workdir", tmp_path, "--preset", "tiny"]
+    run = tmp_path / "train-gan" / "00001"
+    one_checkpoint = ["--steps", steps, "--checkpoint-every", steps, "--sample-every", steps]
+    interrupt("train-gan", *options, *one_checkpoint, by=signal.SIGINT, says=f"stopped ... train-gan --resume {run}")
+    first = checkpointed_step(run)
+    interrupt("train-gan", "--resume", run, by=signal.SIGTERM, says=f"stopped ... train-gan --resume {run}")
+    assert 10 <= first < checkpointed_step(run) < steps
+    assert not (run / "model.keras").exists()
+
+    result = call("train-gan", "--resume", run)
+    assert result.exit_code == 0
+    assert f"trained {steps} steps" in result.stdout
+    assert list(pd.read_csv(run / "history.csv")["step"]) == list(range(10, steps + 1, 10))
+    assert Run.open(run).finished
+    assert not unfinished_files(tmp_path)
+
+
+def interrupt(*arguments, by: signal.Signals, says: str) -> None:
+    """Starts a training and sends it a signal once it counts steps."""
+    process = start(*arguments)
+    try:
+        for line in process.stderr:
+            if line.startswith("step "):
+                break
+        process.send_signal(by)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert_one_line(stderr, says)
+
+
+def checkpointed_step(run) -> int:
+    newest = (run / "checkpoints" / "checkpoint").read_text().splitlines()[0]
+    return int(newest.rpartition("step-")[2].strip('"'))
+
+
+def test_on_a_full_disk_it_stops_and_resumes_when_there_is_room(phantom_root, tmp_path):
+    options = ["--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path]
+    run = tmp_path / "train-unet" / "00001"
+    with little_room(20_000):
+        fails("train-unet", *options, says="checkpoints: expected room for a checkpoint, received: ... --resume")
+    assert not unfinished_files(tmp_path)
+    with little_room(60_000):
+        fails("train-unet", "--resume", run, says="expected to write there ... free some space")
+    assert not (run / "model.keras").exists()
+    assert not unfinished_files(tmp_path)
+    assert call("train-unet", "--resume", run).exit_code == 0
+    assert (run / "model.keras").exists()
+
+
+def test_a_broken_network_of_the_unet(phantom_root, unet_run, tmp_path):
+    shutil.copytree(unet_run, tmp_path / "unet")
+    (tmp_path / "unet" / "model.keras").write_bytes(b"broken")
+    options = ["--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path / "runs"]
+    fails(
+        "train-gan",
+        *options,
+        "--unet",
+        tmp_path / "unet",
+        says=".keras: expected a trained network, received: a broken",
+    )
