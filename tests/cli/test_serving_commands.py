@@ -1,0 +1,168 @@
+"""``export``, ``serve`` and ``request``, and what they say of servers that are not there, slow or in each other's way."""
+
+import shutil
+import socket
+import time
+from concurrent import futures
+
+import grpc
+import numpy as np
+import pandas as pd
+import pytest
+
+from mammogan_tf.data.label_maps import read_label_map, save_label_map
+from mammogan_tf.serving.server import Server
+from tests.command_line import call, fails, little_room, unfinished_files
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def exports(unet_run, gan_run, tmp_path_factory):
+    """Both networks, exported by the command."""
+    folder = tmp_path_factory.mktemp("saved_models")
+    result = call("export", unet_run, gan_run, "--to", folder)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [str(folder / "unet" / "1"), str(folder / "generator" / "1")]
+    assert not unfinished_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(exports):
+    with Server(exports, port=0) as server:
+        yield server
+
+
+@pytest.fixture
+def masks(tmp_path):
+    save_label_map(tmp_path / "masks" / "a.png", np.eye(SIZE, dtype=np.uint8))
+    return tmp_path / "masks"
+
+
+@pytest.fixture
+def film(phantom_root):
+    return phantom_root / "mdb001.pgm"
+
+
+@pytest.fixture
+def slow_server():
+    """Takes every request, and answers long after anyone's patience has ended."""
+
+    class Slow(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: (time.sleep(1.5), b"")[1])
+
+    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Slow()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+@pytest.fixture
+def unused_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_each_export_is_the_next_version(exports, unet_run, tmp_path):
+    shutil.copytree(exports / "unet", tmp_path / "unet")
+    assert call("export", unet_run, "--to", tmp_path).stdout == f"{tmp_path / 'unet' / '2'}\n"
+
+
+def test_export_wants_finished_runs(unet_run, tmp_path):
+    (tmp_path / "random").mkdir()
+    to = ["--to", tmp_path / "saved_models"]
+    fails("export", tmp_path / "random", *to, says="random: expected a run directory")
+    shutil.copytree(unet_run, tmp_path / "run", ignore=shutil.ignore_patterns("model.keras"))
+    fails("export", tmp_path / "run", *to, says="expected a finished run, received: one without model.keras")
+    (tmp_path / "run" / "model.keras").write_bytes((unet_run / "model.keras").read_bytes()[:999])
+    fails("export", tmp_path / "run", *to, says="received: a broken model.keras")
+    fails("export", *to, says="Missing argument 'RUN...'", status=2)
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_export_on_a_full_disk(unet_run, tmp_path):
+    with little_room(30_000):
+        fails("export", unet_run, "--to", tmp_path, says="expected a folder with room ... --to")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_request_segment(server, film, tmp_path):
+    result = call("request", "segment", film, "--server", server.address, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.stdout == f"{tmp_path / 'out'}\n"
+    assert read_label_map(tmp_path / "out" / "mdb001_mask.png").shape == (SIZE, SIZE)
+
+
+def test_request_generate(server, masks, tmp_path):
+    options = ["--server", server.address, "--masks", masks, "--count", 3, "--seed", 4, "--out", tmp_path / "out"]
+    result = call("request", "generate", *options)
+    assert result.exit_code == 0
+    manifest = pd.read_csv(tmp_path / "out" / "manifest.csv")
+    assert list(manifest["seed"]) == [4, 5, 6]
+    assert set(manifest["model"]) == {"generator/1"}
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 3
+    fails("request", "generate", *options, says="expected a new or an empty folder")
+
+
+def test_request_generate_with_masks_of_a_wrong_size(server, masks, tmp_path):
+    options = ["--server", server.address, "--masks", masks, "--out", tmp_path / "out"]
+    save_label_map(masks / "b.png", np.zeros((8, 8), np.uint8))
+    fails("request", "generate", *options, says="expected square masks of one size ... (8, 8), (16, 16)")
+    (masks / "a.png").unlink()
+    fails("request", "generate", *options, says=f"label_map: expected shape [?,{SIZE},{SIZE}], received: [1,8,8]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_request_of_films_that_cannot_be_sent(server, film, tmp_path):
+    options = ["--server", server.address, "--out", tmp_path / "out"]
+    shutil.copy(film, tmp_path)
+    fails("request", "segment", film, tmp_path / film.name, *options, says="distinct names, received: mdb001")
+    fails("request", "segment", tmp_path / "none.png", *options, says="none.png: expected an image file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_request_without_a_server(film, masks, unused_port, tmp_path):
+    options = ["--server", f"127.0.0.1:{unused_port}", "--out", tmp_path / "out"]
+    says = f"127.0.0.1:{unused_port}: expected a model server, received: no connection ... mammogan-tf serve"
+    fails("request", "segment", film, *options, says=says)
+    fails("request", "generate", "--masks", masks, *options, says=says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_request_to_a_slow_server(film, masks, slow_server, tmp_path):
+    options = ["--server", slow_server, "--timeout", 0.5, "--out", tmp_path / "out"]
+    says = f"{slow_server}: expected an answer within 0.5 s, received: none ... timeout"
+    fails("request", "segment", film, *options, says=says)
+    fails("request", "generate", "--masks", masks, *options, says=says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_serve_on_a_port_in_use(server, exports):
+    options = ["serve", "--models", exports, "--port", server.port]
+    fails(*options, says=f"127.0.0.1:{server.port}: expected a free address ... in use ... --port")
+    fails("serve", "--port", 65536, says="65536 is not in the range 0<=x<=65535", status=2)
+
+
+def test_serve_wants_exports(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        fails("serve", "--models", folder, "--port", 0, says="expected exported models ... received: none ... export")
+
+
+def test_serve_of_an_export_without_its_graph(exports, tmp_path):
+    shutil.copytree(exports / "unet", tmp_path / "unet")
+    (tmp_path / "unet" / "1" / "saved_model.pb").unlink()
+    options = ["serve", "--models", tmp_path, "--port", 0, "--engine", "embedded"]
+    result = call(*options)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {tmp_path}: expected exported models")
+    assert "unet 1: " in result.stderr.splitlines()[-1]
+
+
+def test_serve_without_the_engine_asked_for(exports, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    options = ["serve", "--models", exports, "--port", 0, "--engine", "tensorflow_model_server"]
+    fails(*options, says="tensorflow_model_server: expected it on the PATH ... --engine embedded")

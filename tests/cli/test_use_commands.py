@@ -1,0 +1,110 @@
+"""``segment`` and ``generate``, on runs; the same on exports is in ``tests/integration``."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mammogan_tf import __version__
+from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
+from tests.command_line import call, fails, little_room, unfinished_files
+
+SIZE = 16
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """One mask with a lesion, and one without."""
+    label_map = np.zeros((SIZE, SIZE), np.uint8)
+    label_map[2:14, :8] = 1
+    save_label_map(tmp_path / "masks" / "clear.png", label_map)
+    label_map[6:8, 3:5] = LESION
+    save_label_map(tmp_path / "masks" / "lesion.png", label_map)
+    return tmp_path / "masks"
+
+
+def test_segment_writes_masks_at_the_films_own_size(phantom_root, unet_run, tmp_path):
+    Image.fromarray(np.full((40, 30), 90, np.uint8)).save(tmp_path / "small.png")
+    films = [phantom_root / "mdb001.pgm", tmp_path / "small.png"]
+    result = call("segment", unet_run, *films, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert result.stdout == f"{tmp_path / 'out' / 'areas.csv'}\n"
+    assert read_label_map(tmp_path / "out" / "mdb001_mask.png").shape == (1024, 1024)
+    assert read_label_map(tmp_path / "out" / "small_mask.png").shape == (40, 30)
+    areas = pd.read_csv(tmp_path / "out" / "areas.csv").set_index("file")
+    assert list(areas.index) == list(map(str, films))
+    np.testing.assert_allclose(areas.sum(axis=1), 1, atol=5e-6)
+    assert not unfinished_files(tmp_path)
+
+
+def test_generate_names_its_images_and_says_that_they_are_synthetic(gan_run, tmp_path):
+    out = tmp_path / "out"
+    result = call("generate", gan_run, "--count", 3, "--out", out, "--seed", 7)
+    assert result.exit_code == 0
+    assert result.stdout == f"{out / 'manifest.csv'}\n"
+    manifest = pd.read_csv(out / "manifest.csv")
+    assert list(manifest.columns) == ["file", "seed", "mask_source", "label", "model", "version"]
+    assert list(manifest["seed"]) == [7, 8, 9]
+    assert set(manifest["version"]) == {__version__}
+    for row in manifest.itertuples():
+        with Image.open(out / row.file) as image:
+            assert image.size == (SIZE, SIZE)
+            assert image.text["Synthetic"] == "true"
+            assert (image.text["Seed"], image.text["Model"]) == (str(row.seed), row.model)
+        assert read_label_map(out / row.file.replace("images", "masks")).shape == (SIZE, SIZE)
+    assert not unfinished_files(tmp_path)
+
+
+def test_a_seed_gives_the_same_pixels_whatever_the_count(gan_run, masks, tmp_path):
+    (masks / "lesion.png").unlink()
+    for name, count, seed in (("many", 4, 5), ("again", 4, 5), ("one", 1, 7), ("other", 1, 50)):
+        options = ["--count", count, "--seed", seed, "--masks", masks, "--label", "benign"]
+        assert call("generate", gan_run, *options, "--out", tmp_path / name).exit_code == 0
+
+    def pixels(path):
+        return np.asarray(Image.open(tmp_path / path)).tolist()
+
+    for number in range(4):
+        assert pixels(f"many/images/{number:06d}.png") == pixels(f"again/images/{number:06d}.png")
+    assert pixels("many/images/000002.png") == pixels("one/images/000000.png")
+    assert pixels("other/images/000000.png") != pixels("one/images/000000.png")
+
+
+def test_the_label_is_that_of_the_mask_or_the_one_given(gan_run, masks, tmp_path):
+    labels = {}
+    for name, options in (("own", []), ("given", ["--label", "malignant"])):
+        call("generate", gan_run, "--count", 2, "--masks", masks, "--out", tmp_path / name, *options)
+        manifest = pd.read_csv(tmp_path / name / "manifest.csv")
+        labels[name] = dict(zip(manifest["mask_source"], manifest["label"], strict=True))
+    assert labels["own"] == {"clear": "normal", "lesion": "benign"}
+    assert labels["given"] == {"clear": "malignant", "lesion": "malignant"}
+
+
+def test_generate_wants_a_new_folder(gan_run, tmp_path):
+    (tmp_path / "note.txt").touch()
+    fails("generate", gan_run, "--count", 1, "--out", tmp_path, says="expected a new or an empty folder ... --out")
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--out", "out"], "Missing option '--count'"),
+        (["--count", "0", "--out", "out"], "'--count': 0 is not in the range x>=1"),
+        (["--count", "1"], "Missing option '--out'"),
+        (["--count", "1", "--out", "out", "--label", "2"], "'--label': '2' is not one of"),
+        (["--count", "1", "--out", "out", "--seed", "-1"], "'--seed': -1 is not in the range x>=0"),
+    ],
+)
+def test_generate_of_wrong_usage(options, says):
+    fails("generate", "run", *options, says=says, status=2)
+
+
+def test_on_a_full_disk(phantom_root, unet_run, gan_run, tmp_path):
+    with little_room(500):
+        film = phantom_root / "mdb001.pgm"
+        fails("segment", unet_run, film, "--out", tmp_path / "segmented", says="expected to write ... free some space")
+    with little_room(100):
+        options = ["--count", 2, "--out", tmp_path / "synthetic"]
+        fails("generate", gan_run, *options, says="expected to write ... free some space")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
