@@ -178,7 +178,7 @@ def _card(card: str, contract: Mapping[str, Any]) -> str:
     lines += ["| signature | inputs | outputs |", "| --- | --- | --- |"]
     for name, signature in contract["signatures"].items():
         lines.append(f"| `{name}` | {_cell(signature['inputs'])} | {_cell(signature['outputs'])} |")
-    lines += ["", "B is free. Films are in [0, 1] with the chest wall on the left.", ""]
+    lines += ["", "B is free. Films are in [0, 1]; the generator has learned from label maps with the chest wall on the left.", ""]
     lines.append(f"Label map: {_numbered(contract['classes'])}. Label: {_numbered(contract['labels'])}.")
     return "\n".join(lines) + "\n"
 
