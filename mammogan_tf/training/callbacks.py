@@ -1,5 +1,6 @@
 """What happens beside the training steps: history, progress, TensorBoard, checkpoints, the best weights."""
 
+import csv
 import math
 import signal
 import threading
@@ -29,11 +30,19 @@ class History:
     def __init__(self, run_path: Path, index: str, resumed_at: int = 0) -> None:
         self._file = run_path / "history.csv"
         self._index = index
-        self.rows: list[dict[Any, Any]] = []
+        self.rows: list[dict[str, float]] = []
         if resumed_at and self._file.exists():
-            table = pd.read_csv(self._file, float_precision="round_trip")
-            self.rows = table[table[index] <= resumed_at].to_dict("records")
+            self._read(resumed_at)
         self.writer = tf.summary.create_file_writer(str(run_path / "tensorboard"))
+
+    def _read(self, last: int) -> None:
+        """Takes the rows up to ``last`` over, bit by bit."""
+        with self._file.open(newline="") as stream:
+            for cells in csv.DictReader(stream):
+                number = int(cells.pop(self._index))
+                if number <= last:
+                    values = {name: float(cell or "nan") for name, cell in cells.items()}
+                    self.rows.append({self._index: number, **values})
 
     def record(self, number: int, values: Mapping[str, float]) -> None:
         """Appends a row.

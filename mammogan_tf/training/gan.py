@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -153,7 +154,6 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
         history.picture("samples", pixels, step)
 
     def checkpoint(step: int, logs: Mapping[str, float] | None = None) -> None:
-        require_finite("step", step, {name: float(tracker.result()) for name, tracker in model.trackers.items()})
         watch.lap()
         checkpoints.save(step)
 
@@ -171,6 +171,7 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
                 batches,
                 steps_per_epoch=config.steps - begin,
                 callbacks=[
+                    StepCallback(partial(require_finite, "step"), 1, config.steps),
                     StepCallback(record, RECORD_EVERY, config.steps),
                     StepCallback(sample, config.sample_every, config.steps),
                     StepCallback(checkpoint, config.checkpoint_every, config.steps),

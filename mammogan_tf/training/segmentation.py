@@ -142,6 +142,7 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
     return report
 
 
+@keras.saving.register_keras_serializable("mammogan_tf")
 def segmentation_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """Soft Dice plus cross-entropy."""
     return dice_loss(truth, probabilities) + cross_entropy(truth, probabilities)
