@@ -47,3 +47,38 @@ def phantom_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mammogan_tf.data.phantom import write_phantoms
 
     return write_phantoms(tmp_path_factory.mktemp("phantoms") / "data", patients=12, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of the finished runs that tests share."""
+    return tmp_path_factory.mktemp("tiny_runs")
+
+
+@pytest.fixture(scope="session")
+def unet_run(tiny_runs: Path, phantom_root: Path) -> Path:
+    """A finished run of a tiny U-Net on the phantoms; not to be changed."""
+    from mammogan_tf.config import UNetConfig, preset
+    from mammogan_tf.console import Console
+    from mammogan_tf.data.mias import load_mias
+    from mammogan_tf.training.segmentation import create_unet_run, train_unet
+
+    films = load_mias(phantom_root)
+    run = create_unet_run(tiny_runs, preset(UNetConfig, "tiny"), films, phantom_root)
+    train_unet(run, films, Console(quiet=True))
+    return run.path
+
+
+@pytest.fixture(scope="session")
+def gan_run(tiny_runs: Path, phantom_root: Path, unet_run: Path) -> Path:
+    """A finished run of a tiny GAN with masks from the U-Net of ``unet_run``; not to be changed."""
+    from mammogan_tf.config import GANConfig, preset
+    from mammogan_tf.console import Console
+    from mammogan_tf.data.mias import load_mias
+    from mammogan_tf.training.gan import create_gan_run, train_gan
+    from mammogan_tf.training.run import Run
+
+    films = load_mias(phantom_root)
+    run = create_gan_run(tiny_runs, preset(GANConfig, "tiny"), films, phantom_root, Run.open(unet_run))
+    train_gan(run, films, Console(quiet=True))
+    return run.path

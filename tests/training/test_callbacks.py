@@ -1,0 +1,204 @@
+import math
+import signal
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mammogan_tf.console import Console
+from mammogan_tf.errors import ModelError
+from mammogan_tf.training.callbacks import (
+    BestWeights,
+    History,
+    Interruption,
+    StepCallback,
+    Stopwatch,
+    require_finite,
+)
+
+QUIET = Console(quiet=True)
+
+
+class Counting(keras.Model):
+    """Counts its steps and learns nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
+
+    def train_step(self, data):
+        self.step.assign_add(1)
+        return {"loss": tf.cast(self.step, tf.float32)}
+
+
+def fit(steps: int, *callbacks: keras.callbacks.Callback) -> int:
+    model = Counting()
+    model.compile()
+    dataset = tf.data.Dataset.from_tensors(0).repeat()
+    model.fit(dataset, steps_per_epoch=steps, callbacks=list(callbacks), shuffle=False, verbose=0)
+    return int(model.step.numpy())
+
+
+def test_a_step_callback_acts_each_few_steps_and_at_the_last():
+    seen = []
+    fit(8, StepCallback(lambda step, logs: seen.append((step, float(logs["loss"]))), every=3, last=8))
+    assert seen == [(3, 3), (6, 6), (8, 8)]
+
+
+def test_history_is_written_row_by_row(tmp_path):
+    history = History(tmp_path, "step")
+    history.record(10, {"loss": 0.1, "dice_lesion": math.nan})
+    history.record(20, {"loss": 1 / 3, "dice_lesion": 0.5})
+    assert (tmp_path / "history.csv").read_text() == f"step,loss,dice_lesion\n10,0.1,\n20,{1 / 3},0.5\n"
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_resumed_history_is_the_same_to_the_last_bit(tmp_path):
+    losses = np.random.default_rng(0).lognormal(sigma=20, size=300)
+    history = History(tmp_path, "step")
+    for number, loss in enumerate(losses, start=1):
+        history.rows.append({"step": number, "loss": float(loss), "val_dice": math.nan})
+    history.record(301, {"loss": 1.0, "val_dice": 0.25})
+    whole = (tmp_path / "history.csv").read_text()
+    history = History(tmp_path, "step", resumed_at=300)
+    assert len(history.rows) == 300
+    history.record(301, {"loss": 1.0, "val_dice": 0.25})
+    assert (tmp_path / "history.csv").read_text() == whole
+
+
+def test_rows_after_the_checkpoint_are_dropped(tmp_path):
+    history = History(tmp_path, "step")
+    for step in (10, 20, 30):
+        history.record(step, {"loss": step})
+    history = History(tmp_path, "step", resumed_at=20)
+    history.record(30, {"loss": 31})
+    assert (tmp_path / "history.csv").read_text() == "step,loss\n10,10.0\n20,20.0\n30,31.0\n"
+    History(tmp_path, "step", resumed_at=0).record(10, {"loss": 1})
+    assert (tmp_path / "history.csv").read_text() == "step,loss\n10,1.0\n"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_refused(tmp_path, value):
+    history = History(tmp_path, "epoch")
+    with pytest.raises(ModelError, match="epoch 3: expected finite losses, received: val_loss not finite; resume"):
+        history.record(3, {"loss": 1.0, "val_loss": value})
+    assert not (tmp_path / "history.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["dice_lesion", "val_dice_lesion"])
+def test_a_dice_of_nothing_is_no_failure(name):
+    require_finite("epoch", 1, {name: math.nan})
+    with pytest.raises(ModelError):
+        require_finite("epoch", 1, {name: math.inf})
+
+
+def test_pictures_go_to_tensorboard(tmp_path):
+    history = History(tmp_path, "step")
+    history.picture("samples", np.zeros((4, 4, 3), np.uint8), 7)
+    history.writer.flush()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.summary.value]
+    assert [(event.step, event.summary.value[0].tag) for event in events] == [(7, "samples")]
+
+
+def test_a_stopwatch_goes_on_from_its_variable(monkeypatch):
+    times = iter([100.0, 103.0, 107.0, 200.0, 201.0])
+    monkeypatch.setattr("mammogan_tf.training.callbacks.time.monotonic", lambda: next(times))
+    watch = Stopwatch()
+    assert watch.lap() == 3
+    watch.start()
+    watch.seconds.assign(50)
+    assert watch.lap() == 50 + (200 - 107)
+    assert float(watch.seconds) == watch.lap() - (201 - 200)
+
+
+@pytest.fixture
+def network():
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    network.set_weights([np.array([[0.0]]), np.array([0.0])])
+    return network
+
+
+def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int = 0) -> list[int]:
+    """Runs epochs with these values and weights to match; returns the number of each one that stopped."""
+    best.set_model(network)
+    stops = []
+    for epoch, value in enumerate(values, start=begin):
+        network.stop_training = False
+        network.set_weights([np.array([[float(epoch + 1)]]), np.array([0.0])])
+        best.on_epoch_end(epoch, {"val_dice": value})
+        if network.stop_training:
+            stops.append(epoch + 1)
+    return stops
+
+
+def test_the_best_weights_are_kept_and_patience_ends(network):
+    best = BestWeights(network, "val_dice", 2, QUIET)
+    assert epochs(best, network, 0.1, 0.5, 0.5, 0.4) == [4]
+    assert int(best.best_epoch) == 2
+    assert best.weights[0].numpy().item() == 2
+
+
+def test_a_better_epoch_renews_the_patience(network):
+    best = BestWeights(network, "val_dice", 2, QUIET)
+    assert epochs(best, network, 0.5, 0.4, 0.6, math.nan, 0.6) == [5]
+    assert int(best.best_epoch) == 3
+
+
+def test_a_resumed_run_stops_at_the_same_epoch(network):
+    first = BestWeights(network, "val_dice", 3, QUIET)
+    epochs(first, network, 0.5, 0.4)
+    resumed = BestWeights(network, "val_dice", 3, QUIET)
+    for target, source in zip(resumed.variables, first.variables, strict=True):
+        target.assign(source)
+    assert not resumed.exhausted_at(2)
+    assert epochs(resumed, network, 0.4, 0.4, begin=2) == [4]
+    assert resumed.exhausted_at(4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_after_all_that_a_step_writes(number):
+    before, written = signal.getsignal(number), []
+
+    def act(step, logs):
+        if step == 3:
+            signal.raise_signal(number)
+        written.append(step)
+
+    with Interruption() as interruption:
+        assert fit(9, StepCallback(act, 1, 9), interruption) == 3
+    assert interruption.requested
+    assert written == [1, 2, 3]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_takes_effect_at_once():
+    written = []
+
+    def act(step, logs):
+        signal.raise_signal(signal.SIGINT)
+        written.append(step)
+        signal.raise_signal(signal.SIGINT)
+        written.append("not reached")
+
+    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+        fit(9, StepCallback(act, 1, 9), interruption)
+    assert written == [1]
+
+
+def test_undisturbed_and_in_another_thread():
+    results = []
+
+    def work() -> None:
+        with Interruption() as interruption:
+            results.append((fit(2, interruption), interruption.requested))
+
+    before = signal.getsignal(signal.SIGINT)
+    work()
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert results == [(2, False), (2, False)]
+    assert signal.getsignal(signal.SIGINT) is before

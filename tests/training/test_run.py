@@ -1,0 +1,104 @@
+import json
+import sys
+
+import pytest
+
+from mammogan_tf.config import GANConfig, UNetConfig, preset
+from mammogan_tf.data.splits import Split
+from mammogan_tf.errors import ModelError
+from mammogan_tf.training.run import Run, newest_run
+
+SPLIT = Split(("a", "b"), ("c",), ("d",))
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "runs", preset(UNetConfig, "tiny"), SPLIT, tmp_path / "data")
+
+
+def test_what_is_created_is_opened(run, tmp_path):
+    assert run.path == tmp_path / "runs" / "train-unet" / "00001"
+    opened = Run.open(run.path)
+    assert (opened.command, opened.config, opened.split) == ("train-unet", run.config, SPLIT)
+    assert opened.data == str((tmp_path / "data").resolve())
+    assert opened.model_path == run.path / "model.keras"
+
+
+def test_the_environment_is_written_down(run):
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert environment["versions"].keys() >= {"tensorflow", "keras", "numpy"}
+    assert "devices" in environment
+    assert "git_commit" in environment
+
+
+def test_numbers_go_up_and_are_never_used_again(tmp_path):
+    configs = (preset(GANConfig, "tiny"), preset(GANConfig, "tiny"), preset(UNetConfig, "tiny"))
+    runs = [Run.create(tmp_path, config, SPLIT, tmp_path) for config in configs]
+    assert [str(run.path.relative_to(tmp_path)) for run in runs] == [
+        "train-gan/00001",
+        "train-gan/00002",
+        "train-unet/00001",
+    ]
+    (tmp_path / "train-gan" / "00041").mkdir()
+    (tmp_path / "train-gan" / "notes").mkdir()
+    assert Run.create(tmp_path, configs[0], SPLIT, tmp_path).path.name == "00042"
+
+
+def test_a_run_is_finished_once_its_model_is_there(run):
+    assert not run.finished
+    run.model_path.touch()
+    assert run.finished
+
+
+def write(name, text):
+    return lambda run: (run.path / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("harm", "received"),
+    [
+        (lambda run: (run.path / "config.json").unlink(), "one without config.json"),
+        (lambda run: (run.path / "split.json").unlink(), "one without split.json"),
+        (write("config.json", '{"command": "train-u'), "broken config.json"),
+        (write("config.json", "[]"), "broken config.json"),
+        (write("config.json", '{"command": "train-car", "data_path": "."}'), "broken config.json"),
+        (write("config.json", '{"command": "train-unet", "data_path": ".", "epochs": "two"}'), "broken config.json"),
+        (write("config.json", '{"command": "train-unet", "data_path": ".", "color": 1}'), "broken config.json"),
+        (write("split.json", '{"train": []}'), "broken config.json or split.json"),
+    ],
+)
+def test_a_broken_run_is_one_line(run, harm, received):
+    harm(run)
+    with pytest.raises(ModelError, match=f"expected a run directory, received: {received}") as caught:
+        Run.open(run.path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_run_at_all(tmp_path):
+    with pytest.raises(ModelError, match="nowhere: expected a run directory"):
+        Run.open(tmp_path / "nowhere")
+
+
+def test_the_newest_finished_run_on_the_same_data(tmp_path):
+    def make(size=16, data="data", finished=True):
+        run = Run.create(tmp_path, preset(UNetConfig, "tiny", {"size": size}), SPLIT, tmp_path / data)
+        if finished:
+            run.model_path.touch()
+        return run
+
+    def newest(size=16, data="data", command="train-unet"):
+        run = newest_run(tmp_path, command, tmp_path / data, size)
+        return run and run.path.name
+
+    assert newest() is None
+    make()
+    make()
+    make(size=32)
+    make(data="other")
+    make(finished=False)
+    assert newest() == "00002"
+    assert newest(size=32) == "00003"
+    assert newest(data="other") == "00004"
+    assert newest(size=64) is None
+    assert newest(command="train-gan") is None

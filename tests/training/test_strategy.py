@@ -1,0 +1,72 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mammogan_tf.training.strategy import choose_precision, scaled, set_up_device
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_a_precision_that_is_asked_for_is_taken(precision):
+    assert choose_precision(precision) == precision
+    assert set_up_device(precision, 0, False) == precision
+    assert keras.config.dtype_policy().name == precision
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        (None, "float32"),
+        ((9, 0), "mixed_bfloat16"),
+        ((8, 0), "mixed_bfloat16"),
+        ((7, 5), "mixed_float16"),
+        ((6, 1), "float32"),
+    ],
+)
+def test_auto_follows_the_device(monkeypatch, capability, expected):
+    gpus = [] if capability is None else ["a GPU"]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert choose_precision("auto") == expected
+
+
+def test_a_gpu_that_is_in_use_already_is_no_failure(monkeypatch):
+    def refuse(gpu, enable):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
+    assert set_up_device("float32", 0, False) == "float32"
+
+
+def test_the_seed_decides_the_first_weights():
+    kernels = []
+    for seed in (1, 1, 2):
+        set_up_device("float32", seed, False)
+        layer = keras.layers.Dense(3)
+        layer.build((None, 4))
+        kernels.append(layer.kernel.numpy())
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
+
+
+def test_determinism_on_request(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
+    set_up_device("float32", 0, False)
+    assert not asked
+    set_up_device("float32", 0, True)
+    assert asked
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_only_float16_is_scaled(precision):
+    set_up_device(precision, 0, False)
+    optimizer = keras.optimizers.Adam()
+    result = scaled(optimizer)
+    if precision == "mixed_float16":
+        assert isinstance(result, keras.optimizers.LossScaleOptimizer)
+        assert result.inner_optimizer is optimizer
+    else:
+        assert result is optimizer

@@ -1,0 +1,200 @@
+import json
+import signal
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.console import Console
+from mammogan_tf.data.mias import load_mias
+from mammogan_tf.data.pipeline import load_films
+from mammogan_tf.data.splits import split_patients
+from mammogan_tf.errors import ModelError
+from mammogan_tf.training import gan
+from mammogan_tf.training.gan import condition, create_gan_run, train_gan
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.segmentation import predict_label_maps
+from tests.disturbed import final_weights, train
+
+QUIET = Console(quiet=True)
+LESION = 4
+
+
+@pytest.fixture(scope="module")
+def films(phantom_root):
+    return load_mias(phantom_root)
+
+
+@pytest.fixture
+def make_run(tmp_path, films, phantom_root):
+    """Makes a run of the tiny preset with masks from the annotations and some changes."""
+
+    def make(**changes) -> Run:
+        config = preset(GANConfig, "tiny", {"masks": "annotation", **changes})
+        return create_gan_run(tmp_path, config, films, phantom_root)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def prepared(films):
+    return load_films(films, 16)
+
+
+def test_the_run_directory_is_complete(gan_run):
+    run = Run.open(gan_run)
+    assert (run.path.name, run.path.parent.name) == ("00001", "train-gan")
+    assert run.config == preset(GANConfig, "tiny")
+    assert {"python", "versions", "devices", "git_commit"} <= set(
+        json.loads((run.path / "environment.json").read_text())
+    )
+    assert list((run.path / "tensorboard").glob("events.out.tfevents.*"))
+    assert (run.path / "checkpoints" / "checkpoint").is_file()
+    assert "lambda 10," in (run.path / "MODEL_CARD.md").read_text()
+    assert sorted(path.name for path in (run.path / "samples").iterdir()) == ["step-000002.png", "step-000004.png"]
+    with Image.open(run.path / "samples" / "step-000004.png") as sheet:
+        # Mask, real and five synthetic films, 16 pixels magnified to 128, with gaps of two.
+        assert sheet.size == (7 * 130 - 2, 2 * 130 - 2)
+    assert not list(run.path.rglob(".*")), "temporary files"
+
+
+def test_history_and_report_end_with_the_last_step(gan_run):
+    history = pd.read_csv(gan_run / "history.csv")
+    assert history["step"].tolist() == [4]
+    assert np.isfinite(history).all(axis=None)
+    report = json.loads((gan_run / "report.json").read_text())
+    assert report["last"] == pytest.approx(history.iloc[-1].to_dict())
+    run = Run.open(gan_run)
+    assert report["films"] == {"train": len(run.split.train), "validation": 2, "test": len(run.split.test)}
+
+
+def test_the_network_is_the_averaged_generator(gan_run):
+    saved = keras.models.load_model(gan_run / "model.keras", compile=False).get_weights()
+    kept = list(final_weights(gan_run).values())
+    for weight in saved:
+        assert any(np.array_equal(weight, value) for value in kept)
+
+
+def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
+    run, unet = Run.open(gan_run), Run.open(unet_run)
+    assert run.split == unet.split
+    assert (gan_run / "unet.keras").read_bytes() == unet.model_path.read_bytes()
+
+
+def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):
+    config = preset(GANConfig, "tiny", {"split_seed": 3})
+    run = create_gan_run(tmp_path, config, films, tmp_path, Run.open(unet_run))
+    assert run.split == split_patients(films, config.data.validation, config.data.test, 3)
+
+
+def test_the_training_masks_travel_with_the_network(gan_run, prepared):
+    run = Run.open(gan_run)
+    expected = condition(run, prepared.select(run.split.train))
+    with np.load(gan_run / "masks.npz") as stored:
+        assert tuple(stored["ids"]) == run.split.train
+        np.testing.assert_array_equal(stored["label_maps"], expected.label_maps)
+        np.testing.assert_array_equal(stored["labels"], expected.labels)
+
+
+def test_masks_from_the_unet_carry_the_annotated_lesions(gan_run, unet_run, prepared):
+    run = Run.open(gan_run)
+    conditioned = condition(run, prepared)
+    network = keras.models.load_model(unet_run / "model.keras", compile=False)
+    anatomy = predict_label_maps(network, prepared.images, lesions=False)
+    annotated = prepared.label_maps == LESION
+    assert annotated.any()
+    np.testing.assert_array_equal(conditioned.label_maps, np.where(annotated, LESION, anatomy))
+    assert (conditioned.images[conditioned.label_maps == 0] == 0).all()
+    np.testing.assert_array_equal(
+        conditioned.images[conditioned.label_maps > 0], prepared.images[conditioned.label_maps > 0]
+    )
+
+
+def test_masks_from_annotations_stay_as_they_are(make_run, prepared):
+    conditioned = condition(make_run(), prepared)
+    np.testing.assert_array_equal(conditioned.label_maps, prepared.label_maps)
+
+
+def test_a_kept_background_stays_on_the_films(make_run, prepared):
+    conditioned = condition(make_run(keep_background=True), prepared)
+    np.testing.assert_array_equal(conditioned.images, prepared.films)
+
+
+@pytest.mark.parametrize("teacher", ["none", "unfinished", "a gan", "another size"])
+def test_masks_need_a_finished_unet_of_this_size(teacher, tmp_path, films, phantom_root, unet_run, gan_run):
+    config = preset(GANConfig, "tiny", {"size": 32} if teacher == "another size" else None)
+    run = Run.open(unet_run)
+    unfinished = Run(tmp_path, run.command, run.config, run.split, run.data)
+    given = {"none": None, "unfinished": unfinished, "a gan": Run.open(gan_run), "another size": run}[teacher]
+    with pytest.raises(ModelError, match="expected a") as caught:
+        create_gan_run(tmp_path / "runs", config, films, phantom_root, given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
+    shown = set()
+    original = gan.gan_batches
+
+    def spy(films, *arguments, **options):
+        shown.update(films.patients)
+        return original(films, *arguments, **options)
+
+    monkeypatch.setattr(gan, "gan_batches", spy)
+    run = make_run(precision=precision, steps=2, n_critic=1)
+    films = load_mias(run.data)
+    report = train_gan(run, films, QUIET)
+    assert keras.config.dtype_policy().name == precision
+    assert report["last"]["step"] == 2
+    network = keras.models.load_model(run.model_path, compile=False)
+    assert all(np.isfinite(weight).all() for weight in network.get_weights())
+    patient = {film.id: film.patient for film in films}
+    assert shown == {patient[film] for film in run.split.train}
+    assert not shown & {patient[film] for film in (*run.split.test, *run.split.validation)}
+
+
+def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_run):
+    changes = {"deterministic": True, "steps": 12, "checkpoint_every": 3, "sample_every": 4, "n_critic": 1}
+    undisturbed, disturbed = (make_run(**changes).path for _ in range(2))
+    code, moments = train(undisturbed)
+    assert code == 0
+    random = np.random.default_rng(0)
+    assert train(disturbed, signal.SIGKILL, int(random.integers(moments // 4, moments // 2)))[0] == -signal.SIGKILL
+    assert not (disturbed / "model.keras").exists()
+    assert train(disturbed, signal.SIGINT, int(random.integers(2, 6)))[0] == 130
+    interrupted_at = int(tf.train.latest_checkpoint(str(disturbed / "checkpoints")).rpartition("-")[2])
+    assert interrupted_at % 3, "Ctrl-C writes a checkpoint of its own"
+    assert train(disturbed)[0] == 0
+
+    assert (disturbed / "history.csv").read_bytes() == (undisturbed / "history.csv").read_bytes()
+    before, after = final_weights(undisturbed), final_weights(disturbed)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+    for picture in (undisturbed / "samples").iterdir():
+        assert (disturbed / "samples" / picture.name).read_bytes() == picture.read_bytes()
+    networks = [keras.models.load_model(path / "model.keras", compile=False) for path in (undisturbed, disturbed)]
+    for one, other in zip(*(network.get_weights() for network in networks), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_that_is_no_number_ends_it_before_the_next_checkpoint(make_run):
+    run = make_run(generator_learning_rate=1e38, steps=6, checkpoint_every=1, n_critic=1)
+    with pytest.raises(ModelError, match=r"step \d: expected finite losses, received: .*generator_loss") as caught:
+        train_gan(run, load_mias(run.data), QUIET)
+    assert "\n" not in str(caught.value)
+    assert not run.finished
+    for value in final_weights(run.path).values():
+        assert np.isfinite(value).all()
+
+
+def test_a_run_without_its_unet(tmp_path, gan_run, films):
+    broken = Run.open(gan_run)
+    broken.path = tmp_path
+    with pytest.raises(ModelError, match=r"unet\.keras: expected a trained network, received: nothing there"):
+        train_gan(broken, films, QUIET)

@@ -1,0 +1,188 @@
+import json
+import signal
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mammogan_tf.config import UNetConfig, preset
+from mammogan_tf.console import Console
+from mammogan_tf.data.mias import load_mias
+from mammogan_tf.data.pipeline import load_films
+from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.metrics.segmentation import REGIONS, region_dice
+from mammogan_tf.training import segmentation
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.segmentation import RegionDice, create_unet_run, predict_label_maps, train_unet
+from tests.disturbed import final_weights, train
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def films(phantom_root):
+    return load_mias(phantom_root)
+
+
+@pytest.fixture
+def make_run(tmp_path, films, phantom_root):
+    """Makes a run of the tiny preset with some changes."""
+
+    def make(**changes) -> Run:
+        return create_unet_run(tmp_path, preset(UNetConfig, "tiny", changes), films, phantom_root)
+
+    return make
+
+
+def test_the_run_directory_is_complete(unet_run):
+    run = Run.open(unet_run)
+    assert (run.path.name, run.path.parent.name) == ("00001", "train-unet")
+    assert run.config == preset(UNetConfig, "tiny")
+    assert json.loads((run.path / "environment.json").read_text())["versions"]["tensorflow"] == tf.__version__
+    assert list((run.path / "tensorboard").glob("events.out.tfevents.*"))
+    assert (run.path / "checkpoints" / "checkpoint").is_file()
+    assert "Never for diagnosis" in (run.path / "MODEL_CARD.md").read_text()
+    with Image.open(run.path / "samples" / "epoch-0002.png") as sheet:
+        assert sheet.mode == "RGB"
+    assert not list(run.path.rglob(".*")), "temporary files"
+
+
+def test_the_history_has_a_row_for_each_epoch(unet_run):
+    history = pd.read_csv(unet_run / "history.csv")
+    assert history["epoch"].tolist() == [1, 2]
+    assert {"loss", "val_loss", "dice_anatomy", "val_dice_anatomy", "val_dice_lesion"} <= set(history.columns)
+    assert np.isfinite(history[["loss", "val_loss"]]).all(axis=None)
+
+
+def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run, films):
+    run = Run.open(unet_run)
+    report = json.loads((unet_run / "report.json").read_text())
+    test = load_films(films, run.config.data.size).select(run.split.test)
+    network = keras.models.load_model(run.model_path, compile=False)
+    for kind, pictures in (("cleaned", test.images), ("as_it_is", test.films)):
+        for region, values in region_dice(test.label_maps, predict_label_maps(network, pictures)).items():
+            judged = values[~np.isnan(values)]
+            cell = report["dice"][kind][region]
+            assert cell["films"] == len(judged)
+            assert cell["mean"] == pytest.approx(judged.mean())
+    assert report["films"] == {"train": len(run.split.train), "validation": 2, "test": len(test)}
+    history = pd.read_csv(unet_run / "history.csv")
+    assert report["best_epoch"] == history["val_dice_anatomy"].to_numpy().argmax() + 1
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
+    shown = {}
+
+    def spy(name):
+        original = getattr(segmentation, name)
+
+        def batches(films, *arguments, **options):
+            shown[name] = set(films.patients)
+            return original(films, *arguments, **options)
+
+        monkeypatch.setattr(segmentation, name, batches)
+
+    spy("segmentation_batches")
+    spy("validation_batches")
+    run = make_run(precision=precision, epochs=1)
+    report = train_unet(run, load_mias(run.data), QUIET)
+    assert keras.config.dtype_policy().name == precision
+    assert all(np.isfinite(weight).all() for weight in keras.models.load_model(run.model_path).get_weights())
+    assert report["best_epoch"] == 1
+    patient = {film.id: film.patient for film in load_mias(run.data)}
+    tested = {patient[film] for film in run.split.test}
+    assert shown["segmentation_batches"] == {patient[film] for film in run.split.train}
+    assert shown["validation_batches"] == {patient[film] for film in run.split.validation}
+    assert not tested & (shown["segmentation_batches"] | shown["validation_batches"])
+
+
+def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_run):
+    undisturbed, disturbed = (make_run(deterministic=True, epochs=4).path for _ in range(2))
+    code, moments = train(undisturbed)
+    assert code == 0
+    random = np.random.default_rng(0)
+    assert train(disturbed, signal.SIGKILL, int(random.integers(moments // 2, moments)))[0] == -signal.SIGKILL
+    assert not (disturbed / "model.keras").exists()
+    assert train(disturbed, signal.SIGINT, int(random.integers(2, 8)))[0] == 130
+    assert train(disturbed)[0] == 0
+
+    assert (disturbed / "history.csv").read_bytes() == (undisturbed / "history.csv").read_bytes()
+    before, after = final_weights(undisturbed), final_weights(disturbed)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+    networks = [keras.models.load_model(path / "model.keras", compile=False) for path in (undisturbed, disturbed)]
+    for one, other in zip(*(network.get_weights() for network in networks), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_loss_that_is_no_number_ends_it_with_one_line(make_run):
+    run = make_run(learning_rate=1e38)
+    with pytest.raises(ModelError, match=r"epoch \d: expected finite losses, received: .*loss") as caught:
+        train_unet(run, load_mias(run.data), QUIET)
+    assert "\n" not in str(caught.value)
+    assert not run.finished
+
+
+def test_a_film_of_the_split_is_gone(make_run):
+    run = make_run()
+    films = [film for film in load_mias(run.data) if film.id != run.split.test[0]]
+    with pytest.raises(DataError, match=f"received: a folder without {run.split.test[0]}"):
+        train_unet(run, films, QUIET)
+
+
+def one_hot(*label_maps):
+    return tf.one_hot(np.array(label_maps), 5)
+
+
+def test_region_dice_sums_over_films():
+    metric = RegionDice(["breast"], "dice")
+    # Breast is 1, 2 and 4. Film one: 2 asked, 1 found and right; film two: 1 asked, 2 found, 1 right.
+    metric.update_state(one_hot([[1, 2, 0, 3]]), one_hot([[4, 0, 0, 3]]))
+    metric.update_state(one_hot([[1, 0, 0, 0]]), one_hot([[1, 1, 0, 0]]))
+    assert float(metric.result()) == pytest.approx(2 * (1 + 1) / ((2 + 1) + (1 + 2)))
+    metric.reset_state()
+    metric.update_state(one_hot([[1, 1, 1, 1]]), one_hot([[1, 1, 1, 1]]))
+    assert float(metric.result()) == 1
+
+
+def test_region_dice_is_the_mean_of_the_regions_that_are_there():
+    metric = RegionDice(["breast", "pectoral", "lesion"], "dice")
+    metric.update_state(one_hot([[1, 0, 3, 3]]), one_hot([[1, 1, 3, 0]]))
+    # Breast: 1 right, 1 asked, 2 found. Pectoral: 1 right, 2 asked, 1 found. No lesion anywhere.
+    assert float(metric.result()) == pytest.approx((2 * 1 / (1 + 2) + 2 * 1 / (2 + 1)) / 2)
+
+
+def test_region_dice_of_nothing_is_nan():
+    metric = RegionDice(["lesion"], "dice")
+    metric.update_state(one_hot([[1, 0]]), one_hot([[1, 1]]))
+    assert np.isnan(float(metric.result()))
+
+
+def test_region_dice_agrees_with_the_metrics_of_the_report():
+    truth, found = np.random.default_rng(0).integers(0, 5, (2, 1, 8, 8))
+    for region, expected in region_dice(truth, found).items():
+        metric = RegionDice([region], region)
+        metric.update_state(one_hot(*truth), one_hot(*found))
+        assert float(metric.result()) == pytest.approx(expected[0])
+    assert set(REGIONS) == {"breast", "pectoral", "dense", "lesion"}
+
+
+class FixedNetwork:
+    """Finds with certainty what its film's grey level 0-4 says, and the pectoral muscle as second best."""
+
+    def __call__(self, images, training):
+        levels = np.rint(images[..., 0] * 255).astype(int)
+        return np.eye(5)[levels] + 0.1 * np.eye(5)[3]
+
+
+def test_label_maps_with_and_without_lesions():
+    films = np.random.default_rng(0).integers(0, 5, (5, 4, 4)).astype(np.uint8)
+    np.testing.assert_array_equal(predict_label_maps(FixedNetwork(), films, batch_size=2), films)
+    anatomy = predict_label_maps(FixedNetwork(), films, lesions=False, batch_size=2)
+    np.testing.assert_array_equal(anatomy, np.where(films == 4, 3, films))
+    assert predict_label_maps(FixedNetwork(), films[:0]).shape == (0, 4, 4)

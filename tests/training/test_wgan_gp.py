@@ -1,0 +1,170 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.losses import gradient_penalty
+from mammogan_tf.training import wgan_gp
+from mammogan_tf.training.gan import build_wgan_gp
+from mammogan_tf.training.strategy import set_up_device
+
+SIZE, BATCH = 16, 4
+
+
+def build(precision="float32", seed=0, **changes):
+    config = preset(GANConfig, "tiny", {"precision": precision, "batch_size": BATCH, **changes})
+    set_up_device(precision, seed, deterministic=False)
+    return build_wgan_gp(config)
+
+
+def batch(films: int, seed: int = 0) -> dict[str, tf.Tensor]:
+    random = np.random.default_rng(seed)
+    mask = np.eye(5, dtype=np.float32)[random.integers(0, 5, (films, SIZE, SIZE))]
+    image = random.uniform(-1, 1, (films, SIZE, SIZE, 1)).astype(np.float32) * (1 - mask[..., :1]) - mask[..., :1]
+    return {"image": tf.constant(image), "mask": tf.constant(mask), "label": tf.constant(random.integers(0, 3, films))}
+
+
+def weights(network):
+    return [weight.numpy() for weight in network.weights]
+
+
+@pytest.mark.parametrize("n_critic", [1, 3])
+def test_n_critic_updates_to_one_of_the_generator(n_critic):
+    model = build(n_critic=n_critic)
+    before = {name: weights(getattr(model, name)) for name in ("generator", "critic", "averaged")}
+    for step in (1, 2):
+        model.train_step(batch(n_critic * BATCH))
+        assert int(model.step.numpy()) == step
+        assert int(model.critic_optimizer.iterations.numpy()) == step * n_critic
+        assert int(model.generator_optimizer.iterations.numpy()) == step
+    for name, old in before.items():
+        changed = [np.abs(new - was).max() > 0 for new, was in zip(weights(getattr(model, name)), old, strict=True)]
+        assert np.mean(changed) > 0.9, name
+
+
+def test_every_critic_update_sees_films_of_its_own(monkeypatch):
+    model, seen = build(n_critic=3), []
+    films = batch(3 * BATCH)
+    real_step = model._critic_step
+
+    def spy(real, fake, mask, label):
+        seen.append((real.numpy(), mask.numpy(), label.numpy()))
+        real_step(real, fake, mask, label)
+
+    monkeypatch.setattr(model, "_critic_step", spy)
+    model.train_step(films)
+    assert len(seen) == 3
+    for place, name in enumerate(("image", "mask", "label")):
+        np.testing.assert_array_equal(np.concatenate([part[place] for part in seen]), films[name])
+
+
+def test_alpha_is_uniform_with_one_draw_for_each_film(monkeypatch):
+    model, drawn = build(n_critic=1, batch_size=64), []
+
+    def spy(critic, real, fake, alpha):
+        drawn.append(alpha.numpy())
+        return gradient_penalty(critic, real, fake, alpha)
+
+    monkeypatch.setattr(wgan_gp, "gradient_penalty", spy)
+    for _ in range(20):
+        model.train_step(batch(64))
+    assert {alpha.shape for alpha in drawn} == {(64,)}
+    alphas = np.sort(np.concatenate(drawn))
+    assert len(np.unique(alphas)) > 0.99 * len(alphas)
+    # Kolmogorov and Smirnov: 1.95 / sqrt(n) is passed once in a thousand times.
+    uniform = (np.arange(len(alphas)) + 0.5) / len(alphas)
+    assert np.abs(alphas - uniform).max() < 1.95 / np.sqrt(len(alphas))
+
+
+def test_the_penalty_weighs_as_much_as_it_is_told(monkeypatch):
+    model, losses = build(n_critic=1, gp=10.0), []
+    monkeypatch.setattr(wgan_gp, "gradient_penalty", lambda *arguments: tf.constant(3.0))
+    monkeypatch.setattr(wgan_gp, "wasserstein_critic", lambda real, fake: 0.0 * tf.reduce_sum(real) + 2.0)
+    original = tf.GradientTape.gradient
+
+    def spy(tape, target, *arguments, **options):
+        losses.append(float(target))
+        return original(tape, target, *arguments, **options)
+
+    monkeypatch.setattr(tf.GradientTape, "gradient", spy)
+    films = batch(BATCH)
+    model._critic_step(films["image"], -films["image"], films["mask"], films["label"])
+    assert losses == [2 + 10 * 3]
+    assert float(model.trackers["wasserstein"].result()) == -2
+    assert float(model.trackers["penalty"].result()) == 3
+
+
+def test_the_generator_alone_moves_in_its_step():
+    model = build()
+    critic, generator = weights(model.critic), [v.numpy() for v in model.generator.trainable_variables]
+    films = batch(BATCH)
+    model._generator_step(films["mask"], films["label"])
+    for was, now in zip(critic, weights(model.critic), strict=True):
+        np.testing.assert_array_equal(was, now)
+    assert any(
+        (was != now.numpy()).any() for was, now in zip(generator, model.generator.trainable_variables, strict=True)
+    )
+
+
+def test_the_average_warms_up():
+    model = build(ema=0.5)
+    for weight in model.averaged.weights:
+        weight.assign(tf.zeros_like(weight))
+    expected = 0.0
+    for weight in model.generator.weights:
+        weight.assign(tf.ones_like(weight))
+    for step in range(12):
+        model.step.assign(step)
+        model._average()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * 1
+        for weight in model.averaged.weights:
+            np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
+    assert min(0.5, (1 + 0) / (10 + 0)) < 0.5 == min(0.5, (1 + 11) / (10 + 11))
+
+
+def test_the_average_is_not_trained():
+    model = build()
+    assert model.averaged.trainable_variables == []
+    for one, other in zip(weights(model.generator), weights(model.averaged), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_seed_one_training():
+    runs = []
+    for seed in (1, 1, 2):
+        model = build(seed=seed)
+        logs = [model.train_step(batch(2 * BATCH, seed=step)) for step in range(2)][-1]
+        runs.append({name: float(value) for name, value in logs.items()})
+    assert runs[0] == pytest.approx(runs[1], rel=1e-5)
+    assert runs[0] != pytest.approx(runs[2], rel=1e-2)
+
+
+def test_random_states_belong_to_the_model():
+    model = build()
+    assert any(variable is model.random.state for variable in model.variables)
+    before = model.random.state.numpy()
+    model.train_step(batch(2 * BATCH))
+    assert (model.random.state.numpy() != before).any()
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_thirty_steps_in_mixed_precision(precision):
+    model = build(precision)
+    step = tf.function(model.train_step)
+    scaled = isinstance(model.generator_optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (precision == "mixed_float16")
+    assert not isinstance(model.critic_optimizer, keras.optimizers.LossScaleOptimizer)
+    scales = []
+    for number in range(30):
+        logs = step(batch(2 * BATCH, seed=number))
+        scales.append(float(model.generator_optimizer.dynamic_scale.numpy()) if scaled else 1.0)
+    assert min(scales) >= 1
+    assert scales[-1] == scales[9], "it settles"
+    # A step that overflows is skipped and halves the scale.
+    skipped = np.log2(2**15 / scales[-1]) if scaled else 0
+    assert int(model.generator_optimizer.iterations.numpy()) == 30 - skipped
+    assert all(np.isfinite(float(value)) for value in logs.values())
+    for network in (model.generator, model.critic, model.averaged):
+        assert all(np.isfinite(weight).all() for weight in weights(network))
