@@ -8,8 +8,9 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,9 +137,11 @@ def _store_all(tasks: Sequence[Task], size: int, workers: int) -> Iterator[int]:
 
 def _store_in_pool(tasks: Sequence[Task], size: int, workers: int) -> Iterator[int]:
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=spawn, initializer=_ignore_interrupt)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=spawn)
     try:
-        for done, _ in enumerate(pool.map(partial(_store, size=size), tasks), start=1):
+        with _interrupts_held_back():
+            results = pool.map(partial(_store, size=size), tasks)
+        for done, _ in enumerate(results, start=1):
             yield done
     finally:
         pool.shutdown(cancel_futures=True)
@@ -148,9 +151,15 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C is the parent's to handle: it cancels what is left."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C waits until the end of the block, and never reaches the processes that start in it: they inherit the mask."""
+    resource_tracker.ensure_running()  # Its start, due with the first process, would end the blocking.
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
 
 def read_prepared(paths: Sequence[Path]) -> PreparedArrays:

@@ -1,4 +1,7 @@
 import dataclasses
+import signal
+import subprocess
+import sys
 from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
@@ -166,6 +169,20 @@ def test_what_broken_workers_leave_is_done_here(make_film, monkeypatch):
     entries = masks.prepare_films(films, SIZE, lambda *step: seen.append(step), workers=2)
     assert all(entry.is_file() for entry in entries)
     assert seen == [(done, len(films)) for done in range(1, len(films) + 1)]
+
+
+def test_ctrl_c_is_the_parents_to_handle_and_never_reaches_a_worker():
+    def is_blocked():
+        script = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "True\n"
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt), masks._interrupts_held_back():
+        signal.raise_signal(signal.SIGINT)
+        steps.append("in the block")
+        assert is_blocked()
+    assert steps == ["in the block"]
+    assert not is_blocked()
 
 
 def test_read_prepared_returns_the_layers(make_film):
