@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mammogan_tf import __version__
+from mammogan_tf.data.label_maps import read_label_map, save_label_map
+from mammogan_tf.errors import DataError
+from mammogan_tf.inference import Generator, load_generator
+from mammogan_tf.inference.generate import MaskSet, generate_folder, masks_of_folder, masks_of_model
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def generator(gan_run):
+    return load_generator(gan_run)
+
+
+@pytest.fixture(scope="module")
+def masks(generator):
+    return masks_of_model(generator)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, generator, masks):
+    """Forty films, more than fit in one batch and more than there are masks, from seed 100 on."""
+    out = tmp_path_factory.mktemp("generated") / "out"
+    progress: list[tuple[int, int]] = []
+    manifest = generate_folder(generator, masks, 40, out, seed=100, progress=lambda *done: progress.append(done))
+    assert manifest == out / "manifest.csv"
+    assert progress == [(32, 40), (40, 40)]
+    return out
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode == "L"
+        return np.asarray(image)
+
+
+def test_the_manifest(folder, masks):
+    table = pd.read_csv(folder / "manifest.csv")
+    assert table.columns.tolist() == ["file", "seed", "mask_source", "label", "model", "version"]
+    assert table["file"].tolist() == [f"images/{number:06d}.png" for number in range(40)]
+    assert table["seed"].tolist() == list(range(100, 140))
+    assert set(table["model"]) == {"train-gan/00001"}
+    assert set(table["version"]) == {__version__}
+    label = dict(zip(masks.names, masks.labels, strict=True))
+    assert table["label"].tolist() == [("benign", "malignant", "normal")[label[name]] for name in table["mask_source"]]
+
+
+def test_masks_are_used_evenly_in_an_order_of_the_seed(folder, masks):
+    uses = pd.read_csv(folder / "manifest.csv")["mask_source"].value_counts()
+    assert set(uses.index) == set(masks.names)
+    assert set(uses) <= {40 // len(masks.names), 40 // len(masks.names) + 1}
+    assert pd.read_csv(folder / "manifest.csv")["mask_source"].tolist() != (masks.names * 3)[:40]
+
+
+def test_films_and_masks_belong_together(folder, generator, masks):
+    table = pd.read_csv(folder / "manifest.csv")
+    rows = [masks.names.index(name) for name in table["mask_source"]]
+    images = generator(table["seed"].to_numpy(), masks.label_maps[rows], masks.labels[rows])
+    for file, row, image in zip(table["file"], rows, images, strict=True):
+        np.testing.assert_array_equal(pixels(folder / file), np.rint(image * 255))
+        np.testing.assert_array_equal(read_label_map(folder / "masks" / Path(file).name), masks.label_maps[row])
+
+
+def test_every_film_says_what_it_is(folder):
+    for number in (0, 39):
+        with Image.open(folder / "images" / f"{number:06d}.png") as image:
+            image.load()
+            notes = image.info
+        assert notes["Synthetic"] == "true"
+        assert notes["Software"] == f"mammogan-tf {__version__}"
+        assert (notes["Model"], notes["Seed"]) == ("train-gan/00001", str(100 + number))
+        assert notes["Label"] in ("benign", "malignant", "normal")
+        assert "never for diagnosis" in notes["Comment"]
+
+
+def test_the_same_seed_gives_the_same_pixels(generator, masks, folder, tmp_path):
+    generate_folder(generator, masks, 40, tmp_path / "again", seed=100)
+    for path in (folder / "images").iterdir():
+        np.testing.assert_array_equal(pixels(tmp_path / "again" / "images" / path.name), pixels(path))
+    generate_folder(generator, masks, 1, tmp_path / "other", seed=101)
+    assert (pixels(tmp_path / "other" / "images" / "000000.png") != pixels(folder / "images" / "000000.png")).any()
+
+
+def test_a_label_for_every_film(generator, masks, tmp_path):
+    generate_folder(generator, masks.of_label(2), 3, tmp_path / "out", label=2)
+    table = pd.read_csv(tmp_path / "out" / "manifest.csv")
+    assert set(table["label"]) == {"normal"}
+    label = dict(zip(masks.names, masks.labels, strict=True))
+    assert {label[name] for name in table["mask_source"]} == {2}
+
+
+def test_a_label_that_no_mask_has():
+    masks = MaskSet(np.zeros((2, SIZE, SIZE), np.uint8), np.array([2, 2]), ["a", "b"])
+    with pytest.raises(DataError, match="expected some labelled malignant, received: none; give a folder"):
+        masks.of_label(1)
+
+
+def test_a_folder_in_use_is_left_alone(generator, masks, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="expected a new or an empty folder"):
+        generate_folder(generator, masks, 1, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_training_masks(masks, gan_run):
+    with np.load(gan_run / "masks.npz") as stored:
+        np.testing.assert_array_equal(masks.label_maps, stored["label_maps"])
+        assert masks.names == stored["ids"].tolist()
+
+
+def test_a_model_without_masks(tmp_path):
+    bare = Generator(SIZE, "bare", tmp_path / "masks.npz", lambda *columns: np.zeros(1))
+    with pytest.raises(DataError, match=r"masks\.npz: expected the training masks, received: nothing there"):
+        masks_of_model(bare)
+
+
+def test_masks_of_a_folder(tmp_path):
+    normal, sick = np.ones((SIZE, SIZE), np.uint8), np.ones((SIZE, SIZE), np.uint8)
+    sick[4:6, 4:6] = 4
+    save_label_map(tmp_path / "b.png", sick.repeat(2, axis=0).repeat(2, axis=1))
+    save_label_map(tmp_path / "a.png", normal)
+    masks = masks_of_folder(tmp_path, SIZE)
+    assert masks.names == ["a", "b"]
+    assert masks.labels.tolist() == [2, 0]
+    np.testing.assert_array_equal(masks.label_maps, [normal, sick])
+    with pytest.raises(DataError, match=r"expected square masks of one size, received: \(16, 16\), \(32, 32\)"):
+        masks_of_folder(tmp_path)
+
+
+def test_a_folder_without_masks_and_one_with_a_photograph(tmp_path):
+    with pytest.raises(DataError, match=r"received: no \.png file there"):
+        masks_of_folder(tmp_path, SIZE)
+    Image.fromarray(np.full((SIZE, SIZE), 200, np.uint8)).save(tmp_path / "photo.png")
+    with pytest.raises(DataError, match="values 0-4, received: 200"):
+        masks_of_folder(tmp_path, SIZE)

@@ -1,0 +1,134 @@
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.inference import load_generator, load_segmenter
+from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.serving.export import export_run
+from mammogan_tf.training.segmentation import predict_label_maps
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory, unet_run, gan_run):
+    """A folder with an export of both runs."""
+    folder = tmp_path_factory.mktemp("saved_models")
+    export_run(unet_run, folder)
+    export_run(gan_run, folder)
+    return folder
+
+
+@pytest.fixture
+def condition():
+    """Seeds, label maps and labels of 40 films, more than fit in one batch."""
+    random = np.random.default_rng(0)
+    return np.arange(5, 45), random.integers(0, 5, (40, SIZE, SIZE)).astype(np.uint8), random.integers(0, 3, 40)
+
+
+@pytest.fixture
+def films():
+    return np.random.default_rng(0).random((40, SIZE, SIZE), np.float32)
+
+
+def test_a_segmenter_is_the_network_of_its_run(unet_run, films):
+    segmenter = load_segmenter(unet_run)
+    assert (segmenter.size, segmenter.name) == (SIZE, "train-unet/00001")
+    label_maps = segmenter(films)
+    assert (label_maps.shape, label_maps.dtype) == ((40, SIZE, SIZE), np.uint8)
+    network = keras.models.load_model(unet_run / "model.keras", compile=False)
+    np.testing.assert_array_equal(label_maps, predict_label_maps(network, np.rint(films * 255).astype(np.uint8)))
+
+
+def test_a_generator_is_the_network_of_its_run(gan_run, condition):
+    generator = load_generator(gan_run)
+    assert (generator.size, generator.name) == (SIZE, "train-gan/00001")
+    images = generator(*condition)
+    assert (images.shape, images.dtype) == ((40, SIZE, SIZE), np.float32)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert (images[condition[1] == 0] == 0).all()
+    network = keras.models.load_model(gan_run / "model.keras", compile=False)
+    noise = seeded_noise(condition[0], network.input["noise"].shape[-1])
+    live = network(
+        {"noise": noise, "mask": tf.one_hot(condition[1], 5), "label": tf.constant(condition[2])}, training=False
+    )
+    np.testing.assert_allclose(images, (np.asarray(live)[..., 0] + 1) / 2, atol=1e-6)
+
+
+def test_a_film_depends_on_its_own_seed_mask_and_label_alone(gan_run, condition):
+    generator = load_generator(gan_run)
+    images = generator(*condition)
+    for row in (0, 17, 39):
+        np.testing.assert_array_equal(generator(*(column[row : row + 1] for column in condition))[0], images[row])
+    order = np.random.default_rng(1).permutation(40)
+    np.testing.assert_array_equal(generator(*(column[order] for column in condition)), images[order])
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["seed", "mask", "label"])
+def test_seed_mask_and_label_count(gan_run, condition, place):
+    generator = load_generator(gan_run)
+    changed = list(condition)
+    changed[place] = np.roll(condition[place], 1, axis=0)
+    assert np.abs(generator(*changed) - generator(*condition)).max() > 1e-4
+
+
+def test_exports_give_the_same(exports, unet_run, gan_run, films, condition):
+    for folder in (exports / "unet", exports / "unet" / "1"):
+        exported = load_segmenter(folder)
+        assert (exported.size, exported.name) == (SIZE, "unet/1")
+        grey = np.rint(films * 255).astype(np.float32) / 255
+        np.testing.assert_array_equal(exported(grey), load_segmenter(unet_run)(grey))
+    for folder in (exports / "generator", exports / "generator" / "1"):
+        generator = load_generator(folder)
+        assert (generator.size, generator.name) == (SIZE, "generator/1")
+        np.testing.assert_allclose(generator(*condition), load_generator(gan_run)(*condition), atol=1e-6)
+        assert generator.masks.read_bytes() == (gan_run / "masks.npz").read_bytes()
+
+
+def test_the_newest_version_by_number_is_taken(exports, tmp_path):
+    for version in ("2", "9", "10"):
+        shutil.copytree(exports / "unet" / "1", tmp_path / "unet" / version)
+    assert load_segmenter(tmp_path / "unet").name == "unet/10"
+
+
+def test_an_export_is_known_by_its_signature(exports, tmp_path):
+    shutil.copytree(exports / "unet" / "1", tmp_path / "renamed")
+    assert load_segmenter(tmp_path / "renamed").size == SIZE
+
+
+@pytest.mark.parametrize("load", [load_segmenter, load_generator])
+def test_what_is_no_model_of_that_kind(load, exports, unet_run, gan_run, tmp_path):
+    other_run, other_export = (gan_run, "generator") if load is load_segmenter else (unet_run, "unet")
+    own_run, own_export = (unet_run, "unet") if load is load_segmenter else (gan_run, "generator")
+    (tmp_path / "empty").mkdir()
+    unfinished = shutil.copytree(own_run, tmp_path / "unfinished")
+    (unfinished / "model.keras").unlink()
+    damaged = shutil.copytree(own_run, tmp_path / "damaged")
+    (damaged / "model.keras").write_bytes(b"no model")
+    half = shutil.copytree(exports / own_export / "1", tmp_path / "half")
+    (half / "saved_model.pb").write_bytes(b"no model")
+    for path, message in [
+        (tmp_path / "nowhere", "received: neither"),
+        (tmp_path / "empty", "received: neither"),
+        (other_run, f"received: a {other_run.parent.name} run"),
+        (unfinished, r"received: one without model\.keras; go on with --resume"),
+        (damaged, "received: a broken file"),
+        (exports / other_export, "received: another model, with "),
+        (half, "expected a whole SavedModel"),
+    ]:
+        with pytest.raises(ModelError, match=message) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(0, SIZE, SIZE), (2, 8, 8), (SIZE, SIZE), (1, SIZE, SIZE, 1)])
+def test_arrays_of_another_shape_are_refused(shape, unet_run, gan_run):
+    with pytest.raises(DataError, match=r"films: expected \[N, 16, 16\], received: \["):
+        load_segmenter(unet_run)(np.zeros(shape, np.float32))
+    with pytest.raises(DataError, match=r"label maps: expected \[N, 16, 16\]"):
+        load_generator(gan_run)(np.zeros(2), np.zeros(shape, np.uint8), np.zeros(2))
