@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 from click.testing import CliRunner, Result
+
 from mammogan_tf_cli.main import cli
 
 __all__ = ["assert_one_line", "call", "commands", "fails", "little_room", "start", "unfinished_files"]

@@ -148,7 +148,7 @@ def _signature(path: Path, kind: str, signature: str, argument: str) -> tuple[Pa
     except (OSError, ValueError, tf.errors.OpError) as error:
         first = str(error).partition("\n")[0]
         raise ModelError(f"{version}: expected a whole SavedModel, received: {first}; export it again") from error
-    call = loaded.signatures[signature] if signature in loaded.signatures else None
+    call = loaded.signatures.get(signature)
     if call is None or argument not in call.structured_input_signature[1]:
         offered = ", ".join(loaded.signatures) or "no signatures"
         raise ModelError(f"{version}: expected an exported {kind}, received: another model, with {offered}")

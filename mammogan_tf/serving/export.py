@@ -22,6 +22,7 @@ from mammogan_tf import files
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import ModelError
 from mammogan_tf.serving.signatures import generator_signatures, unet_signatures
+from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
 
 __all__ = ["export_generator", "export_run", "export_unet"]
@@ -37,8 +38,8 @@ def export_run(run_path: str | os.PathLike[str], to: str | os.PathLike[str] = "s
     """
     run = Run.open(Path(run_path))
     try:
-        model = keras.models.load_model(run.model_path, compile=False)
-    except (OSError, ValueError) as error:
+        model = load_network(run.model_path)
+    except ModelError as error:
         problem = "a broken model.keras" if run.finished else "one without model.keras"
         raise ModelError(
             f"{run.path}: expected a finished run, received: {problem}; resume or repeat the training"
@@ -178,7 +179,11 @@ def _card(card: str, contract: Mapping[str, Any]) -> str:
     lines += ["| signature | inputs | outputs |", "| --- | --- | --- |"]
     for name, signature in contract["signatures"].items():
         lines.append(f"| `{name}` | {_cell(signature['inputs'])} | {_cell(signature['outputs'])} |")
-    lines += ["", "B is free. Films are in [0, 1]; the generator has learned from label maps with the chest wall on the left.", ""]
+    lines += [
+        "",
+        "B is free. Films are in [0, 1]. The generator has learned from maps with the chest wall on the left.",
+        "",
+    ]
     lines.append(f"Label map: {_numbered(contract['classes'])}. Label: {_numbered(contract['labels'])}.")
     return "\n".join(lines) + "\n"
 

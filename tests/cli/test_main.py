@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
-from mammogan_tf_cli.main import cli
 
 from mammogan_tf import __version__
 from mammogan_tf.errors import ConfigError, DataError, ModelError, ServingError
+from mammogan_tf_cli.main import cli
 from tests.command_line import ROOT, call, commands, start
 
 COMMANDS = dict(commands())
