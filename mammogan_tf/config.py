@@ -1,6 +1,7 @@
 """Every hyper-parameter, in frozen dataclasses that validate themselves and survive a JSON round trip."""
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -70,7 +71,7 @@ class _TrainConfig:
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
         require(self.precision in PRECISIONS, "precision", " | ".join(PRECISIONS), self.precision)
-        require(self.seed >= 0, "seed", "0 or more", self.seed)
+        require(0 <= self.seed < 2**32, "seed", "0 to 4294967295", self.seed)
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ _IN_WORDS = {
 
 
 def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a value is of the type of a field. An int may stand for a float, a bool for no number."""
+    """Whether a value is of the type of a field. An int may stand for a float, a bool and an infinity for no number."""
     if typing.get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
-    return type(value) in (int, float) if hint is float else type(value) is hint
+    return type(value) in (int, float) and math.isfinite(value) if hint is float else type(value) is hint
