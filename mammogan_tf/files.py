@@ -10,6 +10,9 @@ from typing import Any
 
 __all__ = ["atomic_path", "read_json", "write_bytes", "write_json", "write_text"]
 
+UMASK = os.umask(0)  # Read once, on import: it can only be read by setting it, and two threads doing so would lose it.
+os.umask(UMASK)
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -25,18 +28,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~UMASK)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
