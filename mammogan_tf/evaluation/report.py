@@ -127,8 +127,8 @@ def _unseen(test: FilmSet, films: Sequence[Film]) -> UnseenFilms:
 def _trained_judge(run: Run, films: Sequence[Film], folder: Path, config: UNetConfig | None, console: Console) -> Run:
     """The judging segmenter for the split of ``run``: the one in ``folder`` if it fits, else a new one."""
     config = dataclasses.replace(config or UNetConfig(), data=run.config.data, seed=JUDGE_SEED)
-    for path in sorted((folder / "train-unet").glob("[0-9]*")):
-        found = Run.open(path)
+    for file in sorted((folder / "train-unet").glob("[0-9]*/config.json")):
+        found = Run.open(file.parent)
         if (found.config, found.split, found.data) == (config, run.split, run.data):
             break
     else:
