@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import tensorflow as tf
@@ -71,7 +72,7 @@ def load_network(path: Path) -> keras.Model:
     """
     try:
         network = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         received = "a broken file" if path.exists() else "nothing there"
         raise ModelError(f"{path}: expected a trained network, received: {received}; repeat the training") from error
     for layer in network.layers:
