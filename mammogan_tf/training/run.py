@@ -122,8 +122,11 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     """The commit of the checkout that the package runs from, or None where it is installed elsewhere."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():  # An environment may lie inside the repository of another project.
+        return None
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
