@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mammogan_tf import __version__
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import LABELS, require
 from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path, write_text
@@ -38,14 +39,19 @@ def masks_of_model(generator: Generator) -> MaskSet:
     """The masks that a generator was trained on; the model carries them with it.
 
     Raises:
-        DataError: this model carries none.
+        DataError: this model carries none, or broken ones.
     """
     if not generator.masks.exists():
         raise DataError(
             f"{generator.masks}: expected the training masks, received: nothing there; give a folder with --masks"
         )
-    with np.load(generator.masks) as stored:
-        return MaskSet(stored["label_maps"], stored["labels"], [str(name) for name in stored["ids"]])
+    try:
+        with np.load(generator.masks) as stored:
+            return MaskSet(stored["label_maps"], stored["labels"], [str(name) for name in stored["ids"]])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(
+            f"{generator.masks}: expected the training masks, received: a broken file; give a folder with --masks"
+        ) from error
 
 
 def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
@@ -95,8 +101,10 @@ def generate_folder(
         The manifest.
 
     Raises:
+        ConfigError: a seed that is no 64-bit integer.
         DataError: ``out`` is not empty.
     """
+    require(0 <= seed <= 2**63 - count, "seed", f"0 to {2**63 - count}", seed)
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise DataError(
@@ -105,7 +113,7 @@ def generate_folder(
     rounds = -(-count // len(masks.names))
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(len(masks.names)) for _ in range(rounds)])[:count]
-    seeds = np.arange(seed, seed + count)
+    seeds = np.arange(count) + seed
     labels = masks.labels[order] if label is None else np.full(count, label)
     width = max(6, len(str(count - 1)))
     names = [f"{number:0{width}d}.png" for number in range(count)]
