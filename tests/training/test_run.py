@@ -88,7 +88,7 @@ def test_the_newest_finished_run_on_the_same_data(tmp_path):
         return run
 
     def newest(size=16, data="data", command="train-unet"):
-        run = newest_run(tmp_path, command, tmp_path / data, size)
+        run = newest_run(tmp_path, command, tmp_path / data, preset(UNetConfig, "tiny", {"size": size}).data)
         return run and run.path.name
 
     assert newest() is None

@@ -67,8 +67,9 @@ def test_alpha_is_uniform_with_one_draw_for_each_film(monkeypatch):
         return gradient_penalty(critic, real, fake, alpha)
 
     monkeypatch.setattr(wgan_gp, "gradient_penalty", spy)
+    films = batch(64)
     for _ in range(20):
-        model.train_step(batch(64))
+        model._critic_step(films["image"], -films["image"], films["mask"], films["label"])
     assert {alpha.shape for alpha in drawn} == {(64,)}
     alphas = np.sort(np.concatenate(drawn))
     assert len(np.unique(alphas)) > 0.99 * len(alphas)
@@ -77,22 +78,37 @@ def test_alpha_is_uniform_with_one_draw_for_each_film(monkeypatch):
     assert np.abs(alphas - uniform).max() < 1.95 / np.sqrt(len(alphas))
 
 
-def test_the_penalty_weighs_as_much_as_it_is_told(monkeypatch):
-    model, losses = build(n_critic=1, gp=10.0), []
-    monkeypatch.setattr(wgan_gp, "gradient_penalty", lambda *arguments: tf.constant(3.0))
-    monkeypatch.setattr(wgan_gp, "wasserstein_critic", lambda real, fake: 0.0 * tf.reduce_sum(real) + 2.0)
+@pytest.fixture
+def differentiated(monkeypatch):
+    """The losses that were differentiated, in their order."""
+    losses: list[float] = []
     original = tf.GradientTape.gradient
 
     def spy(tape, target, *arguments, **options):
-        losses.append(float(target))
+        losses.append(float(tf.reduce_sum(target)))
         return original(tape, target, *arguments, **options)
 
     monkeypatch.setattr(tf.GradientTape, "gradient", spy)
+    return losses
+
+
+def test_the_penalty_weighs_as_much_as_it_is_told(monkeypatch, differentiated):
+    model = build(n_critic=1, gp=10.0)
+    monkeypatch.setattr(wgan_gp, "gradient_penalty", lambda *arguments: tf.constant(3.0))
+    monkeypatch.setattr(wgan_gp, "wasserstein_critic", lambda real, fake: 0.0 * tf.reduce_sum(real) + 2.0)
     films = batch(BATCH)
     model._critic_step(films["image"], -films["image"], films["mask"], films["label"])
-    assert losses == [2 + 10 * 3]
+    assert differentiated == [2 + 10 * 3]
     assert float(model.trackers["wasserstein"].result()) == -2
     assert float(model.trackers["penalty"].result()) == 3
+
+
+@pytest.mark.parametrize(("precision", "scale"), [("float32", 1), ("mixed_bfloat16", 1), ("mixed_float16", 2**15)])
+def test_the_generators_loss_is_scaled_in_float16(precision, scale, differentiated):
+    model = build(precision)
+    films = batch(BATCH)
+    model._generator_step(films["mask"], films["label"])
+    assert differentiated == [pytest.approx(scale * float(model.trackers["generator_loss"].result()))]
 
 
 def test_the_generator_alone_moves_in_its_step():
