@@ -64,7 +64,7 @@ timeout_option = click.option("--timeout", type=click.FloatRange(min=0, min_open
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--out", type=folder, required=True, help="Folder for the label maps.")
 def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: Path) -> None:
-    """Have films of any size outlined; writes NAME_mask.png at the model's size.
+    """Have films of any size outlined; writes NAME_mask.png at the size of the film.
 
     \b
     Example:
@@ -73,15 +73,18 @@ def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: 
     import_tensorflow()
     from mammogan_tf.data.film import read_grey
     from mammogan_tf.data.label_maps import save_label_map
+    from mammogan_tf.data.preparation import find_geometry
     from mammogan_tf.inference.segment import distinct_names, film_to_png
     from mammogan_tf.serving.client import MammoganClient
 
     names = distinct_names(images)
-    pngs = [film_to_png(read_grey(image)) for image in images]
+    films = [read_grey(image) for image in images]
+    geometries = [find_geometry(film) for film in films]
+    pngs = [film_to_png(geometry.to_square(film)) for film, geometry in zip(films, geometries, strict=True)]
     with MammoganClient(server, timeout) as client:
         label_maps = client.segment(pngs).label_map
-    for name, label_map in zip(names, label_maps, strict=True):
-        save_label_map(out / f"{name}_mask.png", label_map)
+    for name, geometry, label_map in zip(names, geometries, label_maps, strict=True):
+        save_label_map(out / f"{name}_mask.png", geometry.to_film(label_map))
     click.echo(out)
 
 

@@ -106,12 +106,14 @@ def train_gan(
     if unet and config.masks == "annotation":
         raise click.UsageError("--masks: expected unet where --unet is given, received: annotation")
     resumed = _open_run(resume, "train-gan") if resume else None
-    root = find_data(resumed.data if resumed else data)
+    root = find_data(data or (Path(resumed.data) if resumed else None))
     films = load_mias(root)
-    teacher = Run.open(unet) if unet else newest_run(workdir, "train-unet", root, config.data.size)
-    if not (resumed or teacher or changes["masks"]):
-        config = dataclasses.replace(config, masks="annotation")
-        click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
+    teacher = Run.open(unet) if unet else None
+    if not (resumed or teacher or config.masks == "annotation"):
+        teacher = newest_run(workdir, "train-unet", root, config.data)
+        if teacher is None and not changes["masks"]:
+            config = dataclasses.replace(config, masks="annotation")
+            click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
     import_tensorflow()
     from mammogan_tf.training.gan import create_gan_run
     from mammogan_tf.training.gan import train_gan as train
@@ -139,11 +141,11 @@ def _open_run(path: Path, command: str) -> Any:
     given = [
         parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in ("resume", "config")
+        if parameter.name not in ("resume", "config", "data")
         and context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
     ]
     if given:
-        raise click.UsageError(f"--resume: expected no other option, received: {', '.join(given)}")
+        raise click.UsageError(f"--resume: expected no other option but --data, received: {', '.join(given)}")
     run = Run.open(path)
     if run.command != command:
         raise click.UsageError(f"--resume: expected a {command} run, received: a {run.command} run")

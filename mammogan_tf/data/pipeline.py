@@ -124,9 +124,7 @@ def validation_batches(films: FilmSet, batch_size: int, *, keep_background: bool
     return dataset.map(lambda image, label_map: (_to_float(image), one_hot(label_map))).prefetch(1)
 
 
-def gan_batches(
-    films: FilmSet, batch_size: int, *, seed: int, start: int = 0, keep_background: bool = False
-) -> tf.data.Dataset:
+def gan_batches(films: FilmSet, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
     """Endless batches for the GAN: dict of ``image`` [-1, 1] [B, S, S, 1], one-hot ``mask`` [B, S, S, 5], ``label`` [B].
 
     Args:
@@ -134,12 +132,10 @@ def gan_batches(
         batch_size: B; one training step takes ``n_critic`` times its batch size.
         seed: of the order.
         start: number of the first batch, to resume.
-        keep_background: leave the film as it is; otherwise it is black where the mask is background.
     """
-    pictures = films.films if keep_background else films.images * (films.label_maps > 0)
 
     def example(index: tf.Tensor, counter: tf.Tensor) -> dict[str, tf.Tensor]:
-        image, label_map = _fetch(lambda i: (pictures[i], films.label_maps[i]), [index], films)
+        image, label_map = _fetch(lambda i: (films.images[i], films.label_maps[i]), [index], films)
         return {
             "image": to_network_range(_to_float(image)),
             "mask": one_hot(label_map),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from mammogan_tf.data.anatomy import find_anatomy
+from mammogan_tf.data.anatomy import Anatomy, find_anatomy
 from mammogan_tf.data.film import Film, Lesion, read_grey
 from mammogan_tf.data.label_maps import LESION, shrink_label_map
 
-__all__ = ["Geometry", "Prepared", "paint_lesions", "prepare"]
+__all__ = ["Geometry", "Prepared", "find_geometry", "paint_lesions", "prepare", "shrink"]
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,33 @@ def prepare(film: Film, size: int) -> Prepared:
         DataError: the film cannot be read.
     """
     grey = read_grey(film.path)
-    height, width = grey.shape
     anatomy = find_anatomy(grey, film.side)
-    outline = _enlarge(np.where(anatomy.label_map > 0, 255, 0), (width, height), Image.Resampling.BILINEAR) > 127
-    label_map = _enlarge(anatomy.label_map, (width, height), Image.Resampling.NEAREST)
-    turn = slice(None, None, -1 if anatomy.side == "right" else 1)
-    geometry = Geometry(height, width, anatomy.side == "right", _padding(grey[:, turn], outline[:, turn]))
+    outline, geometry = _locate(grey, anatomy)
+    label_map = _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST)
     square = paint_lesions(geometry.to_square(label_map), [geometry.move(lesion) for lesion in film.lesions])
     return Prepared(
-        image=_shrink(geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), size),
-        film=_shrink(geometry.to_square(grey), size),
+        image=shrink(geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), size),
+        film=shrink(geometry.to_square(grey), size),
         label_map=shrink_label_map(square, size),
         geometry=geometry,
     )
 
 
-def _enlarge(picture: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize(size, method))
+def find_geometry(grey: np.ndarray, side: str | None = None) -> Geometry:
+    """How a film uint8 [H, W] is to lie in its square; ``side`` is the edge of its chest wall, found where None."""
+    return _locate(grey, find_anatomy(grey, side))[1]
+
+
+def _locate(grey: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, Geometry]:
+    """The outline of breast and muscle, bool [H, W], and the geometry that follows from it."""
+    height, width = grey.shape
+    outline = _enlarge(np.where(anatomy.label_map > 0, 255, 0), grey.shape, Image.Resampling.BILINEAR) > 127
+    turn = slice(None, None, -1 if anatomy.side == "right" else 1)
+    return outline, Geometry(height, width, anatomy.side == "right", _padding(grey[:, turn], outline[:, turn]))
+
+
+def _enlarge(picture: np.ndarray, shape: tuple[int, ...], method: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize((shape[1], shape[0]), method))
 
 
 def _padding(grey: np.ndarray, outline: np.ndarray) -> int:
@@ -107,6 +117,6 @@ def paint_lesions(label_map: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarra
     return painted
 
 
-def _shrink(grey: np.ndarray, size: int) -> np.ndarray:
+def shrink(grey: np.ndarray, size: int) -> np.ndarray:
     """Shrinks a square picture, uint8 [H, H] -> uint8 [size, size], by area."""
     return np.asarray(Image.fromarray(grey).resize((size, size), Image.Resampling.BOX))

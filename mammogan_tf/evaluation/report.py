@@ -64,6 +64,10 @@ def evaluate(
         DataError: films of the split are missing, or there are too few test patients.
     """
     console, out = console or Console(), Path(out)
+    if (out / "config.json").exists():
+        raise DataError(
+            f"{out}: expected a folder of its own for the report, received: a run directory; choose another"
+        )
     if not isinstance(run.config, GANConfig) or not run.finished:
         raise ModelError(f"{run.path}: expected a finished train-gan run, received: {run.command}; finish it first")
     training, test = _load(run, films, console)

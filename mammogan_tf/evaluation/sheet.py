@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mammogan_tf.data.masks import PALETTE
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
+from mammogan_tf.training.samples import to_bytes
 
 __all__ = ["comparison_sheet", "draw_sheet"]
 
@@ -67,8 +68,7 @@ def draw_sheet(label_maps: np.ndarray, reals: np.ndarray, synthetics: np.ndarray
 
 
 def _grey(image: np.ndarray) -> Image.Image:
-    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(pixels).resize((CELL, CELL), Image.Resampling.BICUBIC)
+    return Image.fromarray(to_bytes(image)).resize((CELL, CELL), Image.Resampling.BICUBIC)
 
 
 def _coloured(label_map: np.ndarray) -> Image.Image:

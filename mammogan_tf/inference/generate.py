@@ -41,9 +41,9 @@ def masks_of_model(generator: Generator) -> MaskSet:
     Raises:
         DataError: this model carries none, or broken ones.
     """
-    if not generator.masks.exists():
+    if generator.masks is None or not generator.masks.exists():
         raise DataError(
-            f"{generator.masks}: expected the training masks, received: nothing there; give a folder with --masks"
+            f"{generator.name}: expected the training masks with the model, received: none; give a folder with --masks"
         )
     try:
         with np.load(generator.masks) as stored:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
@@ -46,11 +46,13 @@ class Generator:
 
     size: int
     name: str
-    masks: Path
+    masks: Path | None
     _predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         _require_shape("label maps", label_maps, self.size)
+        _require_range("label maps", label_maps, len(CLASSES))
+        _require_range("labels", labels, len(LABELS))
         columns = (np.asarray(seeds, np.int64), np.asarray(label_maps, np.int32), np.asarray(labels, np.int32))
         return np.concatenate(
             [self._predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)]
@@ -120,7 +122,7 @@ def remote_generator(client: MammoganClient, size: int) -> Generator:
     ]
     if not versions:
         raise ServingError(f"{client.address}: expected a served generator, received: none; export one and serve it")
-    return Generator(size, f"generator/{max(versions)}", Path("not-served"), client.generate)
+    return Generator(size, f"generator/{max(versions)}", None, client.generate)
 
 
 def _trained_network(path: Path, command: str) -> keras.Model:
@@ -164,6 +166,11 @@ def _short_name(path: Path) -> str:
 def _require_shape(what: str, arrays: np.ndarray, size: int) -> None:
     if arrays.ndim != 3 or arrays.shape[1:] != (size, size) or not len(arrays):
         raise DataError(f"{what}: expected [N, {size}, {size}], received: {list(arrays.shape)}")
+
+
+def _require_range(what: str, values: np.ndarray, count: int) -> None:
+    if np.min(values) < 0 or np.max(values) >= count:
+        raise DataError(f"{what}: expected values 0-{count - 1}, received: {np.min(values)} to {np.max(values)}")
 
 
 def _parts(array: np.ndarray) -> list[np.ndarray]:

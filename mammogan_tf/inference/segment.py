@@ -11,6 +11,7 @@ from PIL import Image
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.label_maps import overlay, save_label_map
+from mammogan_tf.data.preparation import find_geometry, shrink
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import write_text
 from mammogan_tf.inference.models import Segmenter
@@ -66,14 +67,10 @@ def distinct_names(files: Sequence[Path]) -> list[str]:
 
 
 def segment_grey(segmenter: Segmenter, grey: np.ndarray) -> np.ndarray:
-    """Label map uint8 [H, W] of one film uint8 [H, W]: padded to a square with black, shrunk by area, and back again."""
-    height, width = grey.shape
-    side = max(height, width)
-    square = np.pad(grey, ((0, side - height), (0, side - width)))
-    small = Image.fromarray(square).resize((segmenter.size, segmenter.size), Image.Resampling.BOX)
-    label_map = segmenter(np.asarray(small, np.float32)[None] / 255)[0]
-    large = Image.fromarray(label_map).resize((side, side), Image.Resampling.NEAREST)
-    return np.asarray(large)[:height, :width]
+    """Label map uint8 [H, W] of one film uint8 [H, W], which is turned and trimmed as the training films were."""
+    geometry = find_geometry(grey)
+    small = shrink(geometry.to_square(grey), segmenter.size)
+    return geometry.to_film(segmenter(small[None].astype(np.float32) / 255)[0])
 
 
 def film_to_png(grey: np.ndarray) -> bytes:

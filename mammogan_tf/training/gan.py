@@ -13,7 +13,7 @@ import tensorflow as tf
 from mammogan_tf.config import CLASSES, LABELS, GANConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
-from mammogan_tf.data.masks import overlay
+from mammogan_tf.data.label_maps import LESION, overlay
 from mammogan_tf.data.pipeline import FilmSet, gan_batches, load_films
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
@@ -30,7 +30,6 @@ from mammogan_tf.training.wgan_gp import WGANGP
 
 __all__ = ["condition", "create_gan_run", "train_gan"]
 
-LESION = CLASSES.index("lesion")
 RECORD_EVERY = 10
 SAMPLE_ROWS = 8
 
@@ -44,7 +43,7 @@ def create_gan_run(
     on too, so that the patients kept apart are the same for both.
 
     Raises:
-        ModelError: masks are to come from a U-Net, and none is given, or its size differs.
+        ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split otherwise.
     """
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     if config.masks == "annotation":
@@ -54,11 +53,11 @@ def create_gan_run(
         raise ModelError(
             f"masks from a U-Net: expected a finished train-unet run, received: {received}; run train-unet first"
         )
-    if unet.config.data.size != config.data.size:
-        raise ModelError(
-            f"{unet.path}: expected a U-Net for {config.data.size} px, received: {unet.config.data.size} px"
-        )
     same_data = unet.data == str(Path(data).resolve())
+    for name, wanted in vars(config.data).items():
+        trained = getattr(unet.config.data, name)
+        if trained != wanted and (same_data or name in ("size", "keep_background")):
+            raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
     run = Run.create(workdir, config, unet.split if same_data else split, data)
     with atomic_path(run.path / "unet.keras") as temporary:
         shutil.copyfile(unet.model_path, temporary)
@@ -162,7 +161,6 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
         config.batch_size * config.n_critic,
         seed=config.seed,
         start=begin,
-        keep_background=config.data.keep_background,
     )
     watch.start()
     if begin < config.steps:

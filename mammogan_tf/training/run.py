@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mammogan_tf.config import GANConfig, UNetConfig, from_dict, to_dict
+from mammogan_tf.config import DataConfig, GANConfig, UNetConfig, from_dict, to_dict
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import read_json, write_json
@@ -90,12 +90,12 @@ class Run:
         write_json(self.path / name, value)
 
 
-def newest_run(workdir: str | Path, command: str, data: str | Path, size: int) -> Run | None:
-    """The newest finished run of a command below ``workdir`` on this data at this size, or None."""
+def newest_run(workdir: str | Path, command: str, data: str | Path, prepared: DataConfig) -> Run | None:
+    """The newest finished run of a command below ``workdir`` on this data, prepared and split in this way, or None."""
     for path in sorted((Path(workdir) / command).glob("[0-9]*"), reverse=True):
         if (path / "model.keras").exists():
             run = Run.open(path)
-            if run.data == str(Path(data).resolve()) and run.config.data.size == size:
+            if run.data == str(Path(data).resolve()) and run.config.data == prepared:
                 return run
     return None
 

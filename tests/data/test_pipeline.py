@@ -77,11 +77,6 @@ def test_format_for_the_gan(films):
     np.testing.assert_allclose(batch["image"][:, 0, -1, 0], grey, rtol=1e-6)
 
 
-def test_the_gan_may_keep_the_background(films):
-    batch = take(gan_batches(films, COUNT, seed=0, keep_background=True), 1)[0]
-    np.testing.assert_array_equal(batch["image"][:, :, 0], batch["image"][:, :, -1])
-
-
 def test_each_epoch_shows_every_film_once_in_an_order_of_its_own(films):
     shown = [
         number for batch in take(gan_batches(films, 1, seed=0), 4 * COUNT) for number in numbers_of(batch["image"])

@@ -115,9 +115,10 @@ def test_training_masks(masks, gan_run):
         assert masks.names == stored["ids"].tolist()
 
 
-def test_a_model_without_masks(tmp_path):
-    bare = Generator(SIZE, "bare", tmp_path / "masks.npz", lambda *columns: np.zeros(1))
-    with pytest.raises(DataError, match=r"masks\.npz: expected the training masks, received: nothing there"):
+@pytest.mark.parametrize("masks", [None, Path("nowhere") / "masks.npz"])
+def test_a_model_without_masks(masks):
+    bare = Generator(SIZE, "bare", masks, lambda *columns: np.zeros(1))
+    with pytest.raises(DataError, match="bare: expected the training masks with the model, received: none; give"):
         masks_of_model(bare)
 
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from mammogan_tf.config import GANConfig, UNetConfig, preset
+from mammogan_tf.config import DataConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training.run import Run, newest_run
@@ -87,8 +87,8 @@ def test_the_newest_finished_run_on_the_same_data(tmp_path):
             run.model_path.touch()
         return run
 
-    def newest(size=16, data="data", command="train-unet"):
-        run = newest_run(tmp_path, command, tmp_path / data, preset(UNetConfig, "tiny", {"size": size}).data)
+    def newest(size=16, data="data", command="train-unet", **prepared):
+        run = newest_run(tmp_path, command, tmp_path / data, DataConfig(size=size, **prepared))
         return run and run.path.name
 
     assert newest() is None
@@ -101,4 +101,6 @@ def test_the_newest_finished_run_on_the_same_data(tmp_path):
     assert newest(size=32) == "00003"
     assert newest(data="other") == "00004"
     assert newest(size=64) is None
+    assert newest(split_seed=1) is None
+    assert newest(keep_background=True) is None
     assert newest(command="train-gan") is None
