@@ -35,7 +35,7 @@ def train_unet(data: Path | None, workdir: Path, resume: Path | None, preset: st
 
     config = _config(UNetConfig, preset, changes)
     resumed = _open_run(resume, "train-unet") if resume else None
-    root = find_data(resumed.data if resumed else data)
+    root = find_data(data or (Path(resumed.data) if resumed else None))
     films = load_mias(root)
     import_tensorflow()
     from mammogan_tf.training.segmentation import create_unet_run

@@ -148,14 +148,14 @@ def test_train_gan_takes_the_newest_unet_on_the_same_data(phantom_root, unet_run
 
 def test_train_gan_wants_a_finished_unet_of_its_size(phantom_root, unet_run, gan_run, tmp_path):
     options = ["train-gan", "--data", phantom_root, "--workdir", tmp_path / "runs"]
-    fails(*options, "--unet", unet_run, "--size", 32, says="expected a U-Net for 32 px, received: 16 px")
+    fails(*options, "--unet", unet_run, "--size", 32, says="expected a U-Net trained with size 32, received: size 16")
     fails(*options, "--unet", gan_run, says="expected a finished train-unet run")
     fails(*options, "--unet", tmp_path, says="expected a run directory, received: one without config.json")
     fails(*options, "--masks", "unet", says="expected a finished train-unet run, received: none")
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("option", ["--gp=3", "--data=.", "--preset=tiny", "--workdir=.", "--seed=0", "--fast"])
+@pytest.mark.parametrize("option", ["--gp=3", "--preset=tiny", "--workdir=.", "--seed=0", "--fast"])
 def test_a_resumed_run_keeps_its_options(gan_run, option):
     name = {"--fast": "--deterministic"}.get(option, option.partition("=")[0])
     fails("train-gan", "--resume", gan_run, option, says=f"--resume ... received: {name}", status=2)
