@@ -115,7 +115,7 @@ class GANConfig(_TrainConfig):
     max_width: int = 192
     gp: float = 10.0
     n_critic: int = 5
-    steps: int = 3000
+    steps: int = 2500
     generator_learning_rate: float = 2e-4
     critic_learning_rate: float = 1e-4
     beta_1: float = 0.0
