@@ -1,12 +1,16 @@
 """Fixtures that several test modules share."""
 
 import os
+import signal
 import tarfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell lets what it starts in the background ignore Ctrl-C, and the commands under test would inherit that."""
 
 SHARED = Path(os.environ.get("MAMMOGAN_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Real films to test on, where they are at hand: ``all-mias.tar.gz`` and ``ddsm_tissue``."""

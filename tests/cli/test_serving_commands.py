@@ -94,7 +94,7 @@ def test_request_segment(server, film, tmp_path):
     result = call("request", "segment", film, "--server", server.address, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert result.stdout == f"{tmp_path / 'out'}\n"
-    assert read_label_map(tmp_path / "out" / "mdb001_mask.png").shape == (SIZE, SIZE)
+    assert read_label_map(tmp_path / "out" / "mdb001_mask.png").shape == (1024, 1024)
 
 
 def test_request_generate(server, masks, tmp_path):

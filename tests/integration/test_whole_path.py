@@ -106,7 +106,7 @@ def test_a_run_its_export_and_the_server_draw_the_same_films(work, models, expor
 
 def test_the_server_segments(work, address, phantom_root):
     done("request", "segment", phantom_root / "mdb001.pgm", "--server", address, "--out", work / "outlined")
-    assert read_label_map(work / "outlined" / "mdb001_mask.png").shape == (SIZE, SIZE)
+    assert read_label_map(work / "outlined" / "mdb001_mask.png").shape == (1024, 1024)
 
 
 def test_nothing_is_left_half_written(work, models, exports):
