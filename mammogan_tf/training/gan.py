@@ -53,7 +53,8 @@ def create_gan_run(
         raise ModelError(
             f"masks from a U-Net: expected a finished train-unet run, received: {received}; run train-unet first"
         )
-    same_data = unet.data == str(Path(data).resolve())
+    its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
+    same_data = unet.data == str(Path(data).resolve()) or its_films == {film.id for film in films}
     for name, wanted in vars(config.data).items():
         trained = getattr(unet.config.data, name)
         if trained != wanted and (same_data or name in ("size", "keep_background")):

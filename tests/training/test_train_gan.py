@@ -87,8 +87,16 @@ def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
 
 def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):
     config = preset(GANConfig, "tiny", {"split_seed": 3})
-    run = create_gan_run(tmp_path, config, films, tmp_path, Run.open(unet_run))
-    assert run.split == split_patients(films, config.data.validation, config.data.test, 3)
+    others = [film for film in films if film.patient != films[0].patient]
+    run = create_gan_run(tmp_path, config, others, tmp_path, Run.open(unet_run))
+    assert run.split == split_patients(others, config.data.validation, config.data.test, 3)
+
+
+def test_the_same_films_in_another_place_keep_their_split(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    assert create_gan_run(tmp_path, preset(GANConfig, "tiny"), films, tmp_path, unet).split == unet.split
+    with pytest.raises(ModelError, match="expected a U-Net trained with split_seed 3, received: split_seed 0"):
+        create_gan_run(tmp_path, preset(GANConfig, "tiny", {"split_seed": 3}), films, tmp_path, unet)
 
 
 def test_the_training_masks_travel_with_the_network(gan_run, prepared):
