@@ -22,7 +22,7 @@ from mammogan_tf import files
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import ModelError
 from mammogan_tf.serving.signatures import generator_signatures, unet_signatures
-from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.checkpoint import compute_in_float32, load_network
 from mammogan_tf.training.run import Run
 
 __all__ = ["export_generator", "export_run", "export_unet"]
@@ -101,9 +101,7 @@ def _in_float32(model: keras.Model) -> keras.Model:
     """A copy that computes in float32 whatever precision the model was trained with."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    for layer in copy.layers:
-        layer.dtype_policy = "float32"
-    return copy
+    return compute_in_float32(copy)
 
 
 def _write(

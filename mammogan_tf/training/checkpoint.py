@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mammogan_tf.errors import ModelError
 
-__all__ = ["Checkpoints", "load_network"]
+__all__ = ["Checkpoints", "compute_in_float32", "load_network"]
 
 
 class Checkpoints:
@@ -75,6 +75,11 @@ def load_network(path: Path) -> keras.Model:
     except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         received = "a broken file" if path.exists() else "nothing there"
         raise ModelError(f"{path}: expected a trained network, received: {received}; repeat the training") from error
+    return compute_in_float32(network)
+
+
+def compute_in_float32(network: keras.Model) -> keras.Model:
+    """Sets every layer of a network to float32, in place, and returns it."""
     for layer in network.layers:
         layer.dtype_policy = "float32"
     return network
