@@ -11,8 +11,10 @@ from mammogan_tf.errors import ConfigError
 __all__ = [
     "CLASSES",
     "LABELS",
+    "LESION_OUTLINES",
     "PRECISIONS",
     "PRESETS",
+    "VIEWS",
     "DataConfig",
     "GANConfig",
     "UNetConfig",
@@ -26,6 +28,12 @@ CLASSES = ("background", "adipose", "fibroglandular", "pectoral", "lesion")
 
 LABELS = ("benign", "malignant", "normal")
 """Labels of a film, in the order of their numbers 0-2."""
+
+VIEWS = ("whole", "roi")
+"""What a network sees: the whole film, or a square around a lesion (on a normal film, around some tissue)."""
+
+LESION_OUTLINES = ("circle", "refined")
+"""How a lesion known by a circle is drawn into a mask: as the circle, or as an outline found inside it."""
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -41,18 +49,26 @@ def require(holds: bool, name: str, expected: str, received: Any) -> None:
 class DataConfig:
     """How films are prepared and split.
 
-    ``size`` is the height and width in pixels; ``keep_background`` leaves labels and strips on the film, as in the paper;
-    ``validation`` and ``test`` are shares of the *patients*.
+    ``size`` is the height and width in pixels; ``view`` one of :data:`VIEWS`, ``lesions`` one of :data:`LESION_OUTLINES`;
+    ``keep_background`` leaves labels and strips on the film, as in the paper; ``min_mask_confidence`` leaves films out of
+    training whose automatic mask is less to be trusted; ``validation`` and ``test`` are shares of the *patients*.
     """
 
     size: int = 64
+    view: str = "whole"
+    lesions: str = "circle"
     keep_background: bool = False
+    min_mask_confidence: float = 0.0
     validation: float = 0.10
     test: float = 0.15
     split_seed: int = 0
 
     def __post_init__(self) -> None:
         require(self.size >= 16 and self.size & (self.size - 1) == 0, "size", "a power of two, 16 or more", self.size)
+        require(self.view in VIEWS, "view", " | ".join(VIEWS), self.view)
+        require(self.lesions in LESION_OUTLINES, "lesions", " | ".join(LESION_OUTLINES), self.lesions)
+        least = self.min_mask_confidence
+        require(0 <= least < 1, "min_mask_confidence", "a number in [0, 1)", least)
         for name in ("validation", "test"):
             share = getattr(self, name)
             require(0 < share < 0.5, name, "a share of the patients between 0 and 0.5", share)
