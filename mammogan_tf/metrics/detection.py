@@ -1,0 +1,134 @@
+"""Lesions found and missed, and false alarms: the free-response view of segmentation (SciPy)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import label, maximum
+
+from mammogan_tf.config import CLASSES
+from mammogan_tf.errors import DataError
+
+__all__ = ["FreeResponse", "components", "free_response"]
+
+LESION = CLASSES.index("lesion")
+MISSED = -np.inf
+
+
+@dataclass(frozen=True)
+class FreeResponse:
+    """Which lesions of N images were found, and where something was found that is none (:func:`free_response`).
+
+    ``lesion_images`` int [L]: the image of each lesion; ``lesion_scores`` float [L]: the best score among what found it,
+    -inf if it was missed. ``false_images`` int [F] and ``false_scores`` float [F]: the same of each false positive.
+    Shares and rates are nan where there is nothing to divide by.
+    """
+
+    images: int
+    lesion_images: np.ndarray
+    lesion_scores: np.ndarray
+    false_images: np.ndarray
+    false_scores: np.ndarray
+
+    @property
+    def lesions(self) -> int:
+        return len(self.lesion_images)
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the lesions that were found."""
+        return _share((self.lesion_scores > MISSED).sum(), self.lesions)
+
+    @property
+    def false_positives_per_image(self) -> float:
+        """False positives over *all* images, with and without lesions."""
+        return _share(len(self.false_images), self.images)
+
+    @property
+    def share_of_clear_images_with_false_positives(self) -> float:
+        """Among the images without a lesion, the share with at least one false positive: 1 - specificity."""
+        lesions, _, false_positives = self.per_image.T
+        clear = lesions == 0
+        return _share((false_positives[clear] > 0).sum(), clear.sum())
+
+    @property
+    def per_image(self) -> np.ndarray:
+        """int [N, 3]: lesions, lesions found and false positives of each image, to resample images or patients."""
+        found = self.lesion_images[self.lesion_scores > MISSED]
+        of_image = (
+            np.bincount(where, minlength=self.images) for where in (self.lesion_images, found, self.false_images)
+        )
+        return np.stack(list(of_image), axis=1)
+
+    def curve(self) -> np.ndarray:
+        """The FROC curve (Bunch et al. 1978): float [T, 3], a row for each threshold on the score, highest first.
+
+        Threshold, false positives per image, sensitivity: of what scores the threshold or more.
+        """
+        found = self.lesion_scores[self.lesion_scores > MISSED]
+        thresholds = np.unique(np.concatenate([found, self.false_scores]))[::-1]
+        rows = [
+            (t, _share((self.false_scores >= t).sum(), self.images), _share((found >= t).sum(), self.lesions))
+            for t in thresholds
+        ]
+        return np.array(rows).reshape(-1, 3)
+
+
+def free_response(
+    truth: np.ndarray, found: np.ndarray, scores: np.ndarray | None = None, iou: float = 0.1
+) -> FreeResponse:
+    """Compares the lesions of two stacks of label maps, one by one.
+
+    A lesion is a connected component of class 4 (8 neighbours). A lesion of ``truth`` is found if *some* lesion of
+    ``found`` overlaps it with an intersection over union of ``iou`` or more; one of ``found`` that finds none is a false
+    positive. Several that find the same lesion are no false positives; one may find several lesions.
+
+    Args:
+        truth: integer label maps [N, H, W].
+        found: integer label maps of the same shape.
+        scores: float [N, H, W], for example the probability of a lesion: what is found scores its highest pixel, for
+            :meth:`FreeResponse.curve`. Without it everything found scores 1.
+        iou: in (0, 1]; 0.1 because circles drawn by hand are generous.
+
+    Raises:
+        DataError: the shapes differ.
+    """
+    truth, found = np.asarray(truth), np.asarray(found)
+    scores = np.ones(found.shape) if scores is None else np.asarray(scores, np.float64)
+    if truth.ndim != 3 or truth.shape != found.shape or truth.shape != scores.shape:
+        raise DataError(
+            f"label maps: expected stacks [N, H, W] of one shape, received: {truth.shape}, {found.shape}, "
+            f"scores {scores.shape}"
+        )
+    lesion_scores, false_scores = [], []
+    for maps in zip(truth, found, scores, strict=True):
+        of_lesions, of_none = _compare(*maps, iou)
+        lesion_scores.append(of_lesions)
+        false_scores.append(of_none)
+    return FreeResponse(len(truth), *_flat(lesion_scores), *_flat(false_scores))
+
+
+def components(label_map: np.ndarray) -> tuple[np.ndarray, int]:
+    """The lesions of a label map [H, W], numbered from 1: int [H, W], 0 elsewhere; and how many there are."""
+    return label(np.asarray(label_map) == LESION, structure=np.ones((3, 3)))
+
+
+def _compare(truth: np.ndarray, found: np.ndarray, scores: np.ndarray, iou: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the lesions of one image and of its false positives."""
+    (lesions, lesion_count), (candidates, candidate_count) = components(truth), components(found)
+    shape = (lesion_count + 1, candidate_count + 1)
+    both = np.bincount(np.ravel(lesions * shape[1] + candidates), minlength=shape[0] * shape[1]).reshape(shape)
+    either = both.sum(axis=1, keepdims=True) + both.sum(axis=0, keepdims=True) - both
+    hits = (both >= iou * either)[1:, 1:]
+    candidate_scores = np.reshape(maximum(scores, candidates, np.arange(1, shape[1])), -1)
+    best = np.where(hits, candidate_scores, MISSED).max(axis=1, initial=MISSED)
+    return best, candidate_scores[~hits.any(axis=0)]
+
+
+def _flat(of_images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The image of each value, and the values."""
+    counts = [len(values) for values in of_images]
+    return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.empty(0), *of_images])
+
+
+def _share(part: int, whole: int) -> float:
+    return float(part / whole) if whole else float("nan")
