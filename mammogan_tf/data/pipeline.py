@@ -111,7 +111,7 @@ def segmentation_batches(
         key = tf.stack([tf.constant(seed, tf.int64), counter])
         kind = tf.random.stateless_uniform([], key + 2, 0, 2, tf.int64)
         image, label_map = _fetch(lambda i, k: (pictures[k, i], films.label_maps[i]), [index, kind], films)
-        image, label_map = augment_film(_to_float(image), label_map, key)
+        image, label_map = augment_film(_to_float(image), label_map, key, films.images.shape[-1])
         return image, one_hot(label_map)
 
     return _batches(len(films), batch_size, seed, start, example)

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.data.transforms import augment_film, one_hot, to_network_range
+from mammogan_tf.data.transforms import Augmentation, augment_film, one_hot, paste_film_label, to_network_range
 
 SIDE = 32
 
@@ -12,6 +14,10 @@ def film_and_mask() -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.mgrid[:SIDE, :SIDE]
     inside = (rows - 13) ** 2 / 8**2 + (columns - 18) ** 2 / 5**2 < 1
     return inside[..., None].astype(np.float32), (4 * inside).astype(np.uint8)
+
+
+def augment(image, label_map, key):
+    return augment_film(image, label_map, key, SIDE)
 
 
 def in_dataset(function, *arrays):
@@ -43,7 +49,7 @@ def test_network_range(apply):
 @ways
 @pytest.mark.parametrize("seed", range(6))
 def test_film_and_mask_move_together(apply, seed):
-    image, label_map = apply(augment_film, *film_and_mask(), np.array([seed, 5], np.int64))
+    image, label_map = apply(augment, *film_and_mask(), np.array([seed, 5], np.int64))
     assert (image.shape, image.dtype) == ((SIDE, SIDE, 1), np.float32)
     assert (label_map.shape, label_map.dtype) == ((SIDE, SIDE), np.uint8)
     assert image.min() >= 0
@@ -58,7 +64,7 @@ def test_film_and_mask_move_together(apply, seed):
 @ways
 def test_a_seed_gives_one_film_and_another_seed_another(apply):
     seeds = [np.array(pair, np.int64) for pair in ((3, 1), (3, 1), (3, 2), (4, 1))]
-    first, again, *others = (apply(augment_film, *film_and_mask(), seed)[0] for seed in seeds)
+    first, again, *others = (apply(augment, *film_and_mask(), seed)[0] for seed in seeds)
     np.testing.assert_array_equal(first, again)
     for other in others:
         assert np.abs(first - other).max() > 0.1
@@ -67,18 +73,65 @@ def test_a_seed_gives_one_film_and_another_seed_another(apply):
 def test_both_ways_agree():
     seed = np.array([1, 2], np.int64)
     for one, other in zip(
-        directly(augment_film, *film_and_mask(), seed), in_dataset(augment_film, *film_and_mask(), seed), strict=True
+        directly(augment, *film_and_mask(), seed), in_dataset(augment, *film_and_mask(), seed), strict=True
     ):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def many():
     image, label_map = film_and_mask()
-    seeds = tf.data.Dataset.range(200).map(lambda number: tf.stack([tf.constant(0, tf.int64), number]))
-    dataset = seeds.map(lambda seed: augment_film(image, label_map, seed))
+    return augmented(Augmentation(elastic=0.0), image, label_map)
+
+
+def augmented(limits, image, label_map, size=SIDE, count=200):
+    """Films and label maps of keys (0, 0), (0, 1), ..."""
+    keys = tf.data.Dataset.range(count).map(lambda number: tf.stack([tf.constant(0, tf.int64), number]))
+    dataset = keys.map(lambda key: augment_film(image, label_map, key, size, limits))
     films, label_maps = zip(*dataset.as_numpy_iterator(), strict=True)
     return np.stack(films), np.stack(label_maps)
+
+
+STILL = Augmentation(rotation=0.0, scale=0.0, shift=0.0, elastic=0.0, mirror=0.0, gamma=1.0, noise=0.0)
+
+
+def test_without_limits_the_middle_of_the_canvas_comes_back():
+    random = np.random.default_rng(0)
+    image, label_map = random.random((12, 12, 1), np.float32), random.integers(0, 5, (12, 12)).astype(np.uint8)
+    films, label_maps = augmented(STILL, image, label_map, size=8, count=1)
+    np.testing.assert_allclose(films[0], image[2:-2, 2:-2], atol=1e-6)
+    np.testing.assert_array_equal(label_maps[0], label_map[2:-2, 2:-2])
+
+
+def test_shifts_bring_the_surroundings_of_the_canvas_in():
+    canvas = np.full((24, 24), 3, np.uint8)
+    limits = replace(STILL, shift=0.5)
+    assert (augmented(limits, np.ones((24, 24, 1), np.float32), canvas, size=12, count=20)[1] == 3).all()
+    assert (augmented(limits, np.ones((12, 12, 1), np.float32), canvas[:12, :12], size=12, count=20)[1] == 0).any()
+
+
+def test_an_elastic_film_bends_smoothly_by_the_given_share():
+    columns = np.broadcast_to(np.linspace(0, 1, SIDE, dtype=np.float32)[:, None], (SIDE, SIDE, 1))
+    films, _ = augmented(replace(STILL, elastic=0.02), columns, np.zeros((SIDE, SIDE), np.uint8))
+    moved = (films - columns)[:, 6:-6, 6:-6, 0] * (SIDE - 1)
+    # The field has unit variance at its knots, less between them.
+    assert 0.5 * 0.02 * SIDE < moved.std() < 0.02 * SIDE
+    assert np.abs(np.diff(moved, axis=1)).max() < 1, "no folds"
+
+
+@ways
+def test_a_film_label_lies_on_the_background_only(apply):
+    image, label_map = film_and_mask()
+    pasted = np.stack(
+        [apply(paste_film_label, image, label_map, np.array([0, number], np.int64)) for number in range(20)]
+    )
+    assert (pasted[:, label_map > 0] == 1).all()
+    background = pasted[:, label_map == 0]
+    assert background.min() == 0
+    assert background.max() <= 1
+    shares = (background > 0).mean(axis=(1, 2))
+    assert 0 < shares.mean() < 0.34**2
+    np.testing.assert_array_equal(apply(paste_film_label, image, label_map, np.array([0, 3], np.int64)), pasted[3])
 
 
 def test_shifts_and_scales_stay_in_their_limits(many):
