@@ -1,4 +1,4 @@
-"""One film and what is known about it; how its pixels are read."""
+"""One film and what is known about it; how its pixels, and the mask drawn on it, are read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mammogan_tf.config import CLASSES
+from mammogan_tf.data.dicom import is_dicom, read_dicom, read_dicom_size, scale_grey
 from mammogan_tf.errors import DataError
 
-__all__ = ["Film", "Lesion", "read_grey", "read_size"]
+__all__ = ["AUTOMATIC", "DrawnMask", "Film", "Lesion", "read_drawn_mask", "read_grey", "read_size"]
+
+AUTOMATIC = 255
+"""In a drawn mask: the pixel is of the class that the automatic anatomy finds."""
+
+WHITE_IS_ZERO = 0
+"""Value of a TIFF's tag 262, *Photometric Interpretation*, of a film whose dark pixels have high values."""
+
+NO_CLASS = 254
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,14 @@ class Lesion:
     column: float
     row: float
     radius: float
+
+
+@dataclass(frozen=True)
+class DrawnMask:
+    """A mask drawn by hand, of the film's size. ``classes`` pairs its grey values with classes 0-4 or ``AUTOMATIC``."""
+
+    path: Path
+    classes: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -39,21 +57,32 @@ class Film:
     side: str | None = None
     tissue: str | None = None
     lesions: tuple[Lesion, ...] = ()
+    drawn: DrawnMask | None = None
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """Reads an 8-bit greyscale image as uint8 [H, W]; RGB is accepted where the three channels agree.
+    """Reads a film of any format that the project accepts as uint8 [H, W], dark background.
+
+    PGM, PNG, TIFF and JPEG with 8 bits are taken as they are, RGB where the three channels agree. Of 16 bits the darkest
+    pixel becomes 0 and the brightest 255: such files hold 10 to 16 bits and do not say how many. DICOM, known by its suffix
+    or its content, is read by :func:`mammogan_tf.data.dicom.read_dicom`.
 
     Raises:
-        DataError: missing, empty, truncated, 16-bit or colour.
+        DataError: missing, empty, truncated, colour, floating point, or no image.
     """
+    _require_content(path)
+    if is_dicom(path):
+        return read_dicom(path)
     with _opened(path) as image:
-        pixels = np.asarray(image)
-        mode = image.mode
-    if mode in ("RGB", "RGBA") and (np.ptp(pixels[..., :3].astype(np.int16), axis=-1) == 0).all():
-        return np.ascontiguousarray(pixels[..., 0])
+        pixels, mode = _grey_if_equal(np.asarray(image), image.mode)
+        white_is_zero = getattr(image, "tag_v2", {}).get(262) == WHITE_IS_ZERO
+    if mode.startswith("I"):
+        grey = scale_grey(pixels, pixels.min(), pixels.max())
+        return 255 - grey if white_is_zero else grey  # Of 8 bits, Pillow inverts it itself.
     if mode != "L":
-        raise DataError(f"{path}: expected 8-bit greyscale, received: mode {mode}; convert it to 8-bit greyscale")
+        raise DataError(
+            f"{path}: expected greyscale of 8 or 16 bits, received: mode {mode}; convert it to 8-bit greyscale"
+        )
     return pixels
 
 
@@ -63,17 +92,65 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: missing, empty or no image.
     """
+    _require_content(path)
+    if is_dicom(path):
+        return read_dicom_size(path)
     with _opened(path) as image:
         return image.height, image.width
+
+
+def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
+    """The classes of a drawn mask, uint8 [H, W]: 0-4, and ``AUTOMATIC`` (255) where the automatic anatomy decides.
+
+    Args:
+        drawn: an index image (mode P, its indices count), greyscale of 8 bits, or black and white (0 and 255).
+        shape: height and width of its film.
+
+    Raises:
+        DataError: missing, unreadable, of another mode or size, or with grey values that ``drawn.classes`` leaves out.
+    """
+    path = drawn.path
+    _require_content(path)
+    with _opened(path) as image:
+        values, mode = _grey_if_equal(np.asarray(image.convert("L") if image.mode == "1" else image), image.mode)
+    if mode not in ("1", "L", "P"):
+        raise DataError(f"{path}: expected a mask (mode L, P or 1), received: mode {mode}; save it as 8-bit greyscale")
+    if values.shape != shape:
+        expected, received = (f"{columns}x{rows}" for rows, columns in (shape, values.shape))
+        raise DataError(
+            f"{path}: expected {expected} pixels as its film has, received: {received}; draw it on the film"
+        )
+    table = np.full(256, NO_CLASS, np.uint8)
+    for grey, class_ in drawn.classes:
+        table[grey] = class_
+    strange = [grey for grey in np.flatnonzero(np.bincount(values.ravel(), minlength=256)) if table[grey] == NO_CLASS]
+    if strange:
+        expected = ", ".join(str(grey) for grey, _ in drawn.classes)
+        received = ", ".join(map(str, strange[:8])) + (", ..." if len(strange) > 8 else "")
+        raise DataError(
+            f"{path}: expected the grey values {expected}, received: {received}; "
+            f"map them in dataset.json to {', '.join(CLASSES)} or automatic"
+        )
+    return table[values]
+
+
+def _grey_if_equal(pixels: np.ndarray, mode: str) -> tuple[np.ndarray, str]:
+    """Pixels and mode of an image; RGB whose channels agree as the greyscale that it is."""
+    if mode in ("RGB", "RGBA") and (np.ptp(pixels[..., :3].astype(np.int16), axis=-1) == 0).all():
+        return np.ascontiguousarray(pixels[..., 0]), "L"
+    return pixels, mode
+
+
+def _require_content(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: expected an image file, received: nothing there")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: expected an image, received: an empty file; fetch it again")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An open image; whatever is wrong with the file, on opening or on decoding, is a DataError."""
-    if not path.is_file():
-        raise DataError(f"{path}: expected an image file, received: nothing there")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: expected an image, received: an empty file; fetch it again")
     try:
         with Image.open(path) as image:
             yield image
