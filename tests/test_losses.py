@@ -7,6 +7,7 @@ import tensorflow as tf
 from mammogan_tf.losses import (
     cross_entropy,
     dice_loss,
+    focal_tversky,
     gradient_penalty,
     wasserstein_critic,
     wasserstein_generator,
@@ -49,6 +50,38 @@ def test_cross_entropy():
     assert float(cross_entropy(pixels([1, 0]), pixels([0.5, 0.5]))) == pytest.approx(math.log(2))
     mean = (math.log(4) + math.log(1)) / 2
     assert float(cross_entropy(pixels([1, 0], [0, 1]), pixels([1 / 4, 3 / 4], [0, 1]))) == pytest.approx(mean)
+
+
+def lesion(*values: float) -> tf.Tensor:
+    """Values of the pixels of one film, [1, 1, pixels]."""
+    return tf.constant([[values]], tf.float32)
+
+
+def test_focal_tversky():
+    # One pixel found, one missed, one false: TI = 1 / (1 + 0.7 + 0.3).
+    loss = focal_tversky(lesion(1, 1, 0), lesion(1, 0, 1), smooth=0.0)
+    assert float(loss) == pytest.approx((1 - 1 / (1 + 0.7 + 0.3)) ** (3 / 4))
+
+
+def test_focal_tversky_with_even_weights_and_no_focus_is_dice():
+    truth, found = pixels([1.0], [1.0], [0.0]), pixels([0.75], [0.5], [0.25])
+    even = focal_tversky(truth[..., 0], found[..., 0], alpha=0.5, beta=0.5, gamma=1.0, smooth=0.0)
+    assert float(even) == pytest.approx(float(dice_loss(truth, found, smooth=0.0)))
+
+
+def test_a_missed_lesion_is_dearer_than_a_false_one():
+    missed, false = focal_tversky(lesion(1, 1), lesion(1, 0)), focal_tversky(lesion(1, 0), lesion(1, 1))
+    assert float(missed) == pytest.approx((1 - (1 + 1) / (1 + 0.7 + 1)) ** (3 / 4))
+    assert float(false) == pytest.approx((1 - (1 + 1) / (1 + 0.3 + 1)) ** (3 / 4))
+
+
+@pytest.mark.parametrize("truth", [[0, 0], [1, 1]])
+def test_focal_tversky_has_a_finite_slope_where_all_is_right(truth):
+    found = tf.Variable(lesion(*truth))
+    with tf.GradientTape() as tape:
+        loss = focal_tversky(lesion(*truth), found)
+    assert float(loss) < 1e-4
+    assert np.isfinite(tape.gradient(loss, found)).all()
 
 
 def test_cross_entropy_is_finite_where_the_network_is_sure_and_wrong():

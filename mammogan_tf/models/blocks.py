@@ -3,7 +3,7 @@
 import keras
 from keras import layers, ops
 
-__all__ = ["Foreground", "MinibatchDeviation", "convolution_block"]
+__all__ = ["Foreground", "MinibatchDeviation", "attention_gate", "convolution_block"]
 
 
 def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
@@ -11,6 +11,28 @@ def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.Kera
     x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def attention_gate(skip: keras.KerasTensor, gate: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Additive attention (Oktay et al. 2018, equations 1-2): weighs each pixel of a skip by what lies below it.
+
+    ``skip * sigmoid(psi(relu(W_x skip + W_g gate)))`` with 1x1 convolutions to half the channels of the skip. The gate
+    comes at the resolution of the skip.
+
+    Args:
+        skip: [B, H, W, C].
+        gate: [B, H, W, D].
+        name: prefix of the layers' names.
+
+    Returns:
+        [B, H, W, C].
+    """
+    width = max(1, skip.shape[-1] // 2)
+    asked = layers.Conv2D(width, 1, name=f"{name}_gate")(gate)
+    offered = layers.Conv2D(width, 1, use_bias=False, name=f"{name}_skip")(skip)
+    joint = layers.Activation("relu", name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([asked, offered]))
+    weight = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name}_weight")(joint)
+    return layers.Multiply(name=name)([skip, weight])
 
 
 @keras.saving.register_keras_serializable("mammogan_tf")

@@ -5,13 +5,18 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from mammogan_tf.models.blocks import convolution_block
+from mammogan_tf.models.blocks import attention_gate, convolution_block
 
 __all__ = ["build_unet"]
 
 
 def build_unet(
-    size: int = 64, *, classes: int = 5, widths: Sequence[int] = (24, 48, 96, 192), dropout: float = 0.1
+    size: int = 64,
+    *,
+    classes: int = 5,
+    widths: Sequence[int] = (24, 48, 96, 192),
+    dropout: float = 0.1,
+    attention: bool = False,
 ) -> keras.Model:
     """Builds a U-Net that outlines anatomy and lesions.
 
@@ -20,6 +25,7 @@ def build_unet(
         classes: number of classes C.
         widths: channels of each level, from full resolution to the bottom; its length is the depth.
         dropout: share of channels dropped at the bottom while training.
+        attention: weigh the skips by attention gates (Oktay et al. 2018).
 
     Returns:
         A functional model ``image`` float32 [B, S, S, 1] in [0, 1] to ``probabilities`` float32 [B, S, S, C].
@@ -39,7 +45,8 @@ def build_unet(
 
     for level, width in reversed(list(enumerate(widths[:-1]))):
         x = layers.UpSampling2D(2, name=f"up{level}")(x)
-        x = layers.Concatenate(name=f"up{level}_skip")([x, skips.pop()])
+        skip = attention_gate(skips.pop(), x, f"up{level}_attention") if attention else skips.pop()
+        x = layers.Concatenate(name=f"up{level}_skip")([x, skip])
         x = convolution_block(x, width, f"up{level}_a")
         x = convolution_block(x, width, f"up{level}_b")
 

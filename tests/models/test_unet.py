@@ -44,6 +44,32 @@ def test_every_level_is_joined_with_its_own_skip():
         assert skip._keras_history.operation.name == f"down{level}_b_relu"
 
 
+def test_attention_weighs_every_skip_by_what_lies_below():
+    # A gate has two 1x1 convolutions to half the skip's channels, one with a bias, and one to a weight with a bias.
+    def gate(skip: int, below: int) -> int:
+        half = skip // 2
+        return skip * half + (below + 1) * half + half + 1
+
+    plain, gated = build_unet(32, widths=(4, 8, 16)), build_unet(32, widths=(4, 8, 16), attention=True)
+    assert gated.count_params() - plain.count_params() == gate(4, 8) + gate(8, 16)
+    check_output_shape(gated, FILMS, (3, 32, 32, 5))
+    for level in (0, 1):
+        skip, weight = gated.get_layer(f"up{level}_attention").input
+        assert skip.shape[1:3] == weight.shape[1:3]
+        assert weight.shape[-1] == 1
+
+
+def test_an_attention_gate_can_close():
+    model = build_unet(32, widths=(4, 8), attention=True)
+    model.get_layer("up0_attention_weight").bias.assign([-100.0])
+    gate = keras.Model(model.input, model.get_layer("up0_attention").output)
+    assert np.abs(gate(FILMS)).max() < 1e-6
+
+
+def test_save_and_reload_with_attention(tmp_path):
+    check_save_and_reload(build_unet(32, widths=(4, 8), attention=True), FILMS, tmp_path)
+
+
 def test_dropout_only_while_training():
     model = build_unet(32, widths=(4, 8), dropout=0.5)
     still = [np.asarray(model(FILMS, training=False)) for _ in range(2)]
