@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from mammogan_tf.config import LESION_OUTLINES, VIEWS
 from mammogan_tf.console import Console
 from mammogan_tf_cli.options import folder
 
@@ -82,14 +83,18 @@ def audit(source: Path, report: Path | None, table: Path | None) -> None:
 @click.argument("source", type=SOURCE, metavar="DATA")
 @click.argument("out", type=folder)
 @click.option("--size", type=click.IntRange(min=16, max=1024), default=256, help="Side of the masks in pixels.")
-def masks(source: Path, out: Path, size: int) -> None:
+@click.option("--view", type=click.Choice(VIEWS), default="whole", help="Whole films, or squares around lesions.")
+@click.option("--lesions", type=click.Choice(LESION_OUTLINES), default="circle", help="How lesions are drawn.")
+def masks(source: Path, out: Path, size: int, view: str, lesions: str) -> None:
     """Write the automatic masks as index PNGs, with overlays and a contact sheet.
 
     \b
     Example:
       mammogan-tf data masks data/mias masks
     """
+    from mammogan_tf.data.film_set import load_films
     from mammogan_tf.data.masks import write_masks
     from mammogan_tf.data.mias import load_mias
 
-    click.echo(write_masks(load_mias(source), out, size, Console().progress("films")))
+    films = load_films(load_mias(source), size, view, lesions, Console().progress("films"))
+    click.echo(write_masks(films.cropped(), out))

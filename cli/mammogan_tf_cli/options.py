@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mammogan_tf.config import PRECISIONS, PRESETS
+from mammogan_tf.config import LESION_OUTLINES, PRECISIONS, PRESETS, VIEWS
 
 __all__ = ["config_file", "data_option", "folder", "training_options"]
 
@@ -65,6 +65,16 @@ def training_options(command: Command) -> Command:
         click.option("--resume", type=folder, metavar="RUN", help="Go on with this run; it keeps its own options."),
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", help="Starting point."),
         click.option("--size", type=click.Choice(["16", "32", "64", "128", "256"]), show_default="64", help="Pixels."),
+        click.option("--view", type=click.Choice(VIEWS), show_default="whole", help="Whole films, or around lesions."),
+        click.option(
+            "--lesions", type=click.Choice(LESION_OUTLINES), show_default="circle", help="How lesions are drawn."
+        ),
+        click.option(
+            "--min-mask-confidence",
+            type=click.FloatRange(0, 1, max_open=True),
+            show_default="0",
+            help="Train without films whose automatic mask is less to be trusted.",
+        ),
         click.option(
             "--keep-background/--black-background",
             default=None,

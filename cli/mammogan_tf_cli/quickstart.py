@@ -84,16 +84,16 @@ def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
     """Serves the exports, asks for the picture's films and for a segmentation; milliseconds for one film."""
     import numpy as np
 
-    from mammogan_tf.data.pipeline import load_films
     from mammogan_tf.errors import ServingError
     from mammogan_tf.evaluation.sheet import comparison_sheet
     from mammogan_tf.metrics.memorisation import nearest
     from mammogan_tf.serving.client import MammoganClient
     from mammogan_tf.serving.server import Server
     from mammogan_tf.training.gan import condition
+    from mammogan_tf.training.run import load_split
 
-    prepared = load_films(films, gan.config.data.size)
-    training, unseen = (condition(gan, prepared.select(ids)) for ids in (gan.split.train, gan.split.test))
+    training, _, test = load_split(gan, films)
+    training, unseen = condition(gan, training), condition(gan, test)
     rows = np.arange(ROWS) % len(unseen)
     with Server(out / "saved_models", port=0) as server, MammoganClient(server.address) as client:
         asked = time.monotonic()

@@ -1,17 +1,18 @@
-"""One film as the networks see it: chest wall on the left, background black, shrunk by area, beside its label map."""
+"""One film as the networks see it, whole or in windows: chest wall on the left, background black, beside its label map."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from mammogan_tf.data.anatomy import Anatomy, find_anatomy
-from mammogan_tf.data.film import Film, Lesion, read_grey
+from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
 from mammogan_tf.data.label_maps import LESION, shrink_label_map
+from mammogan_tf.data.windows import CANVAS, find_windows
 
-__all__ = ["Geometry", "Prepared", "find_geometry", "paint_lesions", "prepare", "shrink"]
+__all__ = ["Geometry", "Prepared", "canvas_size", "find_geometry", "paint_lesions", "prepare", "shrink"]
 
 
 @dataclass(frozen=True)
@@ -52,29 +53,62 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A film as the networks see it, uint8 [S, S] each; the background is black in ``image``, as it was in ``film``."""
+    """What the networks see of a film: one picture for each of its K windows, uint8 [K, C, C] each.
 
-    image: np.ndarray
-    film: np.ndarray
-    label_map: np.ndarray
+    C is the size asked for where the whole film is seen, else that of a window with its margin. The background is black
+    in ``images``, as it was in ``films``. ``labels`` and ``corners`` (row and column where the window begins when it is
+    not moved at random) have an entry a window; ``confidence`` in [0, 1] says how far the automatic mask is to be trusted.
+    """
+
+    images: np.ndarray
+    films: np.ndarray
+    label_maps: np.ndarray
+    labels: tuple[int, ...]
+    corners: tuple[tuple[int, int], ...]
+    confidence: float
     geometry: Geometry
 
 
-def prepare(film: Film, size: int) -> Prepared:
-    """Reads a film, finds its anatomy, turns the chest wall to the left and shrinks everything by area.
+def canvas_size(size: int, view: str) -> int:
+    """Side in pixels of the pictures that :func:`prepare` makes for networks of side ``size``."""
+    return size if view == "whole" else round(size * CANVAS)
+
+
+def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle") -> Prepared:
+    """Reads a film, finds its anatomy, turns the chest wall to the left and shrinks what is to be seen by area.
+
+    Args:
+        film: a film; a mask drawn by hand takes the place of the automatic one wherever it has a class.
+        size: S, height and width in pixels.
+        view: one of ``config.VIEWS``.
+        lesions: one of ``config.LESION_OUTLINES``.
 
     Raises:
-        DataError: the film cannot be read.
+        DataError: the film or its drawn mask cannot be read.
     """
     grey = read_grey(film.path)
     anatomy = find_anatomy(grey, film.side)
     outline, geometry = _locate(grey, anatomy)
     label_map = _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST)
+    if film.drawn is not None:
+        drawn = read_drawn_mask(film.drawn, grey.shape)
+        automatic = drawn == AUTOMATIC
+        label_map, outline = np.where(automatic, label_map, drawn), np.where(automatic, outline, drawn > 0)
     square = paint_lesions(geometry.to_square(label_map), [geometry.move(lesion) for lesion in film.lesions])
+    windows = find_windows(film, view, square, [geometry.move(lesion) for lesion in film.lesions])
+    canvas = canvas_size(size, view)
+    room = canvas - size
+
+    def pictures(scene: np.ndarray, resize: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        return np.stack([resize(window.cut(scene), canvas) for window in windows])
+
     return Prepared(
-        image=shrink(geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), size),
-        film=shrink(geometry.to_square(grey), size),
-        label_map=shrink_label_map(square, size),
+        images=pictures(geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), shrink),
+        films=pictures(geometry.to_square(grey), shrink),
+        label_maps=pictures(square, shrink_label_map),
+        labels=tuple(window.label for window in windows),
+        corners=tuple((round(row * room), round(column * room)) for row, column in (w.corner for w in windows)),
+        confidence=1.0,
         geometry=geometry,
     )
 
@@ -118,5 +152,6 @@ def paint_lesions(label_map: np.ndarray, lesions: Sequence[Lesion]) -> np.ndarra
 
 
 def shrink(grey: np.ndarray, size: int) -> np.ndarray:
-    """Shrinks a square picture, uint8 [H, H] -> uint8 [size, size], by area."""
-    return np.asarray(Image.fromarray(grey).resize((size, size), Image.Resampling.BOX))
+    """Shrinks a square picture, uint8 [H, H] -> uint8 [size, size], by area; a smaller one is enlarged."""
+    method = Image.Resampling.BOX if grey.shape[0] >= size else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(grey).resize((size, size), method))

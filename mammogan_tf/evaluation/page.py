@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from mammogan_tf.config import CLASSES
-from mammogan_tf.data.masks import PALETTE
+from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.evaluation.intervals import Estimate
 from mammogan_tf.evaluation.measures import REFERENCES, SECTIONS, Measure, Section
 

@@ -11,7 +11,7 @@ import mammogan_tf
 from mammogan_tf.config import GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
-from mammogan_tf.data.pipeline import FilmSet, load_films
+from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.judge import UnseenFilms, judge, synthesise
@@ -20,7 +20,7 @@ from mammogan_tf.evaluation.sheet import comparison_sheet
 from mammogan_tf.files import write_json, write_text
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.training.gan import condition
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import train_unet
 
 __all__ = ["JUDGE_SEED", "evaluate"]
@@ -97,23 +97,13 @@ def evaluate(
 
 def _load(run: Run, films: Sequence[Film], console: Console) -> tuple[FilmSet, FilmSet]:
     """Training and test films, with the masks that the generator is conditioned on."""
-    by_id = {film.id: film for film in films}
-    wanted = (*run.split.train, *run.split.test)
-    missing = [name for name in wanted if name not in by_id]
-    if missing:
-        raise DataError(
-            f"evaluate: expected the films that the run was split into, received: data without {', '.join(missing[:5])}"
-            f"{' ...' if len(missing) > 5 else ''}; give the data that it was trained on"
-        )
-    seen = {by_id[name].patient for name in (*run.split.train, *run.split.validation) if name in by_id}
-    leaked = sorted({by_id[name].patient for name in run.split.test} & seen)
+    training, validation, test = load_split(run, films, console.progress("preparing films"))
+    leaked = sorted(set(test.patients) & {*training.patients, *validation.patients})
     if leaked:
         raise DataError(
             f"evaluate: expected test patients that were never seen, received: {', '.join(leaked[:5])} in both"
         )
-    size = run.config.data.size
-    prepared = load_films([by_id[name] for name in wanted], size, console.progress("preparing films"))
-    return condition(run, prepared.select(run.split.train)), condition(run, prepared.select(run.split.test))
+    return condition(run, training.cropped()), condition(run, test)
 
 
 def _unseen(test: FilmSet, films: Sequence[Film]) -> UnseenFilms:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mammogan_tf.data.masks import PALETTE
+from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 from mammogan_tf.training.samples import to_bytes

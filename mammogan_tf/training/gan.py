@@ -13,8 +13,9 @@ import tensorflow as tf
 from mammogan_tf.config import CLASSES, LABELS, GANConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
+from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import LESION, overlay
-from mammogan_tf.data.pipeline import FilmSet, gan_batches, load_films
+from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_text
@@ -22,7 +23,7 @@ from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.callbacks import History, Interruption, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import Checkpoints, load_network
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.strategy import scaled, set_up_device
@@ -57,7 +58,7 @@ def create_gan_run(
     same_data = unet.data == str(Path(data).resolve()) or its_films == {film.id for film in films}
     for name, wanted in vars(config.data).items():
         trained = getattr(unet.config.data, name)
-        if trained != wanted and (same_data or name in ("size", "keep_background")):
+        if trained != wanted and (same_data or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
     run = Run.create(workdir, config, unet.split if same_data else split, data)
     with atomic_path(run.path / "unet.keras") as temporary:
@@ -74,8 +75,8 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     config = run.config
     assert isinstance(config, GANConfig)
     if config.masks == "unet":
-        unet = load_network(run.path / "unet.keras")
         pictures = films.films if config.data.keep_background else films.images
+        unet = _at_size(load_network(run.path / "unet.keras"), pictures.shape[-1])
         anatomy = predict_label_maps(unet, pictures, lesions=False)
         films = dataclasses.replace(
             films, label_maps=np.where(films.label_maps == LESION, LESION, anatomy).astype(np.uint8)
@@ -83,6 +84,15 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     if config.data.keep_background:
         return dataclasses.replace(films, images=films.films)
     return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
+
+
+def _at_size(unet: keras.Model, side: int) -> keras.Model:
+    """The same network for larger pictures, such as windows with their margins."""
+    if unet.input_shape[1] == side:
+        return unet
+    larger = keras.models.clone_model(unet, input_tensors=keras.Input((side, side, 1), name="image"))
+    larger.set_weights(unet.get_weights())
+    return larger
 
 
 def build_wgan_gp(config: GANConfig) -> WGANGP:
@@ -121,8 +131,8 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     # The remapper cannot fuse the critic's second derivative, and says so at each start.
     tf.config.optimizer.set_experimental_options({"remapping": False})
-    prepared = load_films(films, config.data.size, console.progress("preparing films"))
-    training = condition(run, prepared.select(run.split.train))
+    training, validation, test = load_split(run, films, console.progress("preparing films"))
+    training = condition(run, training)
     console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}")
     model = build_wgan_gp(config)
     watch = Stopwatch()
@@ -140,7 +150,7 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
     begin = int(model.step.numpy())
     history = History(run.path, "step", begin)
     progress = console.progress("step")
-    shown = condition(run, prepared.select(run.split.validation[:SAMPLE_ROWS]))
+    shown = condition(run, validation.select(run.split.validation[:SAMPLE_ROWS]))
 
     def record(step: int, logs: Mapping[str, float]) -> None:
         history.record(step, logs)
@@ -182,19 +192,22 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
         if interruption.requested:
             checkpoint(int(model.step.numpy()))
             raise KeyboardInterrupt
-    return _finish(run, model, training, history, float(watch.seconds.numpy()))
+    counts = {"train": len(training), "validation": len(validation), "test": len(test)}
+    return _finish(run, model, training.cropped(), counts, history, float(watch.seconds.numpy()))
 
 
-def _finish(run: Run, model: WGANGP, training: FilmSet, history: History, seconds: float) -> dict:
+def _finish(
+    run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], history: History, seconds: float
+) -> dict:
     report = {
-        "films": {"train": len(training), "validation": len(run.split.validation), "test": len(run.split.test)},
+        "films": counts,
         "seconds": round(seconds, 1),
         "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},
         "last": history.rows[-1],
     }
     with atomic_path(run.path / "masks.npz") as temporary:
         np.savez_compressed(
-            temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.ids)
+            temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
         )
     run.write_json("report.json", report)
     write_text(run.path / "MODEL_CARD.md", gan_card(run, report))

@@ -2,16 +2,19 @@
 
 import platform
 import subprocess
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mammogan_tf.config import DataConfig, GANConfig, UNetConfig, from_dict, to_dict
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import read_json, write_json
 
-__all__ = ["Run", "newest_run"]
+__all__ = ["Run", "load_split", "newest_run"]
 
 CONFIGS: dict[str, type[UNetConfig] | type[GANConfig]] = {"train-unet": UNetConfig, "train-gan": GANConfig}
 
@@ -98,6 +101,22 @@ def newest_run(workdir: str | Path, command: str, data: str | Path, prepared: Da
             if run.data == str(Path(data).resolve()) and run.config.data == prepared:
                 return run
     return None
+
+
+def load_split(
+    run: Run, films: Sequence[Film], progress: Callable[[int, int], None] | None = None
+) -> tuple[FilmSet, FilmSet, FilmSet]:
+    """The training, validation and test films of a run, prepared as its config says.
+
+    Training films come with their margin, and without those whose masks are less to be trusted than the config asks for.
+
+    Raises:
+        DataError: a film of the split is missing, or no training film is left.
+    """
+    data = run.config.data
+    everything = load_films(films, data.size, data.view, data.lesions, progress)
+    training = everything.select(run.split.train).confident(data.min_mask_confidence)
+    return training, everything.select(run.split.validation).cropped(), everything.select(run.split.test).cropped()
 
 
 def _environment() -> dict[str, Any]:

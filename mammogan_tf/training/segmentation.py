@@ -10,8 +10,9 @@ import tensorflow as tf
 from mammogan_tf.config import UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
-from mammogan_tf.data.masks import overlay
-from mammogan_tf.data.pipeline import FilmSet, load_films, segmentation_batches, validation_batches
+from mammogan_tf.data.film_set import FilmSet
+from mammogan_tf.data.label_maps import overlay
+from mammogan_tf.data.pipeline import segmentation_batches, validation_batches
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss
@@ -20,7 +21,7 @@ from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training.callbacks import BestWeights, History, Stopwatch
 from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import Checkpoints
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile
 from mammogan_tf.training.strategy import scaled, set_up_device
 
@@ -82,8 +83,7 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
     config = run.config
     assert isinstance(config, UNetConfig)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
-    everything = load_films(films, config.data.size, console.progress("preparing films"))
-    training, validation = everything.select(run.split.train), everything.select(run.split.validation)
+    training, validation, test = load_split(run, films, console.progress("preparing films"))
     console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}")
 
     model = build_unet(config.data.size, widths=config.widths, dropout=config.dropout)
@@ -129,11 +129,11 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
         )
     model.set_weights([weight.numpy() for weight in best.weights])
     report = {
-        "films": {"train": len(training), "validation": len(validation), "test": len(run.split.test)},
+        "films": {"train": len(training), "validation": len(validation), "test": len(test)},
         "best_epoch": int(best.best_epoch.numpy()),
         "seconds": round(float(watch.seconds.numpy()), 1),
         "parameters": model.count_params(),
-        "dice": _test(model, everything.select(run.split.test)),
+        "dice": _test(model, test),
     }
     run.write_json("report.json", report)
     write_text(run.path / "MODEL_CARD.md", unet_card(run, report))

@@ -7,9 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.film_set import FilmSet
+from mammogan_tf.files import atomic_path
+from tests.drawn_film import draw
 from tests.mias_tree import draw_mias_tree
+
+COUNT, SIDE = 7, 16
+"""Number of the pictures of :func:`films`, and their side."""
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +101,37 @@ def archive_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
         yield served
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def make_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Film]:
+    """Writes films of :mod:`tests.drawn_film`, with a cache of their own."""
+    monkeypatch.setenv("MAMMOGAN_CACHE", str(tmp_path / "cache"))
+
+    def make(name="mdb002", grey: np.ndarray | None = None, side="left", lesions=()):
+        path = tmp_path / f"{name}.png"
+        with atomic_path(path) as temporary:
+            Image.fromarray(draw() if grey is None else grey).save(temporary)
+        return Film(name, path, "1", 0 if lesions else 2, side=side, lesions=tuple(lesions))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def films() -> FilmSet:
+    """Film n is grey 20 (n + 1) on its right half; without its background, at the left, it is black there."""
+    columns = np.broadcast_to(np.arange(SIDE), (COUNT, SIDE, SIDE))
+    label_maps = np.where(columns < SIDE // 2, 0, 1 + np.arange(COUNT)[:, None, None] % 4).astype(np.uint8)
+    raw = np.broadcast_to(20 * np.arange(1, COUNT + 1, dtype=np.uint8)[:, None, None], label_maps.shape).copy()
+    return FilmSet(
+        images=raw * (label_maps > 0).astype(np.uint8),
+        films=raw,
+        label_maps=label_maps,
+        labels=np.arange(COUNT, dtype=np.int32) % 3,
+        ids=tuple(f"film{number}" for number in range(COUNT)),
+        patients=tuple(f"patient{number // 2}" for number in range(COUNT)),
+        tissues=("F",) * COUNT,
+        size=SIDE,
+        corners=np.zeros((COUNT, 2), np.int64),
+        confidences=np.ones(COUNT, np.float32),
+    )

@@ -1,32 +1,11 @@
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
-from mammogan_tf.data import pipeline
-from mammogan_tf.data.masks import prepare_films, read_prepared
-from mammogan_tf.data.mias import load_mias
-from mammogan_tf.data.pipeline import FilmSet, gan_batches, load_films, segmentation_batches, validation_batches
-from mammogan_tf.errors import DataError
-
-COUNT, SIDE = 7, 16
-
-
-@pytest.fixture(scope="module")
-def films() -> FilmSet:
-    """Film n is grey 20 (n + 1) on its right half; without its background, at the left, it is black there."""
-    columns = np.broadcast_to(np.arange(SIDE), (COUNT, SIDE, SIDE))
-    label_maps = np.where(columns < SIDE // 2, 0, 1 + np.arange(COUNT)[:, None, None] % 4).astype(np.uint8)
-    raw = np.broadcast_to(20 * np.arange(1, COUNT + 1, dtype=np.uint8)[:, None, None], label_maps.shape).copy()
-    return FilmSet(
-        images=raw * (label_maps > 0).astype(np.uint8),
-        films=raw,
-        label_maps=label_maps,
-        labels=np.arange(COUNT, dtype=np.int32) % 3,
-        ids=tuple(f"film{number}" for number in range(COUNT)),
-        patients=tuple(f"patient{number // 2}" for number in range(COUNT)),
-        tissues=("F",) * COUNT,
-    )
+from mammogan_tf.data.pipeline import gan_batches, segmentation_batches, validation_batches
+from tests.data.conftest import COUNT, SIDE
 
 
 def take(dataset, count):
@@ -128,28 +107,14 @@ def test_validation_is_one_plain_pass_in_order(films):
     np.testing.assert_allclose(kept[..., 0], films.films[:3] / 255, rtol=1e-6)
 
 
-def test_select_keeps_everything_of_a_film_together(films):
-    chosen = films.select(["film5", "film2"])
-    assert len(chosen) == 2
-    assert (chosen.ids, chosen.patients) == (("film5", "film2"), ("patient2", "patient1"))
-    for name in ("images", "films", "label_maps", "labels"):
-        np.testing.assert_array_equal(getattr(chosen, name), getattr(films, name)[[5, 2]])
-
-
-def test_select_names_what_is_missing(films):
-    with pytest.raises(DataError, match="received: a folder without film8, film9"):
-        films.select(["film8", "film1", "film9"])
-
-
-def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
-    listed = load_mias(mias_tree)
-    expected = read_prepared(prepare_films(listed, SIDE))
-    for limit in (pipeline.MEMORY_LIMIT, 0):  # In memory, and in a file that is mapped into it.
-        monkeypatch.setattr(pipeline, "MEMORY_LIMIT", limit)
-        loaded = load_films(listed, SIDE)
-        for name in ("images", "films", "label_maps"):
-            np.testing.assert_array_equal(getattr(loaded, name), getattr(expected, name))
-    assert loaded.ids == tuple(film.id for film in listed)
-    assert loaded.labels.tolist() == [film.label for film in listed]
-    assert loaded.patients[:3] == ("mias001", "mias001", "mias002")
-    assert len(take(gan_batches(loaded, 2, seed=0), 2)) == 2
+def test_windows_are_cut_at_random_out_of_their_canvas(films):
+    """Film n has grey 20 (n + 1) in its right half alone: how far that half reaches tells where the window began."""
+    margin = 4
+    windows = dataclasses.replace(films, size=SIDE - margin, corners=np.zeros((COUNT, 2), int))
+    batch = take(gan_batches(windows, 60, seed=0), 1)[0]
+    assert batch["image"].shape == (60, SIDE - margin, SIDE - margin, 1)
+    begins = SIDE // 2 - (batch["image"][..., 0] == -1).all(axis=1).sum(axis=1)
+    assert set(begins) == set(range(margin + 1))
+    np.testing.assert_array_equal(batch["mask"].argmax(axis=-1) == 0, batch["image"][..., 0] == -1)
+    images, _ = take(segmentation_batches(windows, 5, seed=0), 1)[0]
+    assert images.shape == (5, SIDE - margin, SIDE - margin, 1)

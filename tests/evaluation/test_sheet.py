@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammogan_tf.data.masks import PALETTE
+from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.sheet import CELL, GAP, HEADING, comparison_sheet
 

@@ -11,7 +11,7 @@ from PIL import Image
 from mammogan_tf.config import UNetConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.mias import load_mias
-from mammogan_tf.data.pipeline import load_films
+from mammogan_tf.data.film_set import load_films
 from mammogan_tf.errors import ModelError
 from mammogan_tf.metrics.segmentation import REGIONS, region_dice
 from mammogan_tf.training import segmentation
@@ -60,7 +60,7 @@ def test_the_history_has_a_row_for_each_epoch(unet_run):
 def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run, films):
     run = Run.open(unet_run)
     report = json.loads((unet_run / "report.json").read_text())
-    test = load_films(films, run.config.data.size).select(run.split.test)
+    test = load_films(films, run.config.data.size).select(run.split.test).cropped()
     network = keras.models.load_model(run.model_path, compile=False)
     for kind, pictures in (("cleaned", test.images), ("as_it_is", test.films)):
         for region, values in region_dice(test.label_maps, predict_label_maps(network, pictures)).items():

@@ -1,0 +1,158 @@
+"""Prepared films in memory, with what is known about each."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.preparation import canvas_size
+from mammogan_tf.data.prepared import prepare_films, read_layers, read_notes
+from mammogan_tf.data.windows import has_window
+from mammogan_tf.errors import DataError
+
+__all__ = ["FilmSet", "load_films"]
+
+MEMORY_LIMIT = 2**31
+"""Bytes of decoded films that are kept in memory; a larger set lies in a file that is mapped into memory."""
+
+
+@dataclass(frozen=True)
+class FilmSet:
+    """N pictures for networks of side ``size``: one of each film, or in the roi view one of each of its windows.
+
+    ``images`` with a black background, ``films`` as they are and ``label_maps`` are uint8 [N, C, C], where C is ``size``
+    or, before :meth:`cropped`, larger in the roi view. ``labels`` int32 [N] say what the picture shows, ``ids`` from which
+    film it is; ``corners`` int [N, 2] (row, column) are where the picture of side ``size`` begins, and ``confidences``
+    float32 [N] in [0, 1] say how far its mask is to be trusted. ``unplaced`` are ids of films that have no picture.
+    """
+
+    images: np.ndarray
+    films: np.ndarray
+    label_maps: np.ndarray
+    labels: np.ndarray
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    tissues: tuple[str | None, ...]
+    size: int
+    corners: np.ndarray
+    confidences: np.ndarray
+    unplaced: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A distinct name for each picture: the film's id, with a number where the film has several."""
+        total, seen = Counter(self.ids), Counter[str]()
+        names = []
+        for id_ in self.ids:
+            seen[id_] += 1
+            names.append(f"{id_}-{seen[id_]}" if total[id_] > 1 else id_)
+        return tuple(names)
+
+    def select(self, ids: Sequence[str]) -> "FilmSet":
+        """The pictures of the films with these ids, in this order.
+
+        Raises:
+            DataError: an id is not among the films.
+        """
+        places: dict[str, list[int]] = {id_: [] for id_ in self.unplaced}
+        for index, id_ in enumerate(self.ids):
+            places.setdefault(id_, []).append(index)
+        missing = [id_ for id_ in ids if id_ not in places]
+        if missing:
+            raise DataError(
+                f"films: expected those of the run's split, received: a folder without {', '.join(missing[:5])}; "
+                "give the data back as it was, or start another run"
+            )
+        return self._rows(list(chain.from_iterable(places[id_] for id_ in ids)))
+
+    def confident(self, least: float) -> "FilmSet":
+        """The pictures whose mask has this confidence or more.
+
+        Raises:
+            DataError: there are none.
+        """
+        rows = np.flatnonzero(self.confidences >= least)
+        if not len(rows):
+            best = f"{self.confidences.max():.2f} at best" if len(self) else "no films"
+            raise DataError(f"min_mask_confidence: expected films of {least} or more, received: {best}; lower it")
+        return self._rows(rows.tolist())
+
+    def cropped(self) -> "FilmSet":
+        """The pictures of side ``size``, each cut out at its own corner."""
+        rows, columns = (self.corners[:, axis, None] + np.arange(self.size) for axis in (0, 1))
+        index = np.arange(len(self))[:, None, None], rows[:, :, None], columns[:, None, :]
+        parts: dict[str, Any] = {name: getattr(self, name)[index] for name in ("images", "films", "label_maps")}
+        return replace(self, corners=np.zeros_like(self.corners), **parts)
+
+    def _rows(self, rows: list[int]) -> "FilmSet":
+        chosen: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                chosen[field.name] = value[np.array(rows, np.int64)]
+            elif isinstance(value, tuple):
+                chosen[field.name] = tuple(value[row] for row in rows)
+        return replace(self, **chosen)
+
+
+def load_films(
+    films: Sequence[Film],
+    size: int,
+    view: str = "whole",
+    lesions: str = "circle",
+    progress: Callable[[int, int], None] | None = None,
+) -> FilmSet:
+    """Prepares the films, or takes them from the cache, and decodes them in parallel.
+
+    Args:
+        films: the films; in the roi view those with a lesion at an unknown place have no picture.
+        size: S, in pixels.
+        view: one of ``config.VIEWS``.
+        lesions: one of ``config.LESION_OUTLINES``.
+        progress: called with (films done, films).
+    """
+    placed = [film for film in films if view == "whole" or has_window(film)]
+    paths = prepare_films(placed, size, view, lesions, progress)
+    canvas = canvas_size(size, view)
+    with ThreadPoolExecutor() as pool:
+        notes = list(pool.map(read_notes, paths))
+        owners = [film for film, note in zip(placed, notes, strict=True) for _ in note.labels]
+        pixels = _allocate((3, len(owners), canvas, canvas))
+        starts = accumulate([len(note.labels) for note in notes], initial=0)
+
+        def decode(start: int, path: Path) -> None:
+            layers = read_layers(path)
+            pixels[:, start : start + len(layers)] = np.moveaxis(layers, -1, 0)
+
+        list(pool.map(decode, starts, paths))
+    images, raw_films, label_maps = pixels
+    return FilmSet(
+        images=images,
+        films=raw_films,
+        label_maps=label_maps,
+        labels=np.array([label for note in notes for label in note.labels], np.int32),
+        ids=tuple(film.id for film in owners),
+        patients=tuple(film.patient for film in owners),
+        tissues=tuple(film.tissue for film in owners),
+        size=size,
+        corners=np.array([corner for note in notes for corner in note.corners], np.int64).reshape(-1, 2),
+        confidences=np.array([note.confidence for note in notes for _ in note.labels], np.float32),
+        unplaced=frozenset(film.id for film in films) - {film.id for film in placed},
+    )
+
+
+def _allocate(shape: tuple[int, ...]) -> np.ndarray:
+    if np.prod(shape, dtype=np.int64) <= MEMORY_LIMIT:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(prefix="mammogan-tf-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -1,0 +1,67 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mammogan_tf.data import film_set
+from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.mias import NORMAL, load_mias
+from mammogan_tf.data.prepared import prepare_films, read_layers
+from mammogan_tf.errors import DataError
+from tests.data.conftest import COUNT, SIDE
+
+
+def test_select_keeps_everything_of_a_film_together(films):
+    chosen = films.select(["film5", "film2"])
+    assert len(chosen) == 2
+    assert (chosen.ids, chosen.patients) == (("film5", "film2"), ("patient2", "patient1"))
+    for name in ("images", "films", "label_maps", "labels", "corners", "confidences"):
+        np.testing.assert_array_equal(getattr(chosen, name), getattr(films, name)[[5, 2]])
+
+
+def test_select_names_what_is_missing(films):
+    with pytest.raises(DataError, match="received: a folder without film8, film9"):
+        films.select(["film8", "film1", "film9"])
+
+
+def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
+    listed = load_mias(mias_tree)
+    expected = [read_layers(path) for path in prepare_films(listed, SIDE)]
+    for limit in (film_set.MEMORY_LIMIT, 0):  # In memory, and in a file that is mapped into it.
+        monkeypatch.setattr(film_set, "MEMORY_LIMIT", limit)
+        loaded = load_films(listed, SIDE)
+        for place, name in enumerate(("images", "films", "label_maps")):
+            np.testing.assert_array_equal(getattr(loaded, name), np.concatenate(expected)[..., place])
+    assert loaded.ids == tuple(film.id for film in listed)
+    assert loaded.labels.tolist() == [film.label for film in listed]
+    assert loaded.patients[:3] == ("mias001", "mias001", "mias002")
+
+
+def test_pictures_of_one_film_go_together_and_have_names_of_their_own(mias_tree):
+    listed = load_mias(mias_tree)
+    windows = load_films(listed, SIDE, view="roi")
+    counts = {film.id: windows.ids.count(film.id) for film in listed}
+    for film in listed:
+        placed = film.lesions or film.label == NORMAL
+        assert counts[film.id] == (max(1, len(film.lesions)) if placed else 0)
+        assert (film.id in windows.unplaced) == (not placed)
+    assert len(set(windows.names)) == len(windows)
+    several = next(film for film in listed if len(film.lesions) > 1)
+    assert set(windows.select([several.id]).names) == {f"{several.id}-{n + 1}" for n in range(len(several.lesions))}
+    assert len(windows.select(sorted(windows.unplaced))) == 0
+
+
+def test_cropped_pictures_begin_at_their_corners(films):
+    corners = np.array([(number % 3, number % 4) for number in range(COUNT)])
+    cropped = dataclasses.replace(films, size=SIDE - 4, corners=corners).cropped()
+    for name in ("images", "films", "label_maps"):
+        for part, whole, (row, column) in zip(getattr(cropped, name), getattr(films, name), corners, strict=True):
+            np.testing.assert_array_equal(part, whole[row : row + SIDE - 4, column : column + SIDE - 4])
+    np.testing.assert_array_equal(films.cropped().images, films.images)
+
+
+def test_films_whose_mask_is_not_to_be_trusted_are_left_out(films):
+    doubtful = dataclasses.replace(films, confidences=np.linspace(0, 0.6, COUNT, dtype=np.float32))
+    assert doubtful.confident(0.25).ids == ("film3", "film4", "film5", "film6")
+    with pytest.raises(DataError, match=r"expected films of 0\.7 or more, received: 0\.60 at best"):
+        doubtful.confident(0.7)

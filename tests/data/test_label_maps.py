@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammogan_tf.data.label_maps import (
+    LESION,
+    PALETTE,
+    overlay,
+    read_label_map,
+    save_label_map,
+    shrink_label_map,
+)
+from mammogan_tf.data.preparation import paint_lesions
+from mammogan_tf.errors import DataError
+from tests.drawn_film import circle
+
+
+def test_shrinking_takes_the_largest_area():
+    """4x4 -> 2x2: of each quarter the class with most pixels."""
+    label_map = np.array([[1, 1, 2, 2], [1, 0, 2, 1], [3, 3, 0, 0], [3, 3, 0, 1]], np.uint8)
+    np.testing.assert_array_equal(shrink_label_map(label_map, 2), [[1, 2], [3, 0]])
+
+
+def test_a_lesion_wins_from_a_quarter_of_a_pixel():
+    label_map = np.ones((8, 8), np.uint8)
+    label_map[:2, :2] = 4  # 4 of the 16 pixels that become one
+    label_map[4:6, 4] = 4  # 2 of 16: too few, but else it would be lost
+    label_map[:2, 4:6] = 4
+    label_map[0, 3] = 4  # reaches over into the first pixel only
+    np.testing.assert_array_equal(shrink_label_map(label_map, 2), [[4, 4], [1, 4]])
+
+
+def test_no_lesion_is_lost():
+    label_map = np.ones((1024, 1024), np.uint8)
+    label_map = paint_lesions(label_map, [circle(100, 100, 3), circle(900, 500, 3)])
+    assert (shrink_label_map(label_map, 16) == LESION).sum() == 2
+
+
+def test_shrinking_pads_to_a_square():
+    small = shrink_label_map(np.ones((8, 4), np.uint8), 4)
+    np.testing.assert_array_equal(small, np.repeat([[1, 1, 0, 0]], 4, axis=0))
+
+
+def test_label_maps_survive_the_disk(tmp_path):
+    label_map = np.arange(25, dtype=np.uint8).reshape(5, 5) % 5
+    save_label_map(tmp_path / "map.png", label_map)
+    np.testing.assert_array_equal(read_label_map(tmp_path / "map.png"), label_map)
+    with Image.open(tmp_path / "map.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), PALETTE[label_map])
+
+
+def test_a_label_map_is_read_at_the_size_asked_for(tmp_path):
+    Image.fromarray(np.full((64, 64), 3, np.uint8)).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "grey.png", 16), np.full((16, 16), 3))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (np.array([[0, 7], [255, 1]], np.uint8), "received: 7, 255"),
+        (np.zeros((4, 4, 3), np.uint8), "received: mode RGB"),
+        (np.zeros((4, 4), np.uint16), "received: mode I;16"),
+    ],
+)
+def test_strange_label_maps_are_refused(tmp_path, pixels, reason):
+    Image.fromarray(pixels).save(tmp_path / "map.png")
+    with pytest.raises(DataError, match=reason):
+        read_label_map(tmp_path / "map.png")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n"])
+def test_unreadable_label_maps_are_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "map.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"map\.png: expected an index PNG"):
+        read_label_map(tmp_path / "map.png")
+
+
+def test_overlay_tints_by_class_and_leaves_the_background():
+    image = np.full((40, 50), 120, np.uint8)
+    label_map = paint_lesions(np.zeros_like(image), [circle(25, 20, 12)])
+    drawn = overlay(image, label_map)
+    assert drawn.shape == (40, 50, 3)
+    assert drawn.dtype == np.uint8
+    outside = label_map == 0
+    np.testing.assert_array_equal(drawn[outside], np.repeat(image[outside][:, None], 3, axis=1))
+    centre = 0.8 * 120 + 0.2 * PALETTE[LESION].astype(float)
+    np.testing.assert_allclose(drawn[20, 25], centre, atol=1)

@@ -1,0 +1,110 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammogan_tf.data.film import AUTOMATIC, DrawnMask
+from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.preparation import Geometry, canvas_size, paint_lesions, prepare
+from tests.drawn_film import circle, draw
+
+SIZE = 64
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_chest_wall_comes_to_column_zero(make_film, side):
+    prepared = prepare(make_film(grey=draw(side=side, padding=21), side=side), SIZE)
+    assert {part.shape for part in (prepared.images, prepared.films, prepared.label_maps)} == {(1, SIZE, SIZE)}
+    assert prepared.geometry == Geometry(256, 256, side == "right", 21)
+    assert prepared.label_maps[0, SIZE // 2, 0] > 0
+    assert prepared.images[0, SIZE // 2, 0] == 120
+
+
+def test_background_is_black_in_the_image_and_kept_in_the_film(make_film):
+    prepared = prepare(make_film(), SIZE)
+    assert prepared.films[0, 4, 57] == 250
+    assert prepared.images[0, 4, 57] == 0
+    (image,), (label_map,) = prepared.images, prepared.label_maps
+    assert (image[label_map == 0] < 60).all()
+    np.testing.assert_array_equal(image[(label_map > 0) & (image > 115)], 120)
+
+
+@pytest.mark.parametrize("shape", [(300, 150), (150, 300)])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_geometry_maps_back_to_the_film(make_film, shape, side):
+    height, width = shape
+    grey = draw(height, width, side=side, padding=9)
+    geometry = prepare(make_film(grey=grey, side=side), SIZE).geometry
+    assert geometry.side == max(height, width - 9)
+    square = geometry.to_square(grey)
+    assert square.shape == (geometry.side, geometry.side)
+    np.testing.assert_array_equal(geometry.to_film(square), grey)
+    assert geometry.to_film(np.zeros((SIZE, SIZE), np.uint8)).shape == shape
+
+
+def test_lesions_move_with_the_film(make_film):
+    """Mirrored, column c of 256 becomes 255 - c, here (255 - 195) / 4 = 15 at 64 pixels."""
+    film = make_film(grey=draw(side="right"), side="right", lesions=[circle(195, 128, 12)])
+    rows, columns = np.nonzero(prepare(film, SIZE).label_maps[0] == LESION)
+    assert columns.mean() == pytest.approx((255 - 195 + 0.5) / 4 - 0.5, abs=0.5)
+    assert rows.mean() == pytest.approx((128 + 0.5) / 4 - 0.5, abs=0.5)
+
+
+def test_paint_lesions_fills_circles_inside_the_picture():
+    blank = np.ones((40, 50), np.uint8)
+    painted = paint_lesions(blank, [circle(20, 10, 5), circle(49, 39, 3)])
+    assert (blank == 1).all()
+    assert painted[10, 20] == painted[10, 25] == painted[39, 49] == LESION
+    assert painted[10, 26] == 1
+
+
+def test_the_roi_view_shows_each_lesion_with_a_margin(make_film):
+    film = make_film(grey=draw(1024, 1024), lesions=[circle(200, 400, 30), circle(150, 700, 40)])
+    prepared = prepare(film, SIZE, view="roi")
+    canvas = canvas_size(SIZE, "roi")
+    assert canvas == 1.5 * SIZE
+    assert prepared.images.shape == prepared.films.shape == prepared.label_maps.shape == (2, canvas, canvas)
+    for label_map, (row, column) in zip(prepared.label_maps, prepared.corners, strict=True):
+        assert label_map[canvas // 2, canvas // 2] == LESION
+        window = label_map[row : row + SIZE, column : column + SIZE]
+        assert window.shape == (SIZE, SIZE)
+        # The circle's diameter is 1 / 2.5 of a window that is zoomed by up to 1.25.
+        radius = np.sqrt((label_map == LESION).sum() / np.pi)
+        assert SIZE / 2.5 / 2 / 1.25 - 1 < radius < SIZE / 2.5 / 2 * 1.25 + 1
+
+
+@pytest.fixture
+def draw_mask(make_film, tmp_path):
+    """Grey 200, a disc of 30 pixels about row 128, column 60, is a lesion; ``elsewhere`` is what grey 0 stands for."""
+
+    def draw_on(film, elsewhere):
+        row, column = np.mgrid[:256, :256]
+        disc = np.where((row - 128) ** 2 + (column - 60) ** 2 <= 30**2, 200, 0).astype(np.uint8)
+        Image.fromarray(disc).save(tmp_path / "drawn.png")
+        return dataclasses.replace(film, drawn=DrawnMask(tmp_path / "drawn.png", ((0, elsewhere), (200, LESION))))
+
+    return draw_on
+
+
+def test_a_drawn_mask_takes_the_place_of_the_automatic_one(make_film, draw_mask):
+    prepared = prepare(draw_mask(make_film(), elsewhere=0), SIZE)
+    assert set(np.unique(prepared.label_maps)) == {0, LESION}
+    assert (prepared.label_maps == LESION).sum() == pytest.approx(np.pi * (30 / 4) ** 2, rel=0.1)
+    assert prepared.images[0, 8, 2] == 0  # Breast, but not drawn as such.
+    assert prepared.films[0, 32, 2] == 120
+
+
+def test_where_nothing_is_drawn_the_automatic_mask_stays(make_film, draw_mask):
+    film = make_film()
+    automatic = prepare(film, SIZE).label_maps
+    mixed = prepare(draw_mask(film, elsewhere=AUTOMATIC), SIZE).label_maps
+    lesion = mixed == LESION
+    assert lesion.any()
+    np.testing.assert_array_equal(mixed[~lesion], automatic[~lesion])
+
+
+def test_drawn_lesions_are_seen_in_the_roi_view(make_film, draw_mask):
+    prepared = prepare(draw_mask(make_film(), elsewhere=AUTOMATIC), SIZE, view="roi")
+    assert len(prepared.label_maps) == 1
+    assert prepared.label_maps[0, 48, 48] == LESION

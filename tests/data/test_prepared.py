@@ -1,0 +1,114 @@
+import dataclasses
+import signal
+import subprocess
+import sys
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+
+from mammogan_tf.data import prepared
+from mammogan_tf.data.film import DrawnMask
+from mammogan_tf.data.preparation import prepare
+from mammogan_tf.errors import DataError
+from tests.drawn_film import circle, draw
+
+SIZE = 64
+
+
+def test_cache_is_used_and_keyed_by_content(make_film, monkeypatch):
+    film = make_film()
+    (entry,) = prepared.prepare_films([film], SIZE)
+    again = make_film("mdb004")
+    monkeypatch.setattr(prepared, "prepare", lambda *_, **__: pytest.fail("prepared twice"))
+    assert prepared.prepare_films([film, again], SIZE) == [entry, entry]
+
+
+def test_everything_that_changes_the_pixels_changes_the_entry(make_film):
+    film = make_film()
+    others = [
+        dataclasses.replace(film, lesions=(circle(30, 128, 20),)),
+        dataclasses.replace(film, side="right"),
+        make_film("mdb006", draw(padding=8)),
+    ]
+    entries = prepared.prepare_films([film, *others], SIZE) + prepared.prepare_films([film], 32)
+    entries += prepared.prepare_films([film], SIZE, view="roi")
+    for classes in (((0, 0),), ((0, 1),)):
+        drawn = DrawnMask(film.path, classes)
+        entries.append(prepared._path(dataclasses.replace(film, drawn=drawn), {"size": SIZE, "view": "whole"}))
+    assert len(set(entries)) == 8
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", None])
+def test_a_broken_entry_is_made_again(make_film, content):
+    film = make_film()
+    (entry,) = prepared.prepare_films([film], SIZE)
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert prepared.prepare_films([film], SIZE) == [entry]
+    assert entry.read_bytes() == whole
+
+
+def test_workers_give_what_one_process_gives(make_film, tmp_path, monkeypatch):
+    films = [make_film(f"mdb{number:03d}", draw(padding=number)) for number in range(prepared.FEW_FILMS)]
+    alone = prepared.prepare_films(films, SIZE, workers=1)
+    monkeypatch.setenv("MAMMOGAN_CACHE", str(tmp_path / "second"))
+    seen = []
+    together = prepared.prepare_films(films, SIZE, progress=lambda *step: seen.append(step), workers=2)
+    assert seen == [(done, len(films)) for done in range(1, len(films) + 1)]
+    assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
+
+
+def test_what_broken_workers_leave_is_done_here(make_film, monkeypatch):
+    def break_after_two(tasks, options, workers):
+        for done, task in enumerate(tasks[:2], start=1):
+            prepared._store(task, options)
+            yield done
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(prepared, "_store_in_pool", break_after_two)
+    films = [make_film(f"mdb{number:03d}", draw(padding=number)) for number in range(prepared.FEW_FILMS)]
+    seen = []
+    entries = prepared.prepare_films(films, SIZE, progress=lambda *step: seen.append(step), workers=2)
+    assert all(entry.is_file() for entry in entries)
+    assert seen == [(done, len(films)) for done in range(1, len(films) + 1)]
+
+
+def test_ctrl_c_is_the_parents_to_handle_and_never_reaches_a_worker():
+    def is_blocked():
+        script = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "True\n"
+
+    blocked = []
+
+    def press_ctrl_c():
+        with prepared._interrupts_held_back():
+            signal.raise_signal(signal.SIGINT)
+            blocked.append(is_blocked())
+
+    with pytest.raises(KeyboardInterrupt):
+        press_ctrl_c()
+    assert blocked == [True]
+    assert not is_blocked()
+
+
+def test_a_film_that_is_not_there(make_film, tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.pgm: expected an image file"):
+        prepared.prepare_films([dataclasses.replace(make_film(), path=tmp_path / "nowhere.pgm")], SIZE)
+
+
+def test_a_cache_that_cannot_be_written(make_film, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MAMMOGAN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="MAMMOGAN_CACHE"):
+        prepared.prepare_films([make_film()], SIZE)
+
+
+@pytest.mark.parametrize("view", ["whole", "roi"])
+def test_an_entry_holds_what_was_prepared(make_film, view):
+    film = make_film(lesions=[circle(40, 100, 15), circle(60, 150, 15)])
+    (path,) = prepared.prepare_films([film], SIZE, view)
+    expected = prepare(film, SIZE, view)
+    assert prepared.read_notes(path) == (expected.labels, expected.corners, expected.confidence)
+    layers = np.stack([expected.images, expected.films, expected.label_maps], axis=-1)
+    np.testing.assert_array_equal(prepared.read_layers(path), layers)
