@@ -1,10 +1,35 @@
-"""Distances between two sets of feature vectors (NumPy only)."""
+"""Distances between two sets of feature vectors, and the share of each that the other covers (NumPy, SciPy)."""
+
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from mammogan_tf.errors import DataError
 
-__all__ = ["frechet_distance", "kid", "standardise"]
+__all__ = [
+    "NEIGHBOURS",
+    "Manifolds",
+    "frechet_distance",
+    "kid",
+    "kid_of_subsets",
+    "manifolds",
+    "radiomics_frechet_distance",
+    "standardise",
+]
+
+NEIGHBOURS = 5
+"""k of :func:`manifolds` (Naeem et al. 2020, section 5.2)."""
+
+
+@dataclass(frozen=True)
+class Manifolds:
+    """Fidelity (``precision``, ``density``) and diversity (``recall``, ``coverage``) of :func:`manifolds`."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
 
 
 def standardise(reference: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
@@ -55,6 +80,18 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     return float(max(shift + np.trace(covariance_1) + np.trace(covariance_2) - 2 * trace_of_root, 0.0))
 
 
+def radiomics_frechet_distance(real: np.ndarray, synthetic: np.ndarray) -> float:
+    """:func:`frechet_distance` of handcrafted features, each scaled by the real ones (after Konz et al. 2024).
+
+    Deep features share a scale, handcrafted ones do not: hence :func:`standardise`. Which features, how many and how
+    many images decide the number: it compares only with itself, beside its floor.
+
+    Args:
+        real: [N, D]; synthetic: [M, D].
+    """
+    return frechet_distance(*standardise(real, synthetic))
+
+
 def kid(first: np.ndarray, second: np.ndarray) -> float:
     """Kernel distance: the unbiased squared MMD with the kernel (x.y / D + 1)^3 (Binkowski et al. 2018, section 4).
 
@@ -72,6 +109,62 @@ def kid(first: np.ndarray, second: np.ndarray) -> float:
         + _off_diagonal_mean(_kernel(second, second))
         - 2 * _kernel(first, second).mean()
     )
+
+
+def kid_of_subsets(
+    first: np.ndarray, second: np.ndarray, subsets: int = 100, size: int = 100, seed: int = 0
+) -> tuple[float, float]:
+    """Mean and standard deviation of :func:`kid` over random subsets, as it is reported in most papers.
+
+    The deviation is that of *one subset of that size*: not the error of the mean, and no interval over patients. A size
+    beyond half of the images underestimates even it, since the subsets share most of their images.
+
+    Args:
+        first: [N, D]; second: [M, D]; N and M not below ``size``.
+        subsets: how many pairs of subsets; size: images in each, drawn without replacement.
+        seed: the same seed draws the same subsets.
+
+    Raises:
+        DataError: too few samples, or different numbers of features.
+    """
+    _check(first, second)
+    if min(len(first), len(second)) < size:
+        raise DataError(f"features: expected {size} samples or more, received: {len(first)} and {len(second)}")
+    random = np.random.default_rng(seed)
+    values = [kid(*(random.permutation(features)[:size] for features in (first, second))) for _ in range(subsets)]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def manifolds(real: np.ndarray, synthetic: np.ndarray, k: int = NEIGHBOURS) -> Manifolds:
+    """How much of each set lies within the other, by balls that reach to the k-th nearest neighbour of their set.
+
+    Precision: share of synthetic samples in a real ball; recall: of real samples in a synthetic ball (Kynkaanniemi et
+    al. 2019, equation 2). Density: real balls around a synthetic sample, over k: may exceed 1; coverage: share of real
+    balls with a synthetic sample in them (Naeem et al. 2020, equations 3 and 4). Two samples of one distribution do not
+    give 1, and how much they give depends on the numbers of samples: read it beside real against real of equal numbers.
+
+    Args:
+        real: [N, D] with N > k; synthetic: [M, D] with M > k; features of one scale (:func:`standardise`).
+
+    Raises:
+        DataError: too few samples, or different numbers of features.
+    """
+    _check(real, synthetic)
+    if min(len(real), len(synthetic)) <= k:
+        raise DataError(f"features: expected more than {k} samples each, received: {len(real)} and {len(synthetic)}")
+    between = cdist(real, synthetic)
+    in_real = between < _reach(real, k)[:, None]
+    return Manifolds(
+        precision=float(in_real.any(axis=0).mean()),
+        recall=float((between < _reach(synthetic, k)).any(axis=1).mean()),
+        density=float(in_real.sum(axis=0).mean() / k),
+        coverage=float(in_real.any(axis=1).mean()),
+    )
+
+
+def _reach(features: np.ndarray, k: int) -> np.ndarray:
+    """Distance of each sample to its k-th nearest neighbour: itself comes first, at 0."""
+    return np.partition(cdist(features, features), k, axis=1)[:, k]
 
 
 def _kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:

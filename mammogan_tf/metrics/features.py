@@ -1,4 +1,4 @@
-"""Handcrafted texture features: what a mammogram's grey levels look like, whatever its anatomy (scikit-image)."""
+"""Images as vectors: handcrafted texture (scikit-image), or whatever an encoder makes of them."""
 
 from collections.abc import Callable
 
@@ -9,22 +9,32 @@ from mammogan_tf.errors import DataError
 
 __all__ = [
     "co_occurrence",
+    "encoder_features",
     "grey_percentiles",
     "local_patterns",
+    "mean_spectrum",
     "power_spectrum",
+    "radiomics_features",
     "spectrum_bands",
+    "spectrum_ratio",
     "texture_features",
+    "wavelet_energies",
 ]
+
+Progress = Callable[[int, int], None]
 
 FOREGROUND = 1 / 32
 """Pixels darker than this are background and take no part in percentiles, co-occurrence and patterns."""
 
 LEVELS = 16
 BANDS = 8
+HALVINGS = 3
+FAINTEST = 1e-12
+"""Added to powers and energies before their logarithm."""
 
 
-def texture_features(images: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
-    """All features of this module, side by side.
+def texture_features(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+    """The handcrafted features but for the wavelets, side by side.
 
     Args:
         images: float [N, H, W] in [0, 1], 16 x 16 pixels or more.
@@ -37,12 +47,55 @@ def texture_features(images: np.ndarray, progress: Callable[[int, int], None] | 
     Raises:
         DataError: not a stack of images of that size.
     """
+    return _of_each(images, (grey_percentiles, co_occurrence, local_patterns, spectrum_bands), progress)
+
+
+def radiomics_features(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+    """:func:`texture_features` and 9 :func:`wavelet_energies`: float64 [N, 40]; arguments and errors as there."""
+    families = (grey_percentiles, co_occurrence, local_patterns, spectrum_bands, wavelet_energies)
+    return _of_each(images, families, progress)
+
+
+def encoder_features(
+    images: np.ndarray,
+    encoder: Callable[[np.ndarray], np.ndarray],
+    batch: int = 64,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """What an encoder, the inner layers of a segmenter say, makes of the images, batch by batch.
+
+    Args:
+        images: float [N, H, W], N >= 1, in whatever range the encoder takes.
+        encoder: images [B, H, W] to features [B, D].
+        batch: images given at once.
+        progress: called with (done, total) after each batch.
+
+    Returns:
+        float64 [N, D].
+
+    Raises:
+        DataError: the encoder gives another shape, or numbers that are not finite.
+    """
+    parts = []
+    for start in range(0, len(images), batch):
+        given = images[start : start + batch]
+        features = np.asarray(encoder(given), np.float64)
+        if features.ndim != 2 or len(features) != len(given) or not np.isfinite(features).all():
+            raise DataError(f"encoder: expected finite features [{len(given)}, D], received: shape {features.shape}")
+        parts.append(features)
+        if progress:
+            progress(start + len(given), len(images))
+    return np.concatenate(parts)
+
+
+def _of_each(
+    images: np.ndarray, families: tuple[Callable[[np.ndarray], np.ndarray], ...], progress: Progress | None
+) -> np.ndarray:
     if images.ndim != 3 or min(images.shape[1:]) < 16:
         raise DataError(f"images: expected a stack [N, H, W] of 16 x 16 pixels or more, received: {images.shape}")
     rows = []
     for image in images:
-        parts = (grey_percentiles(image), co_occurrence(image), local_patterns(image), spectrum_bands(image))
-        rows.append(np.concatenate(parts))
+        rows.append(np.concatenate([family(image) for family in families]))
         if progress:
             progress(len(rows), len(images))
     return np.array(rows).reshape(len(images), -1)
@@ -55,17 +108,17 @@ def grey_percentiles(image: np.ndarray) -> np.ndarray:
 
 
 def co_occurrence(image: np.ndarray) -> np.ndarray:
-    """Contrast, homogeneity, energy and correlation of the grey-level co-occurrence matrix (Haralick et al. 1973).
+    """Contrast, homogeneity, angular second moment and correlation of neighbouring grey levels (Haralick et al. 1973).
 
-    16 grey levels, at a distance of 1 and of 2 pixels, averaged over four directions; pairs of two background pixels
-    are left out, so that the black around the breast does not drown the tissue. float64 [8].
+    16 grey levels, neighbours at a distance of 1 and of 2 pixels (on the diagonals (1, 1) in both cases), averaged over
+    four directions; only pairs of two foreground pixels count, so that the black around the breast does not drown the
+    tissue. float64 [8], each statistic at either distance; 0, 0, 0, 1 where there is no pair.
     """
-    quantised = np.clip(image * LEVELS, 0, LEVELS - 1).astype(np.uint8)
+    levels = np.clip(image * LEVELS, 0, LEVELS - 1).astype(np.uint8) + 1
     angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
-    matrix = graycomatrix(quantised, [1, 2], angles, LEVELS, symmetric=True)
-    matrix[0, 0] = 0
-    names = ("contrast", "homogeneity", "energy", "correlation")
-    return np.concatenate([graycoprops(matrix, name).mean(axis=1) for name in names])
+    matrix = graycomatrix(np.where(image > FOREGROUND, levels, 0), [1, 2], angles, LEVELS + 1, symmetric=True)
+    names = ("contrast", "homogeneity", "ASM", "correlation")
+    return np.concatenate([graycoprops(matrix[1:, 1:], name).mean(axis=1) for name in names])
 
 
 def local_patterns(image: np.ndarray) -> np.ndarray:
@@ -93,6 +146,23 @@ def power_spectrum(image: np.ndarray) -> np.ndarray:
     return total / np.bincount(radius, minlength=count + 1)[1 : count + 1]
 
 
+def mean_spectrum(images: np.ndarray) -> np.ndarray:
+    """The :func:`power_spectrum` averaged over images [N, H, W]: float64 [R]."""
+    return np.mean([power_spectrum(image) for image in images], axis=0)
+
+
+def spectrum_ratio(real: np.ndarray, synthetic: np.ndarray) -> np.ndarray:
+    """:func:`mean_spectrum` of synthetic [M, H, W] over that of real images [N, H, W], frequency by frequency.
+
+    1 is right at every frequency; below 1 at the end: smoother than real; peaks: a lattice (Durall et al. 2020).
+
+    Returns:
+        float64 [R]; nan where the real images have no power.
+    """
+    over, under = mean_spectrum(synthetic), mean_spectrum(real)
+    return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
+
+
 def spectrum_bands(image: np.ndarray) -> np.ndarray:
     """Decimal logarithm of the :func:`power_spectrum` in eight bands of equal width in log frequency: float64 [8].
 
@@ -103,4 +173,21 @@ def spectrum_bands(image: np.ndarray) -> np.ndarray:
     band = np.clip(np.digitize(np.arange(1, len(power) + 1), edges) - 1, 0, BANDS - 1)
     used = np.unique(band)
     means = np.array([power[band == index].mean() for index in used])
-    return np.interp(np.arange(BANDS), used, np.log10(means + 1e-12))
+    return np.interp(np.arange(BANDS), used, np.log10(means + FAINTEST))
+
+
+def wavelet_energies(image: np.ndarray) -> np.ndarray:
+    """Decimal logarithm of the energies of the Haar wavelet (Mallat 1989), finest scale first: float64 [9].
+
+    At each of three scales the mean square of the differences along rows, along columns, and of both. Unlike the
+    :func:`spectrum_bands` they tell directions apart: stripes show.
+    """
+    energies = []
+    for _ in range(HALVINGS):
+        height, width = (length // 2 * 2 for length in image.shape)
+        above, below = image[:height:2, :width], image[1:height:2, :width]
+        low, high = (above + below) / 2, (above - below) / 2
+        details = (low[:, ::2] - low[:, 1::2], high[:, ::2] + high[:, 1::2], high[:, ::2] - high[:, 1::2])
+        energies += [np.mean(detail**2) for detail in details]
+        image = low[:, ::2] + low[:, 1::2]
+    return np.log10(np.array(energies) + FAINTEST)

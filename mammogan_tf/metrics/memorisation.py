@@ -1,30 +1,80 @@
-"""Does a generator hand out its training images? Nearest neighbours in pixels (NumPy only)."""
+"""Does a generator hand out its training images? Nearest neighbours, membership, and a verdict (NumPy, SciPy)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from mammogan_tf.errors import DataError
+from mammogan_tf.metrics.two_sample import auc
 
-__all__ = ["median_ratio", "nearest"]
+__all__ = [
+    "RULE",
+    "Closeness",
+    "Verdict",
+    "closeness",
+    "closest_pairs",
+    "median_ratio",
+    "membership_auc",
+    "nearest",
+    "verdict",
+]
 
 BATCH = 256
 
+NEAR = 5
+"""Percentile of the unseen real images' distances below which a synthetic image counts as near a training image."""
+
+MOST_NEAR = 0.10
+LEAST_RATIO = 0.8
+MOST_MEMBERSHIP = 0.6
+
+RULE = (
+    f"Pass: no synthetic image lies nearer to a training image than half of what the nearest unseen real image does; at "
+    f"most {MOST_NEAR:.0%} lie nearer than {NEAR}% of the unseen real images do; the median distance is at least "
+    f"{LEAST_RATIO} times that of the unseen real images; and scores tell training from unseen real images with an AUC of at "
+    f"most {MOST_MEMBERSHIP}. A distance is judged in every space given."
+)
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How near synthetic images come to training images, against unseen real ones (:func:`closeness`).
+
+    ``ratio``: :func:`median_ratio`; ``near``: share nearer than 5 % of the unseen images (0.05 is expected);
+    ``copies``: number nearer than half of the nearest unseen image. nan, nan and 0 where unseen images are training
+    images.
+    """
+
+    ratio: float
+    near: float
+    copies: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``passed``, and ``reasons``: what broke the :data:`RULE`, one sentence each."""
+
+    passed: bool
+    reasons: tuple[str, ...]
+
 
 def nearest(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest reference of every query, by root-mean-square difference of the pixels.
+    """The nearest reference of every query, by root-mean-square difference.
 
     Args:
-        queries: float images [N, H, W] in [0, 1].
-        references: float images [M, H, W].
+        queries: float [N, ...]: images [N, H, W] in [0, 1], or features [N, D] of one scale.
+        references: float [M, ...] of the same size.
 
     Returns:
-        Distances float64 [N] in [0, 1], and the index of the nearest reference, int [N].
+        Distances float64 [N], of images in [0, 1], and the index of the nearest reference, int [N].
 
     Raises:
         DataError: the sizes differ, or there is no reference.
     """
-    if queries.ndim != 3 or queries.shape[1:] != references.shape[1:] or len(references) == 0:
+    if queries.ndim < 2 or queries.shape[1:] != references.shape[1:] or len(references) == 0:
         raise DataError(
-            f"images: expected two stacks [N, H, W] of one size, received: {queries.shape} and {references.shape}"
+            f"images: expected two stacks [N, ...] of one size, received: {queries.shape} and {references.shape}"
         )
     flat = references.reshape(len(references), -1).astype(np.float64)
     indices, distances = [], []
@@ -50,3 +100,45 @@ def median_ratio(synthetic: np.ndarray, unseen: np.ndarray) -> float:
     """
     reference = float(np.median(unseen))
     return float(np.median(synthetic)) / reference if reference > 0 else float("nan")
+
+
+def closeness(synthetic: np.ndarray, unseen: np.ndarray) -> Closeness:
+    """All that the distances [N] of synthetic and [M] of unseen real images from :func:`nearest` tell."""
+    limit = float(np.percentile(unseen, NEAR))
+    near = float(np.mean(synthetic < limit)) if limit > 0 else float("nan")
+    return Closeness(median_ratio(synthetic, unseen), near, int(np.sum(synthetic < unseen.min() / 2)))
+
+
+def closest_pairs(distances: np.ndarray, indices: np.ndarray, count: int = 10) -> np.ndarray:
+    """The ``count`` closest pairs, nearest first: int [P, 2], query and reference; arguments from :func:`nearest`."""
+    order = np.argsort(distances, kind="stable")[:count]
+    return np.stack([order, indices[order]], axis=1)
+
+
+def membership_auc(train_scores: np.ndarray, unseen_scores: np.ndarray) -> float:
+    """How well a score, the critic's say, tells training images [N] from unseen real ones [M].
+
+    The white-box attack of Hayes et al. 2019 ("LOGAN", section 4.1) as an AUC: 0.5 where the critic knows nothing of
+    membership, 1 where every training image scores above every unseen one. nan where either is empty.
+    """
+    return auc(unseen_scores, train_scores)
+
+
+def verdict(spaces: Mapping[str, Closeness], membership: float | None = None) -> Verdict:
+    """Applies the :data:`RULE`: a number that is not finite breaks it, since it shows nothing.
+
+    Args:
+        spaces: the closeness in each space, ``{"pixels": ..., "features": ...}``.
+        membership: :func:`membership_auc`; None where no critic is at hand.
+    """
+    reasons = []
+    for space, found in spaces.items():
+        if found.copies:
+            reasons.append(f"{space}: {found.copies} nearer than half of the nearest unseen real image")
+        if not found.near <= MOST_NEAR:
+            reasons.append(f"{space}: {found.near:.0%} nearer than {NEAR}% of the unseen real images")
+        if not found.ratio >= LEAST_RATIO:
+            reasons.append(f"{space}: median distance {found.ratio:.2f} times that of unseen real images")
+    if membership is not None and not membership <= MOST_MEMBERSHIP:
+        reasons.append(f"scores tell training from unseen real images with an AUC of {membership:.2f}")
+    return Verdict(not reasons, tuple(reasons))

@@ -1,18 +1,21 @@
-"""Overlap of two label maps, region by region (NumPy only)."""
+"""Agreement of two label maps, region by region (NumPy and SciPy)."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from mammogan_tf.errors import DataError
 
-__all__ = ["REGIONS", "dice", "iou", "region_dice", "region_iou"]
+__all__ = ["REGIONS", "by_region", "dice", "hd95", "iou", "precision", "region_dice", "sensitivity"]
+
+Classes = int | Collection[int]
 
 REGIONS: dict[str, tuple[int, ...]] = {"breast": (1, 2, 4), "pectoral": (3,), "dense": (2,), "lesion": (4,)}
 """What is judged, and the classes of a label map that make it up: a lesion lies in the breast and counts as breast."""
 
 
-def dice(truth: np.ndarray, found: np.ndarray, classes: int | Collection[int]) -> np.ndarray:
+def dice(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
     """Dice coefficient of one region, image by image: 2 |A and B| / (|A| + |B|) (Dice 1945).
 
     Args:
@@ -31,29 +34,84 @@ def dice(truth: np.ndarray, found: np.ndarray, classes: int | Collection[int]) -
     return _ratio(2 * both, in_truth + in_found)
 
 
-def iou(truth: np.ndarray, found: np.ndarray, classes: int | Collection[int]) -> np.ndarray:
+def iou(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
     """Intersection over union |A and B| / |A or B| (Jaccard 1912); shapes, nans and errors as in :func:`dice`."""
     both, in_truth, in_found = _areas(truth, found, classes)
     return _ratio(both, in_truth + in_found - both)
 
 
+def sensitivity(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
+    """Share of the true region that was found, |A and B| / |A|: shapes and errors as in :func:`dice`.
+
+    nan where the truth lacks the region.
+    """
+    both, in_truth, _ = _areas(truth, found, classes)
+    return _ratio(both, in_truth)
+
+
+def precision(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
+    """Share of the region found that is true, |A and B| / |B|: shapes and errors as in :func:`dice`.
+
+    nan where nothing was found: sensitivity says whether that was right.
+    """
+    both, _, in_found = _areas(truth, found, classes)
+    return _ratio(both, in_found)
+
+
+def hd95(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
+    """Hausdorff distance at the 95th percentile, in pixels (Huttenlocher et al. 1993, equation 6, both ways).
+
+    The larger of two percentiles: of the distances from the outline of one region to that of the other, and back. An
+    outline is made of the pixels of the region with one of their four neighbours outside it, or outside the image.
+
+    Args:
+        truth: integer label maps [..., H, W].
+        found: integer label maps of the same shape.
+        classes: the class, or the classes that together make up the region.
+
+    Returns:
+        float64 [...], 0 or more; **nan where the region is in neither map; the diagonal of the image, the largest
+        distance there can be, where it is in one map only**, so that an average cannot be improved by finding nothing.
+
+    Raises:
+        DataError: the two shapes differ.
+    """
+    a, b = _regions(truth, found, classes)
+    pairs = zip(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]), strict=True)
+    return np.array([_hd95(*pair) for pair in pairs]).reshape(a.shape[:-2])
+
+
+def by_region(
+    measure: Callable[[np.ndarray, np.ndarray, Classes], np.ndarray], truth: np.ndarray, found: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A measure of this module for every one of the :data:`REGIONS`."""
+    return {name: measure(truth, found, classes) for name, classes in REGIONS.items()}
+
+
 def region_dice(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
     """:func:`dice` of every one of the :data:`REGIONS`."""
-    return {name: dice(truth, found, classes) for name, classes in REGIONS.items()}
+    return by_region(dice, truth, found)
 
 
-def region_iou(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
-    """:func:`iou` of every one of the :data:`REGIONS`."""
-    return {name: iou(truth, found, classes) for name, classes in REGIONS.items()}
-
-
-def _areas(truth: np.ndarray, found: np.ndarray, classes: int | Collection[int]) -> tuple[np.ndarray, ...]:
+def _regions(truth: np.ndarray, found: np.ndarray, classes: Classes) -> tuple[np.ndarray, np.ndarray]:
     truth, found = np.asarray(truth), np.asarray(found)
     if truth.shape != found.shape:
         raise DataError(f"label maps: expected two of the same shape, received: {truth.shape} and {found.shape}")
     members = [classes] if isinstance(classes, int) else list(classes)
-    a, b = np.isin(truth, members), np.isin(found, members)
+    return np.isin(truth, members), np.isin(found, members)
+
+
+def _areas(truth: np.ndarray, found: np.ndarray, classes: Classes) -> tuple[np.ndarray, ...]:
+    a, b = _regions(truth, found, classes)
     return tuple(region.sum(axis=(-2, -1)) for region in (a & b, a, b))
+
+
+def _hd95(truth: np.ndarray, found: np.ndarray) -> float:
+    if not (truth.any() and found.any()):
+        return float(np.hypot(*truth.shape)) if truth.any() or found.any() else float("nan")
+    outlines = [region & ~binary_erosion(region) for region in (truth, found)]
+    to_truth, to_found = (distance_transform_edt(~outline) for outline in outlines)
+    return float(max(np.percentile(to_found[outlines[0]], 95), np.percentile(to_truth[outlines[1]], 95)))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
