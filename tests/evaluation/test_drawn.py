@@ -1,0 +1,86 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mammogan_tf.config import CLASSES
+from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film
+from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.label_maps import LESION, save_label_map
+from mammogan_tf.evaluation.drawn import compare_with_drawn, differences, format_comparison, summarise
+from tests.drawn_film import draw
+
+SIZE = 32
+EVERY_CLASS = tuple((number, number) for number in range(len(CLASSES)))
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Three films; the masks drawn on them are the automatic ones, but on film2 all is adipose tissue."""
+    films = []
+    for number in range(3):
+        path = tmp_path / f"film{number}.png"
+        Image.fromarray(draw(SIZE * 4, SIZE * 4, padding=number)).save(path)
+        films.append(Film(f"film{number}", path, f"patient{number}", 2, side="left"))
+    found = load_films(films, SIZE * 4).label_maps
+    found[2][found[2] > 0] = 1
+    for film, label_map in zip(films, found, strict=True):
+        turned = np.zeros_like(label_map)
+        offset = int(film.id[-1])  # The padding at the chest wall, which the square has lost.
+        turned[:, offset:] = label_map[:, : label_map.shape[1] - offset]
+        save_label_map(tmp_path / f"{film.id}-mask.png", turned)
+    return [dataclasses.replace(film, drawn=DrawnMask(tmp_path / f"{film.id}-mask.png", EVERY_CLASS)) for film in films]
+
+
+def test_dice_with_drawn_masks(films, tmp_path):
+    table = compare_with_drawn(films, SIZE * 4, tmp_path / "out")
+    breast = table[table.region == "breast with pectoral"].set_index("film")["dice"]
+    assert (breast > 0.98).all()
+    assert "lesion" not in set(table.region)  # The automatic anatomy knows none.
+    assert (tmp_path / "out" / "drawn.csv").read_text().startswith("film,patient,method,region,dice\n")
+    assert {path.stem for path in (tmp_path / "out" / "worst").iterdir()} == {"film0", "film1", "film2"}
+    summary = summarise(table).loc[("automatic", "breast with pectoral")]
+    assert (summary["films"], summary["mean"]) == (3, pytest.approx(breast.mean()))
+
+
+def test_the_summary_names_the_worst_films_first():
+    rows = [(f"film{n}", f"patient{n}", "automatic", "breast", value) for n, value in enumerate((0.9, 0.5, 0.7))]
+    table = pd.DataFrame(rows, columns=["film", "patient", "method", "region", "dice"])
+    row = summarise(table).loc[("automatic", "breast")]
+    assert (row["films"], row["mean"], row["median"]) == (3, pytest.approx((0.9 + 0.5 + 0.7) / 3), 0.7)
+    assert row["p10"] == pytest.approx(0.5 + 0.2 * (0.7 - 0.5))
+    assert row["worst"] == "film1, film2, film0"
+    assert "0.700   0.700  0.540      3   film1, film2, film0" in format_comparison(table)
+
+
+def test_a_segmenter_is_compared_with_the_automatic_anatomy(films, tmp_path):
+    def blind(images):
+        return np.zeros(images.shape, np.uint8)
+
+    table = compare_with_drawn(films, SIZE * 4, tmp_path / "out", {"unet": blind})
+    difference = differences(table, "unet")["breast with pectoral"]
+    assert difference["value"] == pytest.approx(
+        0 - table[(table.method == "automatic") & (table.region == "breast with pectoral")].dice.mean()
+    )
+    assert difference["high"] < 0
+    assert "unet - automatic, breast with pectoral" in format_comparison(table)
+    assert "automatic is better" in format_comparison(table)
+
+
+def test_where_lesions_alone_are_drawn_they_alone_are_judged(films, tmp_path):
+    """The lesion is drawn on half of what the segmenter takes for one: Dice 2 * 1 / (1 + 2)."""
+    mask = np.zeros((SIZE * 4, SIZE * 4), np.uint8)
+    mask[:, : SIZE * 2] = 200
+    Image.fromarray(mask).save(tmp_path / "lesion.png")
+    drawn = DrawnMask(tmp_path / "lesion.png", ((0, AUTOMATIC), (200, LESION)))
+    lesions = [dataclasses.replace(films[0], drawn=drawn, patient=f"patient{number}") for number in range(3)]
+
+    def everything(images):
+        return np.full(images.shape, LESION, np.uint8)
+
+    table = compare_with_drawn(lesions, SIZE * 4, tmp_path / "out", {"unet": everything})
+    assert set(zip(table.method, table.region, strict=True)) == {("unet", "lesion")}
+    np.testing.assert_allclose(table.dice, 2 * 1 / (1 + 2))
+    assert differences(table, "unet") == {}
