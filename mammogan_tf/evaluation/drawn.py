@@ -10,8 +10,8 @@ import pandas as pd
 from mammogan_tf.data.film import AUTOMATIC, Film
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION, overlay
-from mammogan_tf.evaluation.intervals import Estimate, bootstrap
 from mammogan_tf.files import write_text
+from mammogan_tf.metrics.intervals import Estimate, bootstrap
 from mammogan_tf.metrics.segmentation import REGIONS, dice
 from mammogan_tf.training.samples import save_picture, tile
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mammogan_tf.evaluation.intervals import Estimate
 from mammogan_tf.metrics.features import power_spectrum
+from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.memorisation import nearest
 from mammogan_tf.metrics.segmentation import REGIONS
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.evaluation.intervals import (
+from mammogan_tf.metrics.distribution import frechet_distance, kid, standardise
+from mammogan_tf.metrics.features import texture_features
+from mammogan_tf.metrics.intervals import (
     MIN_PATIENTS,
     Estimate,
     bootstrap,
@@ -14,8 +16,6 @@ from mammogan_tf.evaluation.intervals import (
     not_computed,
     ratio_of_means,
 )
-from mammogan_tf.metrics.distribution import frechet_distance, kid, standardise
-from mammogan_tf.metrics.features import texture_features
 from mammogan_tf.metrics.memorisation import median_ratio, nearest
 from mammogan_tf.metrics.segmentation import REGIONS, dice
 from mammogan_tf.metrics.similarity import pairwise_ssim, sample_pairs, ssim

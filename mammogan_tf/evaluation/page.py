@@ -7,8 +7,8 @@ from typing import Any
 
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.label_maps import PALETTE
-from mammogan_tf.evaluation.intervals import Estimate
 from mammogan_tf.evaluation.measures import REFERENCES, SECTIONS, Measure, Section
+from mammogan_tf.metrics.intervals import Estimate
 
 __all__ = ["format_estimate", "render_page"]
 

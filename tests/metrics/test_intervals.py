@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mammogan_tf.evaluation.intervals import MIN_PATIENTS, bootstrap, jackknife, ratio_of_means
 from mammogan_tf.metrics.distribution import kid
+from mammogan_tf.metrics.intervals import MIN_PATIENTS, bootstrap, jackknife, ratio_of_means
 
 
 def test_the_value_is_the_mean_over_films_and_the_interval_holds_it():
