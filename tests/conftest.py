@@ -68,7 +68,7 @@ def unet_run(tiny_runs: Path, phantom_root: Path) -> Path:
     from mammogan_tf.training.segmentation import create_unet_run, train_unet
 
     films = load_mias(phantom_root)
-    run = create_unet_run(tiny_runs, preset(UNetConfig, "tiny"), films, phantom_root)
+    run = create_unet_run(tiny_runs, preset(UNetConfig, "tiny"), films, [phantom_root])
     train_unet(run, films, Console(quiet=True))
     return run.path
 
@@ -83,6 +83,6 @@ def gan_run(tiny_runs: Path, phantom_root: Path, unet_run: Path) -> Path:
     from mammogan_tf.training.run import Run
 
     films = load_mias(phantom_root)
-    run = create_gan_run(tiny_runs, preset(GANConfig, "tiny"), films, phantom_root, Run.open(unet_run))
+    run = create_gan_run(tiny_runs, preset(GANConfig, "tiny"), films, [phantom_root], Run.open(unet_run))
     train_gan(run, films, Console(quiet=True))
     return run.path

@@ -39,7 +39,7 @@ def train(run_path: Path, ending: signal.Signals | None = None, moment: int = 0)
 
 def _train(run_path: Path, ending: signal.Signals | None, moment: int, moments: "Synchronized[int]") -> None:
     from mammogan_tf.console import Console
-    from mammogan_tf.data.mias import load_mias
+    from mammogan_tf.data.sources import load_all
     from mammogan_tf.training.gan import train_gan
     from mammogan_tf.training.run import Run
     from mammogan_tf.training.segmentation import train_unet
@@ -53,7 +53,7 @@ def _train(run_path: Path, ending: signal.Signals | None, moment: int, moments: 
                 os.kill(os.getpid(), ending)
 
     run = Run.open(run_path)
-    films = load_mias(run.data)
+    films = load_all(run.data)
     sys.addaudithook(touched)
     try:
         (train_unet if run.command == "train-unet" else train_gan)(run, films, Console(quiet=True))

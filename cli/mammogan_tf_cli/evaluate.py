@@ -17,7 +17,7 @@ __all__ = ["evaluate"]
 @click.option("--out", type=folder, required=True, help="Folder for report.json, report.html and sheet.png.")
 @click.option("--count", type=click.IntRange(min=1), default=500, help="Synthetic images, about.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of noise, pairs and bootstrap samples.")
-def evaluate(gan: Path, data: Path | None, out: Path, count: int, seed: int) -> None:
+def evaluate(gan: Path, data: tuple[Path, ...], out: Path, count: int, seed: int) -> None:
     """Judge synthetic films against the real films of patients that no training has seen.
 
     Trains a segmenter of its own first, to find the masks in the synthetic films.
@@ -27,13 +27,13 @@ def evaluate(gan: Path, data: Path | None, out: Path, count: int, seed: int) -> 
       mammogan-tf evaluate --gan runs/train-gan/00001 --out report
     """
     import_tensorflow()
-    from mammogan_tf.data.mias import find_data, load_mias
+    from mammogan_tf.data.sources import load_all
     from mammogan_tf.evaluation.page import format_estimate
     from mammogan_tf.evaluation.report import evaluate as judge
     from mammogan_tf.training.run import Run
 
     run = Run.open(gan)
-    films = load_mias(find_data(data or Path(run.data)))
+    films = load_all(data or run.data)
     report = judge(run, films, out, count, seed, console=Console())
     for section, measures in report["measures"].items():
         click.echo(section)

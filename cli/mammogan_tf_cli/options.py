@@ -19,8 +19,9 @@ def data_option(command: Command) -> Command:
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
+        multiple=True,
         show_default="$MAMMOGAN_DATA, else data/mias",
-        help="Folder with mini-MIAS.",
+        help="mini-MIAS, or a folder with dataset.json; may be given several times.",
     )(command)
 
 
@@ -39,14 +40,15 @@ def config_file(command: Command) -> Command:
             raise click.BadParameter(f"expected YAML, received: {first}", ctx, parameter) from error
         if not isinstance(values, dict):
             raise click.BadParameter(f"expected option names with values, received: {values!r}", ctx, parameter)
-        values = {str(name).replace("-", "_"): str(value) for name, value in values.items() if value is not None}
-        known = {parameter.name for parameter in ctx.command.params if parameter.expose_value}
-        unknown = sorted(set(values) - known)
+        known = {parameter.name: parameter for parameter in ctx.command.params if parameter.expose_value}
+        values = {str(name).replace("-", "_"): value for name, value in values.items() if value is not None}
+        unknown = sorted(set(values) - set(known))
         if unknown:
             raise click.BadParameter(
                 f"expected options of this command, received: {', '.join(unknown)}", ctx, parameter
             )
-        ctx.default_map = {**(ctx.default_map or {}), **values}
+        texts = {name: _as_typed(known[name], value) for name, value in values.items()}
+        ctx.default_map = {**(ctx.default_map or {}), **texts}
 
     return click.option(
         "--config",
@@ -56,6 +58,13 @@ def config_file(command: Command) -> Command:
         callback=read,
         help="YAML file with options; the command line wins.",
     )(command)
+
+
+def _as_typed(parameter: click.Parameter, value: Any) -> str | list[str]:
+    """A value of a file as it would stand on the command line."""
+    if not parameter.multiple:
+        return str(value)
+    return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 
 def training_options(command: Command) -> Command:

@@ -54,11 +54,11 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     from mammogan_tf.training.gan import create_gan_run, train_gan
     from mammogan_tf.training.segmentation import create_unet_run, train_unet
 
-    unet = create_unet_run(out / "runs", preset(UNetConfig, name, {"seed": seed}), films, data)
+    unet = create_unet_run(out / "runs", preset(UNetConfig, name, {"seed": seed}), films, [data])
     train_unet(unet, films, console)
 
     step(3, "training a GAN on the masks that the U-Net draws")
-    gan = create_gan_run(out / "runs", preset(GANConfig, name, {"seed": seed}), films, data, unet)
+    gan = create_gan_run(out / "runs", preset(GANConfig, name, {"seed": seed}), films, [data], unet)
     train_gan(gan, films, console)
 
     step(4, "generating synthetic films")

@@ -24,24 +24,24 @@ __all__ = ["train_gan", "train_unet"]
 @click.option(
     "--learning-rate", type=click.FloatRange(min=0, min_open=True), show_default=str(UNetConfig.learning_rate)
 )
-def train_unet(data: Path | None, workdir: Path, resume: Path | None, preset: str, **changes: Any) -> None:
+def train_unet(data: tuple[Path, ...], workdir: Path, resume: Path | None, preset: str, **changes: Any) -> None:
     """Train the U-Net that outlines anatomy and lesions.
 
     \b
     Example:
       mammogan-tf train-unet --data data/mias --epochs 60
     """
-    from mammogan_tf.data.mias import find_data, load_mias
+    from mammogan_tf.data.sources import find_data, load_all
 
     config = _config(UNetConfig, preset, changes)
     resumed = _open_run(resume, "train-unet") if resume else None
-    root = find_data(data or (Path(resumed.data) if resumed else None))
-    films = load_mias(root)
+    sources = find_data(data or (resumed.data if resumed else ()))
+    films = load_all(sources)
     import_tensorflow()
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
 
-    run = resumed or create_unet_run(workdir, config, films, root)
+    run = resumed or create_unet_run(workdir, config, films, sources)
     report = _interruptible(train, run, films)
     click.echo("Dice on test patients (mean over films)   background black   film as it is   films")
     for region, cell in report["dice"]["cleaned"].items():
@@ -91,7 +91,7 @@ def train_unet(data: Path | None, workdir: Path, resume: Path | None, preset: st
     help="Steps to a checkpoint.",
 )
 def train_gan(
-    data: Path | None, workdir: Path, resume: Path | None, unet: Path | None, preset: str, **changes: Any
+    data: tuple[Path, ...], workdir: Path, resume: Path | None, unet: Path | None, preset: str, **changes: Any
 ) -> None:
     """Train the conditional DCGAN as a WGAN with gradient penalty.
 
@@ -99,18 +99,18 @@ def train_gan(
     Example:
       mammogan-tf train-gan --data data/mias --gp 10
     """
-    from mammogan_tf.data.mias import find_data, load_mias
+    from mammogan_tf.data.sources import find_data, load_all
     from mammogan_tf.training.run import Run, newest_run
 
     config = _config(GANConfig, preset, changes)
     if unet and config.masks == "annotation":
         raise click.UsageError("--masks: expected unet where --unet is given, received: annotation")
     resumed = _open_run(resume, "train-gan") if resume else None
-    root = find_data(data or (Path(resumed.data) if resumed else None))
-    films = load_mias(root)
+    sources = find_data(data or (resumed.data if resumed else ()))
+    films = load_all(sources)
     teacher = Run.open(unet) if unet else None
     if not (resumed or teacher or config.masks == "annotation"):
-        teacher = newest_run(workdir, "train-unet", root, config.data)
+        teacher = newest_run(workdir, "train-unet", sources, config.data)
         if teacher is None and not changes["masks"]:
             config = dataclasses.replace(config, masks="annotation")
             click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
@@ -118,7 +118,7 @@ def train_gan(
     from mammogan_tf.training.gan import create_gan_run
     from mammogan_tf.training.gan import train_gan as train
 
-    run = resumed or create_gan_run(workdir, config, films, root, teacher)
+    run = resumed or create_gan_run(workdir, config, films, sources, teacher)
     report = _interruptible(train, run, films)
     click.echo(f"{run.path}: trained {report['last']['step']} steps in {duration(report['seconds'])}")
     click.echo(

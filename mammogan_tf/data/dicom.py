@@ -17,9 +17,9 @@ from mammogan_tf.errors import DataError
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["is_dicom", "read_dicom", "read_dicom_origin", "read_dicom_size", "scale_grey"]
+__all__ = ["DICOM_SUFFIXES", "is_dicom", "read_dicom", "read_dicom_origin", "read_dicom_size", "scale_grey"]
 
-SUFFIXES = (".dcm", ".dicom")
+DICOM_SUFFIXES = (".dcm", ".dicom")
 INSTALL = "pip install 'mammogan-tf[dicom]'"
 
 KIND = [
@@ -38,7 +38,7 @@ VOI = ["VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"]
 
 def is_dicom(path: Path) -> bool:
     """Whether the file ``path`` is called ``.dcm`` or carries the mark of a DICOM file behind its preamble."""
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in DICOM_SUFFIXES:
         return True
     with path.open("rb") as stream:
         stream.seek(128)

@@ -25,7 +25,6 @@ __all__ = [
     "TISSUES",
     "Record",
     "build_film",
-    "find_data",
     "find_images",
     "find_root",
     "group_records",
@@ -60,25 +59,15 @@ class Record:
     circle: tuple[float, float, float] | None = None
 
 
-def find_data(path: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of films: ``path``, else ``$MAMMOGAN_DATA``, else ``data/mias``.
-
-    Raises:
-        DataError: there is no such folder.
-    """
-    folder = Path(path or os.environ.get("MAMMOGAN_DATA") or "data/mias")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: expected a folder of mammograms, received: no such folder; {FETCH}")
-    return folder
-
-
 def find_root(root: str | os.PathLike[str]) -> Path:
     """The folder that holds ``Info.txt``: ``root`` itself or its ``all-mias``, as the archive unpacks.
 
     Raises:
-        DataError: ``Info.txt`` is in neither.
+        DataError: there is no such folder, or ``Info.txt`` is in neither.
     """
-    folder = find_data(root)
+    folder = Path(root)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder of mammograms, received: no such folder; {FETCH}")
     for candidate in (folder, folder / "all-mias"):
         if (candidate / "Info.txt").is_file():
             return candidate

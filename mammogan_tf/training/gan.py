@@ -36,7 +36,11 @@ SAMPLE_ROWS = 8
 
 
 def create_gan_run(
-    workdir: str | Path, config: GANConfig, films: Sequence[Film], data: str | Path, unet: Run | None = None
+    workdir: str | Path,
+    config: GANConfig,
+    films: Sequence[Film],
+    data: Sequence[str | Path],
+    unet: Run | None = None,
 ) -> Run:
     """Makes a run directory for a GAN.
 
@@ -55,7 +59,7 @@ def create_gan_run(
             f"masks from a U-Net: expected a finished train-unet run, received: {received}; run train-unet first"
         )
     its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
-    same_data = unet.data == str(Path(data).resolve()) or its_films == {film.id for film in films}
+    same_data = unet.is_on(data) or its_films == {film.id for film in films}
     for name, wanted in vars(config.data).items():
         trained = getattr(unet.config.data, name)
         if trained != wanted and (same_data or name in ("size", "view", "keep_background")):

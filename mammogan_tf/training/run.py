@@ -27,14 +27,19 @@ class Run:
         command: ``train-unet`` or ``train-gan``.
         config: the hyper-parameters, from ``config.json``.
         split: which films trained, validated and tested, from ``split.json``.
+        data: the data sets, as absolute paths.
     """
 
-    def __init__(self, path: Path, command: str, config: UNetConfig | GANConfig, split: Split, data: str) -> None:
+    def __init__(
+        self, path: Path, command: str, config: UNetConfig | GANConfig, split: Split, data: tuple[str, ...]
+    ) -> None:
         self.path, self.command, self.config, self.split, self.data = path, command, config, split, data
 
     @classmethod
-    def create(cls, workdir: str | Path, config: UNetConfig | GANConfig, split: Split, data: str | Path) -> "Run":
-        """Makes the next free run directory below ``workdir`` and writes down what will run."""
+    def create(
+        cls, workdir: str | Path, config: UNetConfig | GANConfig, split: Split, data: Sequence[str | Path]
+    ) -> "Run":
+        """Makes the next free run directory below ``workdir`` and writes down what will run, and on which data sets."""
         command = next(name for name, kind in CONFIGS.items() if isinstance(config, kind))
         parent = Path(workdir) / command
         parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +52,10 @@ class Run:
                 break
             except FileExistsError:
                 continue
-        run = cls(path, command, config, split, str(Path(data).resolve()))
+        run = cls(path, command, config, split, _absolute(data))
         run.write_json("split.json", split.to_dict())
         run.write_json("environment.json", _environment())
-        run.write_json("config.json", {"command": command, "data_path": run.data, **to_dict(config)})
+        run.write_json("config.json", {"command": command, "data_path": list(run.data), **to_dict(config)})
         return run
 
     @classmethod
@@ -64,12 +69,14 @@ class Run:
         try:
             values = read_json(path / "config.json")
             command, data = values.pop("command"), values.pop("data_path")
+            if not isinstance(data, list):
+                raise ValueError(f"data_path: expected a list of folders, received: {data}; train it again")
             return cls(
                 path,
                 command,
                 from_dict(CONFIGS[command], values),
                 Split.from_dict(read_json(path / "split.json")),
-                data,
+                tuple(data),
             )
         except FileNotFoundError as error:
             raise ModelError(
@@ -89,16 +96,20 @@ class Run:
     def finished(self) -> bool:
         return self.model_path.exists()
 
+    def is_on(self, data: Sequence[str | Path]) -> bool:
+        """Whether the run's data sets are these, in whatever order."""
+        return set(self.data) == set(_absolute(data))
+
     def write_json(self, name: str, value: Any) -> None:
         write_json(self.path / name, value)
 
 
-def newest_run(workdir: str | Path, command: str, data: str | Path, prepared: DataConfig) -> Run | None:
-    """The newest finished run of a command below ``workdir`` on this data, prepared and split in this way, or None."""
+def newest_run(workdir: str | Path, command: str, data: Sequence[str | Path], prepared: DataConfig) -> Run | None:
+    """The newest finished run of a command below ``workdir`` on these data sets, prepared and split in this way, or None."""
     for path in sorted((Path(workdir) / command).glob("[0-9]*"), reverse=True):
         if (path / "model.keras").exists():
             run = Run.open(path)
-            if run.data == str(Path(data).resolve()) and run.config.data == prepared:
+            if run.is_on(data) and run.config.data == prepared:
                 return run
     return None
 
@@ -117,6 +128,10 @@ def load_split(
     everything = load_films(films, data.size, data.view, data.lesions, progress)
     training = everything.select(run.split.train).confident(data.min_mask_confidence)
     return training, everything.select(run.split.validation).cropped(), everything.select(run.split.test).cropped()
+
+
+def _absolute(data: Sequence[str | Path]) -> tuple[str, ...]:
+    return tuple(str(Path(path).resolve()) for path in data)
 
 
 def _environment() -> dict[str, Any]:

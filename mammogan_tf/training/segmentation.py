@@ -64,7 +64,7 @@ class RegionDice(keras.metrics.Metric):
         return {**super().get_config(), "regions": self.regions}
 
 
-def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Film], data: str | Path) -> Run:
+def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Film], data: Sequence[str | Path]) -> Run:
     """Splits the films by patient and makes a run directory."""
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     return Run.create(workdir, config, split, data)

@@ -27,7 +27,7 @@ def asked(monkeypatch):
     seen = {}
 
     def create(workdir, config, films, data, unet=None):
-        seen.update(workdir=workdir, config=config, data=data, unet=unet)
+        seen.update(workdir=workdir, config=config, films=films, data=data, unet=unet)
         raise DataError("enough: expected nothing more, received: nothing")
 
     monkeypatch.setattr("mammogan_tf.training.segmentation.create_unet_run", create)
@@ -40,7 +40,7 @@ def test_without_options_the_defaults_count(tree, monkeypatch, tmp_path, asked):
     monkeypatch.setenv("MAMMOGAN_DATA", str(tree))
     fails("train-unet", says="enough")
     assert asked["config"] == UNetConfig()
-    assert asked["data"] == tree
+    assert asked["data"] == (tree,)
     assert str(asked["workdir"]) == "runs"
     fails("train-gan", "--gp", 10, says="enough")
     assert asked["config"] == GANConfig(masks="annotation")
@@ -66,7 +66,26 @@ def test_the_command_line_wins_over_the_file(tree, tmp_path, asked):
     fails("train-unet", "--config", file, "--epochs", 9, says="enough")
     changes = {"size": 32, "keep_background": True, "learning_rate": 0.01, "epochs": 9}
     assert asked["config"] == preset(UNetConfig, "default", changes)
-    assert asked["data"] == tree
+    assert asked["data"] == (tree,)
+
+
+@pytest.fixture
+def folder(tree, tmp_path):
+    """A folder data set of one film."""
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    shutil.copy(tree / "mdb001.pgm", tmp_path / "mine" / "images")
+    (tmp_path / "mine" / "dataset.json").write_text("{}")
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("command", ["train-unet", "train-gan"])
+def test_several_data_sets(tree, folder, tmp_path, asked, command):
+    fails(command, "--data", tree, "--data", folder, says="enough")
+    assert asked["data"] == (tree, folder)
+    assert [film.id for film in asked["films"]] == [*(f"mdb{n:03d}" for n in range(1, 7)), "mine-mdb001"]
+    (tmp_path / "run.yaml").write_text(f"data: [{folder}, {tree}]\n")
+    fails(command, "--config", tmp_path / "run.yaml", says="enough")
+    assert asked["data"] == (folder, tree)
 
 
 @pytest.mark.parametrize(

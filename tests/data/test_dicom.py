@@ -13,18 +13,17 @@ from mammogan_tf.errors import DataError
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra dicom")
 
-from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
+from pydicom.dataset import Dataset  # noqa: E402
 from pydicom.encaps import encapsulate  # noqa: E402
 from pydicom.uid import (  # noqa: E402
-    DigitalMammographyXRayImageStorageForPresentation,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
-    RLELossless,
-    generate_uid,
 )
+
+from tests.dicom_film import COMPRESSED, make_dicom, write_dicom  # noqa: E402
 
 RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4)
 
@@ -34,44 +33,12 @@ def share(values: np.ndarray) -> np.ndarray:
     return np.rint(255 * values).astype(np.uint8)
 
 
-def make(pixels: np.ndarray, bits: int = 12, syntax: str = ExplicitVRLittleEndian, **elements: object) -> Dataset:
-    """A mammogram of one frame with the least that it needs, and ``elements``."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax in COMPRESSED else syntax
-    dataset.SOPClassUID = DigitalMammographyXRayImageStorageForPresentation
-    dataset.SOPInstanceUID = generate_uid()
-    dataset.PatientName = "Nobody^To^Be^Named"
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated = 8 * pixels.itemsize
-    dataset.BitsStored, dataset.HighBit = bits, bits - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    order = ">" if syntax == ExplicitVRBigEndian else "<"
-    dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
-    for name, value in elements.items():
-        setattr(dataset, name, value)
-    if syntax in COMPRESSED:
-        dataset.compress(syntax)
-    return dataset
-
-
-COMPRESSED = (RLELossless, JPEG2000Lossless)
-
-
-def write(path: Path, dataset: Dataset) -> Path:
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
 @pytest.fixture
 def shown(tmp_path):
     """What a mammogram looks like once it was written and read."""
 
     def read(*arguments: object, **elements: object) -> np.ndarray:
-        grey = read_grey(write(tmp_path / "film.dcm", make(*arguments, **elements)))
+        grey = read_grey(write_dicom(tmp_path / "film.dcm", make_dicom(*arguments, **elements)))
         assert grey.dtype == np.uint8
         return grey
 
@@ -172,11 +139,11 @@ def test_jpeg_lossless(tmp_path, bits):
     """What most archives keep mammograms in."""
     pytest.importorskip("libjpeg", reason="needs the extra dicom")
     values = RAMP[:, ::-1] * (2**bits // 12)
-    dataset = make(values.astype(np.uint8 if bits == 8 else np.uint16), bits)
+    dataset = make_dicom(values.astype(np.uint8 if bits == 8 else np.uint16), bits)
     dataset.PixelData = encapsulate([jpeg_lossless(values, bits)])
     dataset["PixelData"].is_undefined_length = True
     dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
-    np.testing.assert_array_equal(read_grey(write(tmp_path / "film.dcm", dataset)), share(RAMP[:, ::-1] / 11))
+    np.testing.assert_array_equal(read_grey(write_dicom(tmp_path / "film.dcm", dataset)), share(RAMP[:, ::-1] / 11))
 
 
 def jpeg_lossless(pixels: np.ndarray, bits: int) -> bytes:
@@ -230,7 +197,9 @@ def test_a_mammogram_of_many_megabytes(tmp_path, syntax):
     rows, columns = np.ogrid[:4000, :3000]
     values = np.uint16(4095) - ((rows + columns) // 2).astype(np.uint16)
     window = {"WindowCenter": 2047.5, "WindowWidth": 4095, "VOILUTFunction": "LINEAR_EXACT"}
-    path = write(tmp_path / "film", make(values, 12, syntax, PhotometricInterpretation="MONOCHROME1", **window))
+    path = write_dicom(
+        tmp_path / "film", make_dicom(values, 12, syntax, PhotometricInterpretation="MONOCHROME1", **window)
+    )
     assert read_size(path) == (4000, 3000)
     grey = read_grey(path)
     assert grey.shape == (4000, 3000)
@@ -241,13 +210,13 @@ def test_a_mammogram_of_many_megabytes(tmp_path, syntax):
     ("orientation", "side"), [(["A", "F"], "left"), (["P", "FL"], "right"), (["L", "F"], None), (None, None)]
 )
 def test_the_chest_wall_is_where_rows_that_run_to_anterior_begin(tmp_path, orientation, side):
-    path = write(tmp_path / "film.dcm", make(RAMP, PatientOrientation=orientation, ImageLaterality="R"))
+    path = write_dicom(tmp_path / "film.dcm", make_dicom(RAMP, PatientOrientation=orientation, ImageLaterality="R"))
     assert read_dicom_origin(path)[1] == side
 
 
 def test_a_patient_is_known_without_her_id(tmp_path):
     ids = ["12-34", "12-34 ", "12-35", "", None]
-    paths = [write(tmp_path / f"{number}.dcm", make(RAMP, PatientID=id_)) for number, id_ in enumerate(ids)]
+    paths = [write_dicom(tmp_path / f"{number}.dcm", make_dicom(RAMP, PatientID=id_)) for number, id_ in enumerate(ids)]
     one, same, other, *unknown = (read_dicom_origin(path)[0] for path in paths)
     assert one == same != other
     assert {one, other}.isdisjoint(ids)
@@ -255,11 +224,11 @@ def test_a_patient_is_known_without_her_id(tmp_path):
 
 
 def tomosynthesis() -> Dataset:
-    return make(np.zeros((6, 4), np.uint16), Rows=3, NumberOfFrames=2)
+    return make_dicom(np.zeros((6, 4), np.uint16), Rows=3, NumberOfFrames=2)
 
 
 def without_pixels() -> Dataset:
-    dataset = make(RAMP)
+    dataset = make_dicom(RAMP)
     for name in ("PixelData", "Rows", "Columns"):
         delattr(dataset, name)
     return dataset
@@ -269,15 +238,15 @@ def without_pixels() -> Dataset:
     ("dataset", "says"),
     [
         (tomosynthesis, "expected a single picture, received: 2 frames"),
-        (lambda: make(RAMP, PhotometricInterpretation="RGB", SamplesPerPixel=3), "MONOCHROME2, received: RGB"),
-        (lambda: make(RAMP.astype(np.uint32), 32), "expected 8 to 16 bits a pixel, received: 32"),
-        (lambda: make(RAMP, 7), "expected 8 to 16 bits a pixel, received: 7"),
+        (lambda: make_dicom(RAMP, PhotometricInterpretation="RGB", SamplesPerPixel=3), "MONOCHROME2, received: RGB"),
+        (lambda: make_dicom(RAMP.astype(np.uint32), 32), "expected 8 to 16 bits a pixel, received: 32"),
+        (lambda: make_dicom(RAMP, 7), "expected 8 to 16 bits a pixel, received: 7"),
         (without_pixels, "expected a mammogram, received: a DICOM file without pixels"),
     ],
     ids=["frames", "colour", "32 bits", "7 bits", "no pixels"],
 )
 def test_what_is_no_mammogram_is_refused_by_its_header(tmp_path, dataset, says):
-    path = write(tmp_path / "film.dcm", dataset())
+    path = write_dicom(tmp_path / "film.dcm", dataset())
     for read in (read_size, read_grey):
         with pytest.raises(DataError, match=says) as error:
             read(path)
@@ -298,7 +267,7 @@ def test_what_is_no_mammogram_is_refused_by_its_header(tmp_path, dataset, says):
     ids=["truncated", "no data set", "no mark", "no DICOM", "empty"],
 )
 def test_a_broken_file(tmp_path, harm, says):
-    path = write(tmp_path / "film.dcm", make(RAMP))
+    path = write_dicom(tmp_path / "film.dcm", make_dicom(RAMP))
     path.write_bytes(harm(path.read_bytes()))
     with pytest.raises(DataError, match=says) as error:
         read_grey(path)
@@ -306,7 +275,7 @@ def test_a_broken_file(tmp_path, harm, says):
 
 
 def test_without_pydicom_it_says_what_to_install(tmp_path, monkeypatch):
-    path = write(tmp_path / "film.dcm", make(RAMP))
+    path = write_dicom(tmp_path / "film.dcm", make_dicom(RAMP))
     monkeypatch.setitem(sys.modules, "pydicom", None)
     for read in (read_size, read_grey, read_dicom_origin):
         with pytest.raises(DataError, match=r"film\.dcm: expected pydicom .* pip install 'mammogan-tf\[dicom\]'"):
@@ -317,7 +286,7 @@ def test_without_a_decoder_it_says_what_to_install(tmp_path, monkeypatch):
     def decode(self: Dataset) -> None:
         raise RuntimeError("Unable to decompress as all\n plugins are missing dependencies:\n\tpylibjpeg")
 
-    path = write(tmp_path / "film.dcm", make(RAMP))
+    path = write_dicom(tmp_path / "film.dcm", make_dicom(RAMP))
     monkeypatch.setattr(Dataset, "pixel_array", property(decode))
     with pytest.raises(DataError, match=r"missing dependencies: pylibjpeg; pip install 'mammogan-tf\[dicom\]'$"):
         read_grey(path)

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.data.film import Lesion
-from mammogan_tf.data.mias import find_data, load_mias, paper_table, parse_record
+from mammogan_tf.data.mias import load_mias, paper_table, parse_record
 from mammogan_tf.errors import DataError
 
 BENIGN, MALIGNANT, NORMAL = 0, 1, 2
@@ -150,19 +150,6 @@ def test_folders_that_are_not_mias_tell_how_to_get_it(tmp_path):
     (tmp_path / "Info.txt").write_text("prose alone\n")
     with pytest.raises(DataError, match=r"expected records .*, received: none; .*mammogan-tf data fetch"):
         load_mias(tmp_path)
-
-
-def test_find_data_prefers_path_then_environment_then_default(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MAMMOGAN_DATA", raising=False)
-    with pytest.raises(DataError, match="data/mias: expected a folder of mammograms"):
-        find_data()
-    for name in ("data/mias", "named", "given"):
-        (tmp_path / name).mkdir(parents=True)
-    assert find_data().resolve() == tmp_path / "data/mias"
-    monkeypatch.setenv("MAMMOGAN_DATA", str(tmp_path / "named"))
-    assert find_data() == tmp_path / "named"
-    assert find_data(tmp_path / "given") == tmp_path / "given"
 
 
 def test_real_mias(mias_root):

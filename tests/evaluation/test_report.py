@@ -31,7 +31,7 @@ def run(films, tmp_path_factory) -> Run:
 
     config = GANConfig(data=DATA, masks="annotation")
     split = split_patients(films, DATA.validation, DATA.test)
-    made = Run.create(tmp_path_factory.mktemp("runs"), config, split, films[0].path.parent)
+    made = Run.create(tmp_path_factory.mktemp("runs"), config, split, [films[0].path.parent])
     build_generator(16, z_dim=4, widths=(4, 4, 4)).save(made.model_path)
     return made
 
@@ -67,8 +67,8 @@ def test_a_second_call_trains_no_new_judge_and_says_the_same(evaluated, run, fil
 
 
 def test_another_kind_of_run_is_refused(run, films, tmp_path):
-    unet = Run.create(tmp_path, JUDGE, run.split, tmp_path)
-    unfinished = Run.create(tmp_path, run.config, run.split, tmp_path)
+    unet = Run.create(tmp_path, JUDGE, run.split, [tmp_path])
+    unfinished = Run.create(tmp_path, run.config, run.split, [tmp_path])
     for wrong in (unet, unfinished):
         with pytest.raises(ModelError, match="finished train-gan run"):
             evaluate(wrong, films, tmp_path / "out")

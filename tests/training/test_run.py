@@ -13,14 +13,14 @@ SPLIT = Split(("a", "b"), ("c",), ("d",))
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "runs", preset(UNetConfig, "tiny"), SPLIT, tmp_path / "data")
+    return Run.create(tmp_path / "runs", preset(UNetConfig, "tiny"), SPLIT, [tmp_path / "data"])
 
 
 def test_what_is_created_is_opened(run, tmp_path):
     assert run.path == tmp_path / "runs" / "train-unet" / "00001"
     opened = Run.open(run.path)
     assert (opened.command, opened.config, opened.split) == ("train-unet", run.config, SPLIT)
-    assert opened.data == str((tmp_path / "data").resolve())
+    assert opened.data == (str((tmp_path / "data").resolve()),)
     assert opened.model_path == run.path / "model.keras"
 
 
@@ -34,7 +34,7 @@ def test_the_environment_is_written_down(run):
 
 def test_numbers_go_up_and_are_never_used_again(tmp_path):
     configs = (preset(GANConfig, "tiny"), preset(GANConfig, "tiny"), preset(UNetConfig, "tiny"))
-    runs = [Run.create(tmp_path, config, SPLIT, tmp_path) for config in configs]
+    runs = [Run.create(tmp_path, config, SPLIT, [tmp_path]) for config in configs]
     assert [str(run.path.relative_to(tmp_path)) for run in runs] == [
         "train-gan/00001",
         "train-gan/00002",
@@ -42,7 +42,7 @@ def test_numbers_go_up_and_are_never_used_again(tmp_path):
     ]
     (tmp_path / "train-gan" / "00041").mkdir()
     (tmp_path / "train-gan" / "notes").mkdir()
-    assert Run.create(tmp_path, configs[0], SPLIT, tmp_path).path.name == "00042"
+    assert Run.create(tmp_path, configs[0], SPLIT, [tmp_path]).path.name == "00042"
 
 
 def test_a_run_is_finished_once_its_model_is_there(run):
@@ -62,9 +62,13 @@ def write(name, text):
         (lambda run: (run.path / "split.json").unlink(), "one without split.json"),
         (write("config.json", '{"command": "train-u'), "broken config.json"),
         (write("config.json", "[]"), "broken config.json"),
-        (write("config.json", '{"command": "train-car", "data_path": "."}'), "broken config.json"),
-        (write("config.json", '{"command": "train-unet", "data_path": ".", "epochs": "two"}'), "broken config.json"),
-        (write("config.json", '{"command": "train-unet", "data_path": ".", "color": 1}'), "broken config.json"),
+        (write("config.json", '{"command": "train-car", "data_path": ["."]}'), "broken config.json"),
+        (write("config.json", '{"command": "train-unet", "data_path": ["."], "epochs": "two"}'), "broken config.json"),
+        (write("config.json", '{"command": "train-unet", "data_path": ["."], "color": 1}'), "broken config.json"),
+        (
+            write("config.json", '{"command": "train-unet", "data_path": "."}'),
+            ".*expected a list of folders, .*train it again",
+        ),
         (write("split.json", '{"train": []}'), "broken config.json or split.json"),
     ],
 )
@@ -81,25 +85,28 @@ def test_no_run_at_all(tmp_path):
 
 
 def test_the_newest_finished_run_on_the_same_data(tmp_path):
-    def make(size=16, data="data", finished=True):
-        run = Run.create(tmp_path, preset(UNetConfig, "tiny", {"size": size}), SPLIT, tmp_path / data)
+    def make(size=16, data=("data",), finished=True):
+        run = Run.create(
+            tmp_path, preset(UNetConfig, "tiny", {"size": size}), SPLIT, [tmp_path / name for name in data]
+        )
         if finished:
             run.model_path.touch()
         return run
 
-    def newest(size=16, data="data", command="train-unet", **prepared):
-        run = newest_run(tmp_path, command, tmp_path / data, DataConfig(size=size, **prepared))
+    def newest(size=16, data=("data",), command="train-unet", **prepared):
+        run = newest_run(tmp_path, command, [tmp_path / name for name in data], DataConfig(size=size, **prepared))
         return run and run.path.name
 
     assert newest() is None
     make()
     make()
     make(size=32)
-    make(data="other")
+    make(data=("other", "data"))
     make(finished=False)
     assert newest() == "00002"
     assert newest(size=32) == "00003"
-    assert newest(data="other") == "00004"
+    assert newest(data=("data", "other")) == "00004"
+    assert newest(data=("other",)) is None
     assert newest(size=64) is None
     assert newest(split_seed=1) is None
     assert newest(keep_background=True) is None

@@ -11,6 +11,7 @@ from PIL import Image
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.mias import load_mias
+from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
@@ -35,7 +36,7 @@ def make_run(tmp_path, films, phantom_root):
 
     def make(**changes) -> Run:
         config = preset(GANConfig, "tiny", {"masks": "annotation", **changes})
-        return create_gan_run(tmp_path, config, films, phantom_root)
+        return create_gan_run(tmp_path, config, films, [phantom_root])
 
     return make
 
@@ -88,15 +89,15 @@ def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
 def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):
     config = preset(GANConfig, "tiny", {"split_seed": 3})
     others = [film for film in films if film.patient != films[0].patient]
-    run = create_gan_run(tmp_path, config, others, tmp_path, Run.open(unet_run))
+    run = create_gan_run(tmp_path, config, others, [tmp_path], Run.open(unet_run))
     assert run.split == split_patients(others, config.data.validation, config.data.test, 3)
 
 
 def test_the_same_films_in_another_place_keep_their_split(tmp_path, films, unet_run):
     unet = Run.open(unet_run)
-    assert create_gan_run(tmp_path, preset(GANConfig, "tiny"), films, tmp_path, unet).split == unet.split
+    assert create_gan_run(tmp_path, preset(GANConfig, "tiny"), films, [tmp_path], unet).split == unet.split
     with pytest.raises(ModelError, match="expected a U-Net trained with split_seed 3, received: split_seed 0"):
-        create_gan_run(tmp_path, preset(GANConfig, "tiny", {"split_seed": 3}), films, tmp_path, unet)
+        create_gan_run(tmp_path, preset(GANConfig, "tiny", {"split_seed": 3}), films, [tmp_path], unet)
 
 
 def test_the_training_masks_travel_with_the_network(gan_run, prepared):
@@ -139,7 +140,7 @@ def test_masks_need_a_finished_unet_of_this_size(teacher, tmp_path, films, phant
     unfinished = Run(tmp_path, run.command, run.config, run.split, run.data)
     given = {"none": None, "unfinished": unfinished, "a gan": Run.open(gan_run), "another size": run}[teacher]
     with pytest.raises(ModelError, match="expected a") as caught:
-        create_gan_run(tmp_path / "runs", config, films, phantom_root, given)
+        create_gan_run(tmp_path / "runs", config, films, [phantom_root], given)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "runs").exists()
 
@@ -155,7 +156,7 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
 
     monkeypatch.setattr(gan, "gan_batches", spy)
     run = make_run(precision=precision, steps=2, n_critic=1)
-    films = load_mias(run.data)
+    films = load_all(run.data)
     report = train_gan(run, films, QUIET)
     assert keras.config.dtype_policy().name == precision
     assert report["last"]["step"] == 2
@@ -194,7 +195,7 @@ def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_ru
 def test_a_loss_that_is_no_number_ends_it_before_the_next_checkpoint(make_run):
     run = make_run(generator_learning_rate=1e38, steps=6, checkpoint_every=1, n_critic=1)
     with pytest.raises(ModelError, match=r"step \d: expected finite losses, received: .*generator_loss") as caught:
-        train_gan(run, load_mias(run.data), QUIET)
+        train_gan(run, load_all(run.data), QUIET)
     assert "\n" not in str(caught.value)
     assert not run.finished
     for value in final_weights(run.path).values():

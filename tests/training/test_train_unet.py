@@ -10,8 +10,9 @@ from PIL import Image
 
 from mammogan_tf.config import UNetConfig, preset
 from mammogan_tf.console import Console
-from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.mias import load_mias
+from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ModelError
 from mammogan_tf.metrics.segmentation import REGIONS, region_dice
 from mammogan_tf.training import segmentation
@@ -32,7 +33,7 @@ def make_run(tmp_path, films, phantom_root):
     """Makes a run of the tiny preset with some changes."""
 
     def make(**changes) -> Run:
-        return create_unet_run(tmp_path, preset(UNetConfig, "tiny", changes), films, phantom_root)
+        return create_unet_run(tmp_path, preset(UNetConfig, "tiny", changes), films, [phantom_root])
 
     return make
 
@@ -89,11 +90,11 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     spy("segmentation_batches")
     spy("validation_batches")
     run = make_run(precision=precision, epochs=1)
-    report = train_unet(run, load_mias(run.data), QUIET)
+    report = train_unet(run, load_all(run.data), QUIET)
     assert keras.config.dtype_policy().name == precision
     assert all(np.isfinite(weight).all() for weight in keras.models.load_model(run.model_path).get_weights())
     assert report["best_epoch"] == 1
-    patient = {film.id: film.patient for film in load_mias(run.data)}
+    patient = {film.id: film.patient for film in load_all(run.data)}
     tested = {patient[film] for film in run.split.test}
     assert shown["segmentation_batches"] == {patient[film] for film in run.split.train}
     assert shown["validation_batches"] == {patient[film] for film in run.split.validation}
@@ -123,7 +124,7 @@ def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_ru
 def test_a_loss_that_is_no_number_ends_it_with_one_line(make_run):
     run = make_run(learning_rate=1e38)
     with pytest.raises(ModelError, match=r"epoch \d: expected finite losses, received: .*loss") as caught:
-        train_unet(run, load_mias(run.data), QUIET)
+        train_unet(run, load_all(run.data), QUIET)
     assert "\n" not in str(caught.value)
     assert not run.finished
 

@@ -1,0 +1,236 @@
+"""A folder of films of one's own: ``images/``, drawn masks in ``labels/``, and a ``dataset.json`` that explains them.
+
+All of its names may be left out; ``classes`` is needed where there are ``labels/``::
+
+    {
+        "name": "ddsm",
+        "classes": {"64": "background", "128": "adipose", "192": "fibroglandular", "255": "pectoral"},
+        "table": "films.csv",
+        "columns": {"film": "file", "patient": "case", "side": "wall", "label": "pathology", "tissue": "density"}
+    }
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.data.dicom import DICOM_SUFFIXES, is_dicom, read_dicom_origin
+from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film, read_size
+from mammogan_tf.errors import DataError
+from mammogan_tf.files import read_json
+
+__all__ = [
+    "DESCRIPTION",
+    "EXAMPLE",
+    "SUFFIXES",
+    "Folder",
+    "build_film",
+    "find_stray_masks",
+    "load_folder",
+    "open_folder",
+]
+
+DESCRIPTION = "dataset.json"
+EXAMPLE = '{"name": "my-films", "classes": {"0": "automatic", "255": "lesion"}}'
+SUFFIXES = (*DICOM_SUFFIXES, ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
+
+COLUMNS = ("film", "patient", "side", "label", "tissue")
+SIDES = ("left", "right")
+TISSUES = ("F", "G", "D")
+CLASS_NUMBERS = {**{name: number for number, name in enumerate(CLASSES)}, "automatic": AUTOMATIC}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder data set. ``images``, ``masks`` and ``rows`` are by film: the name of its file without its suffix.
+
+    ``classes`` pairs grey values of masks with classes 0-4 or ``AUTOMATIC``; ``rows`` is None where there is no table,
+    and a row holds what the table says under this module's own names of ``COLUMNS``.
+    """
+
+    name: str
+    classes: tuple[tuple[int, int], ...]
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
+    rows: Mapping[str, Mapping[str, str]] | None
+
+
+def load_folder(root: Path) -> list[Film]:
+    """All films of a folder data set, in the order of their file names. Pixels are not decoded.
+
+    Ids and patients begin with the name of the data set, which is the folder's own where ``dataset.json`` gives none. What
+    the table leaves open comes from the tags of a DICOM file. Without either, each film is a patient of its own, its
+    side is found in the picture, and its label is normal.
+
+    Raises:
+        DataError: a ``dataset.json`` or table that makes no sense, no films, a mask without its film, a film without
+            its row, a file that is no image, a mask of another size than its film.
+    """
+    folder = open_folder(root)
+    for path in find_stray_masks(folder):
+        raise _error(path, "a film of the same name", "none", "rename it as its film or remove it")
+    return [build_film(folder, film) for film in sorted(folder.images)]
+
+
+def open_folder(root: Path) -> Folder:
+    """Reads ``dataset.json`` and the table, and lists the files.
+
+    Raises:
+        DataError: one of them is missing or makes no sense, or two files are of the same film.
+    """
+    where = root / DESCRIPTION
+    described = _read_description(where)
+    labels = root / "labels"
+    if labels.is_dir() != ("classes" in described):
+        received = "labels/ alone" if labels.is_dir() else "classes alone"
+        raise _error(where, "classes of the grey values in labels/", received, f"write it as {EXAMPLE}")
+    images = _list_films(root / "images")
+    if not images:
+        raise _error(root / "images", f"films ({', '.join(SUFFIXES)})", "none", "put them there")
+    table = described.get("table")
+    if "columns" in described and not table:
+        raise _error(where, "a table with the columns", "no table", "name its CSV file")
+    return Folder(
+        name=described["name"],
+        classes=tuple((int(grey), CLASS_NUMBERS[kind]) for grey, kind in described.get("classes", {}).items()),
+        images=images,
+        masks=_list_films(labels) if labels.is_dir() else {},
+        rows=_read_table(root / table, described.get("columns", {}), images) if table else None,
+    )
+
+
+def find_stray_masks(folder: Folder) -> list[Path]:
+    """Masks that belong to no film."""
+    return sorted(folder.masks[film] for film in folder.masks.keys() - folder.images.keys())
+
+
+def build_film(folder: Folder, film: str) -> Film:
+    """One film of a folder data set.
+
+    Raises:
+        DataError: no row in the table, or one that makes no sense; a file that is no image; a mask of another size.
+    """
+    path, mask = folder.images[film], folder.masks.get(film)
+    if folder.rows is not None and film not in folder.rows:
+        raise _error(path, "a row in the table of dataset.json", "none", "add it or remove the film")
+    row = folder.rows[film] if folder.rows else {}
+    size = read_size(path)
+    if mask and read_size(mask) != size:
+        expected, received = (f"{width}x{height}" for height, width in (size, read_size(mask)))
+        raise _error(mask, f"{expected} pixels as its film has", received, "draw it on the film")
+    patient, side = read_dicom_origin(path) if is_dicom(path) else (None, None)
+    return Film(
+        id=f"{folder.name}-{film}",
+        path=path,
+        patient=f"{folder.name}-{row.get('patient') or patient or film}",
+        label=LABELS.index(_choice(path, row, "label", LABELS) or "normal"),
+        side=_choice(path, row, "side", SIDES) or side,
+        tissue=_choice(path, row, "tissue", TISSUES),
+        drawn=DrawnMask(mask, folder.classes) if mask else None,
+    )
+
+
+def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str, ...]) -> str | None:
+    """What a row says in a column, spelt as in ``allowed``; None where it says nothing."""
+    text = row.get(column)
+    if not text:
+        return None
+    for value in allowed:
+        if value.lower() == text.lower():
+            return value
+    raise _error(path, f"{', '.join(allowed)} or nothing as its {column} in the table", text, "correct the table")
+
+
+def _list_films(folder: Path) -> dict[str, Path]:
+    """Visible files by film."""
+    if not folder.is_dir():
+        raise _error(folder, "a folder of films beside dataset.json", "no such folder", "make it")
+    films: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        suffix = path.suffix.lower()
+        if not path.is_file() or not (suffix in SUFFIXES or is_dicom(path)):
+            raise _error(path, f"an image ({', '.join(SUFFIXES)})", "something else", f"move it out of {folder.name}/")
+        film = path.stem if suffix in SUFFIXES else path.name
+        if not _is_safe(film):
+            raise _error(folder, "names that every system can hold", ascii(film), "rename it")
+        if film in films:
+            raise _error(path, f"one file called {film}", f"{films[film].name} as well", "rename or remove one")
+        films[film] = path
+    return films
+
+
+def _is_safe(name: Any) -> bool:
+    """Whether a text can be part of a file's name on every system."""
+    return (
+        isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() and not re.search(r'[<>:"/\\|?*]', name)
+    )
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """``dataset.json``, checked, with a name in any case."""
+    try:
+        described = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _error(path, f"JSON such as {EXAMPLE}", error, "correct it") from error
+    if not isinstance(described, dict):
+        raise _error(path, f"an object such as {EXAMPLE}", described, "correct it")
+    described = {"name": path.parent.resolve().name, **described}
+    checks = {
+        "name": (_is_safe, 'a text without < > : " / \\ | ? *'),
+        "classes": (_are_classes, f"grey values 0-255, each with one of {', '.join(CLASS_NUMBERS)}"),
+        "table": (lambda value: isinstance(value, str), "the name of a CSV file"),
+        "columns": (_are_columns, f"headings of the table for {', '.join(COLUMNS)}"),
+    }
+    for name, value in described.items():
+        if name not in checks:
+            raise _error(path, f"the names {', '.join(checks)}", name, "correct it")
+        holds, expected = checks[name]
+        if not holds(value):
+            raise _error(path, f"{name}: {expected}", value, f"write it as in {EXAMPLE}")
+    return described
+
+
+def _are_classes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        re.fullmatch(r"0|[1-9]\d{0,2}", grey) and int(grey) < 256 and isinstance(kind, str) and kind in CLASS_NUMBERS
+        for grey, kind in value.items()
+    )
+
+
+def _are_columns(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        column in COLUMNS and isinstance(heading, str) for column, heading in value.items()
+    )
+
+
+def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Rows by film. A column is found under the heading that ``columns`` gives, else under its own name."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            headings, *lines = list(csv.reader(stream)) or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
+    places = {}
+    for column in COLUMNS:
+        heading = columns.get(column, column)
+        if heading in headings:
+            places[column] = headings.index(heading)
+        elif column in columns or column == "film":
+            raise _error(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
+    names = {image.name: film for film, image in images.items()}
+    rows: dict[str, dict[str, str]] = {}
+    for line in filter(None, lines):
+        row = {column: line[place].strip() if place < len(line) else "" for column, place in places.items()}
+        film = names.get(row["film"], row["film"])
+        if film in rows:
+            raise _error(path, "one row for each film", f"two of {film}", "keep one")
+        rows[film] = row
+    return rows
+
+
+def _error(where: Path, expected: str, received: Any, advice: str) -> DataError:
+    return DataError(f"{where}: expected {expected}, received: {received}; {advice}")

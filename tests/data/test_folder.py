@@ -1,0 +1,223 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammogan_tf.data.film import AUTOMATIC, DrawnMask, read_drawn_mask, read_grey
+from mammogan_tf.data.folder import load_folder
+from mammogan_tf.errors import DataError
+
+BENIGN, MALIGNANT, NORMAL = 0, 1, 2
+BACKGROUND, ADIPOSE, DENSE, PECTORAL, LESION = range(5)
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
+CLASSES = {"0": "automatic", "255": "lesion"}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a folder data set: two films, and what a test adds."""
+
+    def write(description, table=None, masks=(), films=("a.png", "b.one.png")):
+        root = tmp_path / "mine"
+        (root / "images").mkdir(parents=True)
+        for path in [root / "images" / name for name in films] + [root / "labels" / name for name in masks]:
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(GREY).save(path)
+        (root / "dataset.json").write_text(description if isinstance(description, str) else json.dumps(description))
+        if table is not None:
+            (root / "films.csv").write_text(table)
+        return root
+
+    return write
+
+
+def test_the_least_that_is_needed(write):
+    root = write({})
+    first, second = load_folder(root)
+    assert (first.id, second.id) == ("mine-a", "mine-b.one")
+    assert (first.patient, second.patient) == ("mine-a", "mine-b.one")
+    assert first.path == root / "images" / "a.png"
+    assert (first.label, first.side, first.tissue, first.lesions, first.drawn) == (NORMAL, None, None, (), None)
+
+
+def test_a_name_begins_ids_and_patients(write):
+    root = write({"name": "ddsm", "table": "films.csv"}, "film,patient\na,P1\nb.one,P1\n")
+    assert [(film.id, film.patient) for film in load_folder(root)] == [("ddsm-a", "ddsm-P1"), ("ddsm-b.one", "ddsm-P1")]
+
+
+def test_a_table_with_its_own_headings(write):
+    columns = {"film": "file", "patient": "case", "side": "wall", "label": "pathology", "tissue": "density"}
+    rows = 'x,file,case,wall,pathology,density\n1,b.one.png,7,LEFT,Malignant,g\n\n2,"a",,right,,\n3,elsewhere,,,,\n'
+    a, b = load_folder(write({"table": "films.csv", "columns": columns}, "\ufeff" + rows))
+    assert (b.patient, b.side, b.label, b.tissue) == ("mine-7", "left", MALIGNANT, "G")
+    assert (a.patient, a.side, a.label, a.tissue) == ("mine-a", "right", NORMAL, None)
+
+
+def test_columns_are_found_under_their_own_names(write):
+    a, b = load_folder(write({"table": "films.csv"}, "film,label\na,benign\nb.one\n"))
+    assert (a.label, b.label) == (BENIGN, NORMAL)
+
+
+def test_drawn_masks(write):
+    root = write({"classes": CLASSES}, masks=["a.tif"])
+    first, second = load_folder(root)
+    assert first.drawn == DrawnMask(root / "labels" / "a.tif", ((0, AUTOMATIC), (255, LESION)))
+    assert second.drawn is None
+
+
+def test_hidden_files_are_no_films(write):
+    root = write({})
+    (root / "images" / ".DS_Store").touch()
+    assert len(load_folder(root)) == 2
+
+
+def test_pixels_are_not_decoded(write):
+    root = write({}, films=())
+    (root / "images" / "a.pgm").write_bytes(b"P5\n4 3\n255\n")
+    assert [film.id for film in load_folder(root)] == ["mine-a"]
+
+
+def test_dicom_says_patient_and_side_unless_the_table_does(write):
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
+    from tests.dicom_film import make_dicom, write_dicom
+
+    root = write({"table": "films.csv"}, "film,patient,side\n1,,\n2,,\n3.4,own,left\n", films=())
+    for name in ("1.dcm", "2.dcm", "3.4"):
+        dataset = make_dicom(GREY.astype(np.uint16), PatientID="secret", PatientOrientation=["P", "F"])
+        write_dicom(root / "images" / name, dataset)
+    first, second, third = load_folder(root)
+    assert first.patient == second.patient != "mine-1"
+    assert "secret" not in repr((first, second))
+    assert (first.side, second.side) == ("right", "right")
+    assert (third.id, third.patient, third.side) == ("mine-3.4", "mine-own", "left")
+
+
+@pytest.mark.parametrize(
+    ("description", "says"),
+    [
+        ("{", r"dataset\.json: expected JSON such as \{.*, received: Expecting"),
+        ("[]", r"dataset\.json: expected an object such as \{.*, received: \[\]"),
+        ({"classess": {}}, "expected the names name, classes, table, columns, received: classess"),
+        ({"name": "a/b"}, "expected name: .*, received: a/b"),
+        ({"name": ""}, "expected name: "),
+        ({"name": 3}, "expected name: "),
+        ({"classes": ["lesion"]}, "expected classes: grey values 0-255"),
+        ({"classes": {"256": "lesion"}}, "expected classes: grey values 0-255"),
+        ({"classes": {"007": "lesion"}}, "expected classes: grey values 0-255"),
+        ({"classes": {"1": "mass"}}, "one of background, .*, lesion, automatic, received: {'1': 'mass'}"),
+        ({"table": 1}, "expected table: the name of a CSV file"),
+        ({"table": "none.csv"}, r"none\.csv: expected a CSV file .* received: .*No such file"),
+        ({"table": "films.csv", "columns": {"wall": "side"}}, "expected columns: headings of the table for film"),
+        ({"columns": {"film": "file"}}, "expected a table with the columns, received: no table"),
+        ({"classes": CLASSES}, "expected classes of the grey values in labels/, received: classes alone"),
+    ],
+)
+def test_a_description_that_makes_no_sense(write, description, says):
+    with pytest.raises(DataError, match=says) as error:
+        load_folder(write(description, "film\na\nb.one\n"))
+    assert "\n" not in str(error.value)
+
+
+def test_labels_without_classes(write):
+    with pytest.raises(DataError, match=r"received: labels/ alone; write it as .*automatic"):
+        load_folder(write({}, masks=["a.png"]))
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("", r"films\.csv: expected a column film, received: ;"),
+        ("film;label\n", "expected a column film, received: film;label; name it under columns"),
+        ("film,label\na,benign\n", r"b\.one\.png: expected a row in the table of dataset\.json, received: none"),
+        ("film,label\na,b\nb.one,\n", r"a\.png: expected benign, malignant, normal or nothing as its label .*: b;"),
+        ("film,side\na,L\nb.one,\n", r"a\.png: expected left, right or nothing as its side .* received: L;"),
+        ("film,tissue\na,C\nb.one,\n", r"a\.png: expected F, G, D or nothing as its tissue .* received: C;"),
+        ("film\na\na.png\nb.one\n", r"films\.csv: expected one row for each film, received: two of a;"),
+    ],
+)
+def test_a_table_that_makes_no_sense(write, table, says):
+    with pytest.raises(DataError, match=says) as error:
+        load_folder(write({"table": "films.csv"}, table))
+    assert "\n" not in str(error.value)
+
+
+def test_a_column_that_is_not_there(write):
+    description = {"table": "films.csv", "columns": {"label": "pathology"}}
+    with pytest.raises(DataError, match="expected a column pathology, received: film, label"):
+        load_folder(write(description, "film,label\na,benign\nb.one,benign\n"))
+
+
+def test_a_table_that_is_not_utf8(write):
+    root = write({"table": "films.csv"})
+    (root / "films.csv").write_bytes(b"film\n\xff\n")
+    with pytest.raises(DataError, match=r"films\.csv: expected a CSV file in UTF-8"):
+        load_folder(root)
+
+
+@pytest.mark.parametrize(
+    ("films", "masks", "says"),
+    [
+        (("a.png", "a.tif"), (), r"a\.tif: expected one file called a, received: a\.png as well"),
+        (("a.png",), ("b.png",), r"labels/b\.png: expected a film of the same name, received: none"),
+        ((), (), r"images: expected films \(\.dcm, .*\), received: none; put them there"),
+        (("a?.png",), (), r"images: expected names that every system can hold, received: 'a\?'"),
+        (("a\n.png",), (), r"images: expected names that every system can hold, received: 'a\\n'"),
+    ],
+    ids=["two of one film", "stray mask", "no films", "unsafe name", "line break"],
+)
+def test_files_that_do_not_fit_together(write, films, masks, says):
+    root = write({"classes": CLASSES} if masks else {}, masks=masks, films=films)
+    with pytest.raises(DataError, match=says) as error:
+        load_folder(root)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_film(write):
+    root = write({})
+    (root / "images" / "notes.txt").write_text("notes")
+    with pytest.raises(DataError, match=r"notes\.txt: expected an image .* received: something else; move it out"):
+        load_folder(root)
+    (root / "images" / "notes.txt").unlink()
+    (root / "images" / "more").mkdir()
+    with pytest.raises(DataError, match="more: expected an image"):
+        load_folder(root)
+
+
+def test_no_folder_of_films(write):
+    root = write({}, films=())
+    (root / "images").rmdir()
+    with pytest.raises(
+        DataError, match=r"images: expected a folder of films beside dataset\.json, received: no such folder"
+    ):
+        load_folder(root)
+
+
+def test_a_mask_of_another_size(write):
+    root = write({"classes": CLASSES}, masks=["a.png"])
+    Image.fromarray(GREY.T).save(root / "labels" / "a.png")
+    with pytest.raises(DataError, match=r"labels/a\.png: expected 4x3 pixels as its film has, received: 3x4; draw it"):
+        load_folder(root)
+
+
+def test_a_broken_film(write):
+    root = write({})
+    (root / "images" / "a.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.png: expected an image, received: an empty file"):
+        load_folder(root)
+
+
+def test_real_films_drawn_by_hand(ddsm_root, tmp_path):
+    """All 33 films of DDSM with tissue drawn by hand."""
+    classes = {"64": "background", "128": "adipose", "192": "fibroglandular", "255": "pectoral"}
+    for place in ("images", "labels"):
+        (tmp_path / place).symlink_to(ddsm_root / place)
+    (tmp_path / "dataset.json").write_text(json.dumps({"name": "ddsm", "classes": classes}))
+    films = load_folder(tmp_path)
+    assert len(films) == 33
+    assert films[0].id == "ddsm-A_0002_1.RIGHT_MLO"
+    assert len({film.patient for film in films}) == 33
+    for film in films:
+        label_map = read_drawn_mask(film.drawn, read_grey(film.path).shape)
+        assert label_map.shape == (960, 480)
+        assert np.unique(label_map).tolist() == [BACKGROUND, ADIPOSE, DENSE, PECTORAL]
