@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.distribution import frechet_distance, kid, standardise
+from mammogan_tf.metrics.distribution import (
+    frechet_distance,
+    kid,
+    kid_of_subsets,
+    manifolds,
+    radiomics_frechet_distance,
+    standardise,
+)
 
 
 def normal(seed: int, count: int, mean: float = 0.0, dimensions: int = 4) -> np.ndarray:
@@ -47,8 +54,49 @@ def test_standardise():
         standardise(np.ones((3, 2)))
 
 
+def test_radiomics_distance_does_not_depend_on_units():
+    real, synthetic = normal(0, 50), normal(1, 50, 0.5)
+    units = np.array([1, 10, 1000, 0.01])
+    assert radiomics_frechet_distance(real * units + 7, synthetic * units + 7) == pytest.approx(
+        radiomics_frechet_distance(real, synthetic)
+    )
+
+
+def test_kid_of_subsets():
+    first, second = normal(0, 60), normal(1, 60, 0.5)
+    assert kid_of_subsets(first, second, subsets=5, size=60) == pytest.approx((kid(first, second), 0), abs=1e-12)
+    mean, deviation = kid_of_subsets(first, second, subsets=50, size=20, seed=3)
+    assert mean == pytest.approx(kid(first, second), abs=4 * deviation / np.sqrt(50))
+    assert (mean, deviation) == kid_of_subsets(first, second, subsets=50, size=20, seed=3)
+    with pytest.raises(DataError, match="80 samples or more"):
+        kid_of_subsets(first, second, size=80)
+
+
+def test_manifolds_by_hand():
+    # k = 1. Real 0, 1, 4: balls of 1, 1, 3. Synthetic 0.5, 6, 9: balls of 5.5, 3, 3.
+    real, synthetic = np.array([[0.0], [1.0], [4.0]]), np.array([[0.5], [6.0], [9.0]])
+    found = manifolds(real, synthetic, k=1)
+    assert found.precision == 2 / 3  # 0.5 in the first two balls, 6 in the third, 9 in none
+    assert found.density == pytest.approx((2 + 1 + 0) / 3 / 1)
+    assert found.coverage == 3 / 3
+    assert found.recall == 3 / 3  # |0 - 0.5|, |1 - 0.5| and |4 - 0.5| < 5.5
+
+
+def test_manifolds_tell_fidelity_from_diversity():
+    real = normal(0, 100)
+    collapsed = manifolds(real, 0.1 * normal(1, 100))
+    assert collapsed.precision > 0.95
+    assert collapsed.density > 1
+    assert max(collapsed.recall, collapsed.coverage) < 0.5
+    scattered = manifolds(real, 4 * normal(1, 100))
+    assert scattered.precision < 0.5
+    assert scattered.recall > 0.95
+    with pytest.raises(DataError, match="more than 5 samples"):
+        manifolds(real, real[:5])
+
+
 def test_wrong_features_are_refused():
-    for function in (kid, frechet_distance):
+    for function in (kid, frechet_distance, manifolds, kid_of_subsets):
         with pytest.raises(DataError, match="received"):
             function(normal(0, 5), normal(0, 5, dimensions=3))
         with pytest.raises(DataError, match="received"):

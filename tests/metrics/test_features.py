@@ -6,11 +6,16 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.distribution import frechet_distance, kid, standardise
 from mammogan_tf.metrics.features import (
     co_occurrence,
+    encoder_features,
     grey_percentiles,
     local_patterns,
+    mean_spectrum,
     power_spectrum,
+    radiomics_features,
     spectrum_bands,
+    spectrum_ratio,
     texture_features,
+    wavelet_energies,
 )
 
 
@@ -28,6 +33,10 @@ def test_shape_and_finite_for_an_empty_image():
     assert features.shape == (2, 5 + 8 + 10 + 8)
     assert np.isfinite(features).all()
     assert seen == [(1, 2), (2, 2)]
+    more = radiomics_features(np.stack([np.zeros((16, 16)), np.ones((16, 16))]))
+    assert more.shape == (2, 31 + 9)
+    assert np.isfinite(more).all()
+    assert (more[:, :31] == features).all()
 
 
 def test_percentiles_leave_the_background_out():
@@ -43,6 +52,14 @@ def test_co_occurrence_of_a_checkerboard():
     assert contrast == pytest.approx([((12 - 4) ** 2 * 2 + 0 * 2) / 4, 0])
 
 
+def test_co_occurrence_leaves_every_pair_with_background_out():
+    image = np.zeros((16, 16))
+    image[4:12, 4:12] = 0.5  # one level only, in black
+    # contrast, homogeneity, second moment, correlation (1 where nothing varies), at both distances
+    assert co_occurrence(image).tolist() == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert co_occurrence(np.zeros((16, 16))).tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+
+
 def test_local_patterns_are_shares():
     histogram = local_patterns(textures(0)[0])
     assert histogram.shape == (10,)
@@ -53,6 +70,45 @@ def test_power_spectrum_peaks_at_the_wave():
     wave = 0.5 + 0.4 * np.sin(2 * np.pi * 6 * np.arange(32) / 32)[:, None] * np.ones(32)
     assert power_spectrum(wave).argmax() + 1 == 6
     assert power_spectrum(wave).shape == (16,)
+
+
+def test_spectrum_ratio():
+    images = np.random.default_rng(0).random((3, 32, 32))
+    assert mean_spectrum(images)[4] == pytest.approx(sum(power_spectrum(image)[4] for image in images) / 3)
+    assert spectrum_ratio(images, 0.5 + (images - 0.5) / 2) == pytest.approx(np.full(16, 1 / 2**2))
+    blurred = np.array([gaussian(image, 1) for image in images])
+    assert spectrum_ratio(images, blurred)[-1] < 0.01 < 0.5 < spectrum_ratio(images, blurred)[0]
+    assert np.isnan(spectrum_ratio(np.zeros((1, 32, 32)), images)).all()
+
+
+def test_wavelet_energies_by_hand():
+    # stripes one pixel wide, 0 and 1: the finest difference along rows is (0 + 0 - 1 - 1) / 2 everywhere
+    stripes = np.tile([0.0, 1.0], (16, 8))
+    energies = 10 ** wavelet_energies(stripes)
+    assert energies == pytest.approx([((0 + 0 - 1 - 1) / 2) ** 2, *[0] * 8], abs=1e-9)
+    assert 10 ** wavelet_energies(stripes.T) == pytest.approx([0, 1, *[0] * 7], abs=1e-9)
+    checks = np.indices((16, 16)).sum(axis=0) % 2
+    assert 10 ** wavelet_energies(checks) == pytest.approx([0, 0, 1, *[0] * 6], abs=1e-9)
+
+
+def test_wavelet_energies_add_up():
+    """Parseval: the squares of all coefficients of a Haar transform add up to those of the image."""
+    image = np.random.default_rng(0).random((32, 32))
+    counts = np.repeat([16 * 16, 8 * 8, 4 * 4], 3)
+    coarsest = image.reshape(4, 8, 4, 8).sum(axis=(1, 3)) / 8
+    assert counts @ 10 ** wavelet_energies(image) + (coarsest**2).sum() == pytest.approx((image**2).sum())
+
+
+def test_encoder_features_come_in_batches():
+    images, seen = textures(0, count=5), []
+    features = encoder_features(
+        images, lambda batch: batch.mean(axis=2)[:, :3], batch=2, progress=lambda *step: seen.append(step)
+    )
+    assert features == pytest.approx(images.mean(axis=2)[:, :3])
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+    for wrong in (lambda batch: batch, lambda batch: np.full((len(batch), 2), np.nan), lambda batch: np.ones((1, 2))):
+        with pytest.raises(DataError, match="encoder"):
+            encoder_features(images, wrong, batch=5)
 
 
 def test_blur_takes_the_finest_band():

@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.memorisation import median_ratio, nearest
+from mammogan_tf.metrics.memorisation import (
+    LEAST_RATIO,
+    MOST_MEMBERSHIP,
+    MOST_NEAR,
+    Closeness,
+    closeness,
+    closest_pairs,
+    median_ratio,
+    membership_auc,
+    nearest,
+    verdict,
+)
 
 
 @pytest.fixture
@@ -33,6 +44,57 @@ def test_the_control_of_copies(films):
 
 def test_unseen_images_that_were_seen_give_no_number():
     assert np.isnan(median_ratio(np.ones(3), np.zeros(3)))
+
+
+def test_features_have_neighbours_too():
+    distances, indices = nearest(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [6.0, 8.0]]))
+    assert (distances.tolist(), indices.tolist()) == ([((3**2 + 4**2) / 2) ** 0.5], [0])
+
+
+def test_closeness_by_hand():
+    # 5th percentile of 21 distances 1.0, 1.1, ..., 3.0: the second one
+    unseen = 1 + np.arange(21) / 10
+    found = closeness(np.array([0.4, 0.6, 1.05, 2.0, 4.0]), unseen)
+    assert (found.near, found.copies) == (3 / 5, 1)
+    assert found.ratio == pytest.approx(1.05 / 2)
+
+
+def test_closest_pairs():
+    distances, indices = np.array([0.3, 0.1, 0.2, 0.1]), np.array([5, 6, 7, 8])
+    assert closest_pairs(distances, indices, 3).tolist() == [[1, 6], [3, 8], [2, 7]]
+
+
+def test_membership_by_hand():
+    # pairs (train, unseen): (2, 1) and (2, 1.5) above, (1, 1) a tie, (1, 1.5) below
+    assert membership_auc(np.array([2, 1]), np.array([1, 1.5])) == (2 + 0.5) / 4
+
+
+def test_verdict_at_the_limits():
+    passed = Closeness(LEAST_RATIO, MOST_NEAR, 0)
+    assert verdict({"pixels": passed, "features": passed}, MOST_MEMBERSHIP).passed
+    assert verdict({"pixels": passed}).reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "membership", "word"),
+    [
+        (Closeness(1, 0.05, 1), None, "half"),
+        (Closeness(1, MOST_NEAR + 0.01, 0), None, "unseen"),
+        (Closeness(LEAST_RATIO - 0.01, 0.05, 0), None, "median"),
+        (Closeness(1, 0.05, 0), MOST_MEMBERSHIP + 0.01, "AUC"),
+        (Closeness(1, 0.05, 0), float("nan"), "AUC"),
+    ],
+)
+def test_verdict_names_what_broke_the_rule(found, membership, word):
+    result = verdict({"pixels": Closeness(1, 0.05, 0), "features": found}, membership)
+    assert not result.passed
+    assert len(result.reasons) == 1
+    assert word in result.reasons[0]
+
+
+def test_unseen_images_that_were_seen_pass_nothing():
+    found = closeness(np.ones(5), np.zeros(5))
+    assert not verdict({"pixels": found}).passed
 
 
 def test_other_sizes_are_refused(films):

@@ -3,7 +3,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.similarity import pairwise_ssim, sample_pairs, ssim
+from mammogan_tf.metrics.similarity import SCALE_WEIGHTS, ms_ssim, pairwise_ssim, sample_pairs, scales, ssim
 
 
 @pytest.fixture
@@ -32,6 +32,35 @@ def test_falls_with_noise(images):
     assert values[0] > values[1] > values[2]
 
 
+def test_scales_that_fit_the_window():
+    # the coarsest side is size / 2^(scales - 1), 11 at least
+    assert [scales(size, size) for size in (11, 16, 22, 64, 128, 175, 176, 512)] == [1, 1, 2, 3, 4, 4, 5, 5]
+    assert scales(64, 512) == 3
+
+
+def test_ms_ssim_of_one_scale_is_ssim(images):
+    second = 0.8 * images + 0.1
+    assert ms_ssim(images, second) == pytest.approx(ssim(images, second) ** sum(SCALE_WEIGHTS))
+
+
+def test_ms_ssim_of_constant_images_by_hand():
+    # no contrast: only the luminance of the coarsest of three scales is below 1
+    a, b, c1 = 0.25, 0.5, 0.01**2
+    weight = SCALE_WEIGHTS[2] * sum(SCALE_WEIGHTS) / sum(SCALE_WEIGHTS[:3])
+    luminance = (2 * a * b + c1) / (a * a + b * b + c1)
+    assert ms_ssim(np.full((44, 45), a), np.full((44, 45), b)) == pytest.approx(luminance**weight)
+
+
+def test_ms_ssim_forgives_noise_that_halving_removes():
+    coarse = np.kron(np.random.default_rng(0).random((8, 8)), np.ones((8, 8)))
+    noise = np.random.default_rng(1).normal(0, 0.1, coarse.shape)
+    assert ssim(coarse, coarse + noise) < ms_ssim(coarse, coarse + noise) < ms_ssim(coarse, coarse) == pytest.approx(1)
+
+
+def test_ms_ssim_of_the_negative_is_0(images):
+    assert ms_ssim(images, 1 - images).tolist() == [0, 0, 0, 0]
+
+
 def test_pairwise_is_one_for_a_repeated_image(images):
     pairs = np.array([[0, 1], [2, 3]])
     assert pairwise_ssim(np.repeat(images[:1], 4, axis=0), pairs) == pytest.approx([1, 1])
@@ -51,5 +80,6 @@ def test_sample_pairs():
 
 @pytest.mark.parametrize(("first", "second"), [((16, 16), (16, 17)), ((8, 8), (8, 8)), ((16,), (16,))])
 def test_wrong_sizes_are_refused(first, second):
-    with pytest.raises(DataError, match="received"):
-        ssim(np.zeros(first), np.zeros(second))
+    for measure in (ssim, ms_ssim):
+        with pytest.raises(DataError, match="received"):
+            measure(np.zeros(first), np.zeros(second))
