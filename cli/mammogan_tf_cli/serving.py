@@ -1,6 +1,7 @@
 """``export``, ``serve`` and ``request``: SavedModels over gRPC."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,24 +28,34 @@ def export(runs: tuple[Path, ...], to: Path) -> None:
         click.echo(export_run(run, to))
 
 
+file = click.Path(dir_okay=False, path_type=Path)
+
+
 @click.command()
 @click.option("--models", type=folder, default=Path("saved_models"), help="Folder of <model>/<version>/.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8500, help="0 takes a free one.")
 @click.option("--engine", type=click.Choice(["auto", "tensorflow_model_server", "embedded"]), default="auto")
-def serve(models: Path, host: str, port: int, engine: str) -> None:
+@click.option("--max-batch-size", type=click.IntRange(min=1), default=32, help="Examples in a pass; 1: one by one.")
+@click.option("--batch-timeout-ms", type=click.FloatRange(min=0), default=0.0, help="How long a pass waits to fill up.")
+@click.option("--max-queue", type=click.IntRange(min=1), default=256, help="Waiting requests; more are refused.")
+@click.option("--tls-cert", type=file, help="PEM file: the server's certificate.")
+@click.option("--tls-key", type=file, help="PEM file: its key.")
+@click.option("--tls-client-ca", type=file, help="PEM file: whose certificates clients must show.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serves Prometheus metrics over HTTP.")
+def serve(models: Path, engine: str, **settings: Any) -> None:
     """Serve exported models over gRPC, until Ctrl-C.
 
     auto takes tensorflow_model_server where it is installed, else the embedded server of the same API.
 
     \b
     Example:
-      mammogan-tf serve --models saved_models --port 8500
+      mammogan-tf serve --models saved_models --port 8500 --metrics-port 9100
     """
     import_tensorflow()
-    from mammogan_tf.serving.server import serve as run
+    from mammogan_tf.serving.engines import serve as run
 
-    run(models, host, port, engine)
+    run(models, engine, **settings)
 
 
 @click.group()

@@ -1,32 +1,46 @@
-"""One loaded version of a model, and how it answers a Predict request as TensorFlow Serving does."""
+"""One loaded version of a model, and how it answers Predict requests as TensorFlow Serving does."""
 
-import math
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-__all__ = ["MESSAGE_LIMIT", "Refusal", "Servable"]
+from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
+from mammogan_tf.serving.tensors import MESSAGE_LIMIT, check, to_array, to_proto
 
-MESSAGE_LIMIT = 64 * 2**20
-"""Largest message in bytes, and largest tensor that a request may unfold to."""
+__all__ = ["Job", "Servable"]
 
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class Refusal(Exception):
-    """A request that is answered with an error: ``code`` is the gRPC status, the text its message."""
+@dataclass(eq=False)
+class Job:
+    """A request that fits a signature, not yet unpacked.
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+    ``examples`` is the length of the batch, or None where the signature has no batch or the inputs disagree; ``kind`` is
+    the same for jobs of one servable that can share a forward pass; nobody waits for a job that is ``abandoned`` or past
+    its ``deadline`` (of ``time.monotonic``).
+    """
+
+    request: predict_pb2.PredictRequest
+    signature: str
+    outputs: list[str]
+    examples: int | None
+    kind: Hashable
+    deadline: float = float("inf")
+    abandoned: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        return not self.abandoned and time.monotonic() < self.deadline
 
 
 class Servable:
@@ -43,14 +57,16 @@ class Servable:
         self._model = tf.saved_model.load(str(path))  # Signatures do not keep their variables alive.
         self._signatures = dict(self._model.signatures)
         for request in _warm_up_requests(path):
-            self.predict(request)
+            answer = self.answer([self.job(request)])[0]
+            if isinstance(answer, Refusal):
+                raise answer
 
-    def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        """Runs one request; the response lacks only the version.
+    def job(self, request: predict_pb2.PredictRequest, deadline: float = float("inf")) -> Job:
+        """What a request asks for, checked as far as that needs no look at the values.
 
         Raises:
             Refusal: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for inputs or an output filter that
-                do not fit it, RESOURCE_EXHAUSTED for a tensor over the limit, or the status of a graph that failed.
+                do not fit it, RESOURCE_EXHAUSTED for a tensor over the limit.
         """
         name = request.model_spec.signature_name or "serving_default"
         if name not in self._signatures:
@@ -59,17 +75,84 @@ class Servable:
         expected = function.structured_input_signature[1]
         _require_names(request, expected)
         outputs = _chosen_outputs(request, function.structured_outputs)
-        inputs = {key: tf.constant(_to_array(key, request.inputs[key], spec)) for key, spec in expected.items()}
+        shapes = [check(key, request.inputs[key], spec) for key, spec in expected.items()]
+        free = all(spec.shape.rank and spec.shape[0] is None for spec in _specs(function))
+        counts = {shape[0] for shape in shapes} if free else set()
+        examples = counts.pop() if len(counts) == 1 else None
+        kind = (name, *(tuple(shape[1:]) for shape in shapes))
+        return Job(request, name, outputs, examples, kind, deadline)
+
+    def answer(self, jobs: Sequence[Job], most: int = 32) -> list[predict_pb2.PredictResponse | Refusal]:
+        """Runs jobs of one kind in forward passes of at most ``most`` examples; each gets its own response or refusal.
+
+        The responses lack only the version. What fails together is run again in halves, so that one bad request spoils
+        no other.
+        """
         try:
-            results = function(**inputs)
-        except tf.errors.OpError as error:
-            raise Refusal(STATUS[error.error_code], _one_line(error.message)) from error
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.signature_name = name
-        for key in outputs:
-            response.outputs[key].CopyFrom(_to_proto(results[key].numpy()))
-        return response
+            return self._together(jobs, most)
+        except Refusal as refusal:
+            if len(jobs) == 1:
+                return [refusal]
+            half = len(jobs) // 2
+            return self.answer(jobs[:half], most) + self.answer(jobs[half:], most)
+
+    def _together(self, jobs: Sequence[Job], most: int) -> list[predict_pb2.PredictResponse | Refusal]:
+        function = self._signatures[jobs[0].signature]
+        inputs = _unpack(jobs, function.structured_input_signature[1])
+        outputs = {key for job in jobs for key in job.outputs}
+        if jobs[0].examples is None:
+            return [_respond(jobs[0], _call(function, inputs, outputs))]
+        ends = np.cumsum([job.examples for job in jobs])
+        parts: list[dict[str, np.ndarray]] = []
+        for start in range(0, max(ends[-1], 1), most):
+            if not any(job.wanted for job in jobs):
+                raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            part = {key: value[start : start + most] for key, value in inputs.items()}
+            parts.append(_call(function, part, outputs))
+            _require_room(parts, share=min(most / max(ends[-1], 1), 1))
+        results = {key: _join([part[key] for part in parts]) for key in outputs}
+        return [
+            _respond(job, {key: results[key][end - (job.examples or 0) : end] for key in job.outputs})
+            for job, end in zip(jobs, ends, strict=True)
+        ]
+
+
+def _specs(function: Any) -> list[Any]:
+    return [*function.structured_input_signature[1].values(), *function.structured_outputs.values()]
+
+
+def _unpack(jobs: Sequence[Job], names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: _join([to_array(name, job.request.inputs[name]) for job in jobs]) for name in names}
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _call(function: Callable[..., Any], inputs: dict[str, np.ndarray], outputs: set[str]) -> dict[str, np.ndarray]:
+    try:
+        results = function(**{key: tf.constant(value) for key, value in inputs.items()})
+    except tf.errors.OpError as error:
+        raise Refusal(STATUS[error.error_code], _one_line(error.message)) from error
+    return {key: results[key].numpy() for key in outputs}
+
+
+def _require_room(parts: Sequence[dict[str, np.ndarray]], share: float) -> None:
+    """Refuses a batch whose answer will not fit into a message after its first part, a ``share`` of the whole."""
+    expected = sum(array.nbytes for array in parts[0].values()) / share
+    if len(parts) == 1 and expected > MESSAGE_LIMIT:
+        raise exhausted(
+            f"expected an answer of at most {MESSAGE_LIMIT} bytes, received: a batch that gives {expected:.0f}"
+        )
+
+
+def _respond(job: Job, results: dict[str, np.ndarray]) -> predict_pb2.PredictResponse:
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = job.request.model_spec.name
+    response.model_spec.signature_name = job.signature
+    for key in job.outputs:
+        to_proto(results[key], response.outputs[key])
+    return response
 
 
 def _warm_up_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
@@ -79,14 +162,10 @@ def _warm_up_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
             yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
 
 
-def _invalid(message: str) -> Refusal:
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
 def _require_names(request: predict_pb2.PredictRequest, expected: dict[str, tf.TensorSpec]) -> None:
     extra, missing = sorted(set(request.inputs) - set(expected)), sorted(set(expected) - set(request.inputs))
     if extra or missing:
-        raise _invalid(
+        raise invalid(
             f"inputs do not match the signature: expected {{{','.join(sorted(expected))}}}. "
             f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
         )
@@ -96,51 +175,13 @@ def _chosen_outputs(request: predict_pb2.PredictRequest, available: dict[str, An
     chosen = list(request.output_filter)
     for name in chosen:
         if name not in available:
-            raise _invalid(
+            raise invalid(
                 f"output tensor alias not found in signature: {name}. Outputs expected to be in the set "
                 f"{{{','.join(sorted(available))}}}."
             )
         if chosen.count(name) > 1:
-            raise _invalid(f"duplicate output tensor alias: {name}")
+            raise invalid(f"duplicate output tensor alias: {name}")
     return chosen or sorted(available)
-
-
-def _to_array(name: str, proto: tensor_pb2.TensorProto, spec: tf.TensorSpec) -> np.ndarray:
-    """The tensor of a request, from its typed fields or its ``tensor_content``, checked before it is unfolded."""
-    if proto.dtype != spec.dtype.as_datatype_enum:
-        received = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number.get(proto.dtype)
-        raise _invalid(f"{name}: expected {spec.dtype.name}, received: {received.name if received else proto.dtype}")
-    sides = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or min(sides, default=0) < 0 or not spec.shape.is_compatible_with(sides):
-        raise _invalid(f"{name}: expected shape {_shape(spec.shape.as_list())}, received: {_shape(sides)}")
-    if math.prod(sides) * spec.dtype.size > MESSAGE_LIMIT:
-        message = f"{name}: expected at most {MESSAGE_LIMIT} bytes, received: shape {_shape(sides)}"
-        raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
-    if spec.dtype == tf.string and len(proto.string_val) != math.prod(sides):
-        raise _invalid(f"{name}: expected {math.prod(sides)} strings, received: {len(proto.string_val)}")
-    try:
-        return tf.make_ndarray(proto)
-    except ValueError as error:
-        raise _invalid(f"{name}: expected as many values as shape {_shape(sides)} holds, received: {error}") from error
-
-
-def _shape(sides: list[int | None]) -> str:
-    return "[" + ",".join("?" if side is None else str(side) for side in sides) + "]"
-
-
-def _to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """A tensor in the typed fields, where clients of TensorFlow Serving look for it."""
-    proto = tf.make_tensor_proto(array)
-    if proto.tensor_content and array.dtype == np.float32:
-        # On the wire float_val (tag 0x2a) differs from tensor_content (tag 0x22) by its tag alone; this is a hundred
-        # times faster than value by value.
-        wire = tensor_pb2.TensorProto(tensor_content=proto.tensor_content).SerializeToString()
-        proto.ClearField("tensor_content")
-        proto.MergeFromString(b"\x2a" + wire[1:])
-    elif proto.tensor_content and array.dtype == np.int32:
-        proto.ClearField("tensor_content")
-        proto.int_val.extend(array.ravel().tolist())
-    return proto
 
 
 def _one_line(message: str) -> str:

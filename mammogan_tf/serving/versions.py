@@ -14,7 +14,8 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from mammogan_tf.serving.servable import Refusal, Servable
+from mammogan_tf.serving.refusal import Refusal, invalid
+from mammogan_tf.serving.servable import Servable
 
 __all__ = ["Library", "Version"]
 
@@ -49,9 +50,12 @@ class Library:
 
     def available(self) -> dict[str, int]:
         """The newest version that serves, for each model that has one."""
+        return dict(self.serving())
+
+    def serving(self) -> list[tuple[str, int]]:
+        """Every model and version that serves, in order."""
         with self._lock:
-            serving = {name: _serving(versions) for name, versions in self._models.items()}
-        return {name: max(versions) for name, versions in sorted(serving.items()) if versions}
+            return sorted((name, number) for name, versions in self._models.items() for number in _serving(versions))
 
     def versions(self, model: str) -> list[Version]:
         """Everything known of a model's versions, newest first; empty for an unknown model."""
@@ -79,7 +83,7 @@ class Library:
 
     def _find(self, spec: ModelSpec) -> Version:
         if not spec.name:
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+            raise invalid("ModelSpec has no name specified.")
         serving = _serving(self._models.get(spec.name, {}))
         choice = spec.WhichOneof("version_choice")
         if choice == "version":
@@ -96,8 +100,7 @@ class Library:
     def _labelled(self, spec: ModelSpec) -> int:
         config = (self._configs or {}).get(spec.name, ModelConfig())
         if spec.version_label not in config.version_labels:
-            message = f"Unrecognized servable version label: {spec.version_label}"
-            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
         return config.version_labels[spec.version_label]
 
     def configure(self, configs: Mapping[str, ModelConfig]) -> None:

@@ -5,7 +5,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from mammogan_tf.serving.servable import Refusal
+from mammogan_tf.serving.refusal import Refusal
 from mammogan_tf.serving.versions import Library, _choose
 
 AVAILABLE, UNLOADING, END = ModelVersionStatus.AVAILABLE, ModelVersionStatus.UNLOADING, ModelVersionStatus.END

@@ -1,0 +1,83 @@
+"""What every gRPC method of the embedded server has in common: its statuses, its count and its line in the log."""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from mammogan_tf.serving.metrics import Metrics
+from mammogan_tf.serving.refusal import Refusal
+from mammogan_tf.serving.versions import Library
+
+__all__ = ["Call", "Service", "answers"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Call:
+    """A request under way: its ``deadline`` (of ``time.monotonic``), and what the method finds out for the log."""
+
+    deadline: float
+    version: int | None = None
+    batch: int | None = None
+
+
+class Service:
+    """What the services share."""
+
+    def __init__(self, library: Library, metrics: Metrics) -> None:
+        self.library, self.metrics = library, metrics
+
+    def record(self, method: str, model: str, call: Call, code: grpc.StatusCode, reason: str, seconds: float) -> None:
+        """Counts a request and writes its line."""
+        label = model if self.library.versions(model) else ""
+        self.metrics.requests.labels(method, label, code.name).inc()
+        self.metrics.seconds.labels(method, label).observe(seconds)
+        if logger.isEnabledFor(logging.INFO):
+            fields = {"method": method, "model": model[:100], "version": call.version, "status": code.name}
+            fields |= {"ms": round(seconds * 1000, 2), "batch": call.batch, "reason": reason[:200]}
+            fields = {key: value for key, value in fields.items() if value not in (None, "")}
+            logger.info("request", extra={"fields": fields})
+
+
+def answers(
+    method: Callable[[Any, Any, Call], Awaitable[Any]],
+) -> Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]:
+    """Makes a gRPC method of one that takes a request and its :class:`Call`.
+
+    A refusal becomes its gRPC status, and anything unforeseen INTERNAL: no request can end the server.
+    """
+
+    @functools.wraps(method)
+    async def answer(service: Service, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        begin = time.monotonic()
+        left = context.time_remaining()
+        call = Call(float("inf") if left is None else begin + left)
+        response, code, reason = None, grpc.StatusCode.OK, ""
+        try:
+            response = await method(service, request, call)
+        except Refusal as refusal:
+            code, reason = refusal.code, str(refusal)
+        except asyncio.CancelledError:  # From gRPC, when the client gives up or its deadline passes.
+            late = time.monotonic() >= call.deadline
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except MemoryError:
+            code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, "the server is out of memory"
+        except Exception:
+            logger.exception("%s failed", method.__name__)
+            code, reason = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
+        finally:
+            model = getattr(getattr(request, "model_spec", None), "name", "")
+            service.record(method.__name__, model, call, code, reason, time.monotonic() - begin)
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, reason)
+        return response
+
+    return answer

@@ -1,0 +1,27 @@
+"""The standard gRPC health service: one entry for the server (``""``) and one for each model that it ever served."""
+
+from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]
+from grpc_health.v1.health import aio  # type: ignore[import-untyped]
+
+from mammogan_tf.serving.versions import Library
+
+__all__ = ["SERVICE_NAME", "Health"]
+
+SERVICE_NAME = health.SERVICE_NAME
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health(aio.HealthServicer):
+    """SERVING for what has a version that serves; NOT_SERVING for all from ``enter_graceful_shutdown`` on."""
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self._library = library
+        self._models: set[str] = set()
+
+    async def refresh(self) -> None:
+        available = set(self._library.available())
+        self._models |= available
+        await self.set("", SERVING if available else NOT_SERVING)
+        for model in self._models:
+            await self.set(model, SERVING if model in available else NOT_SERVING)

@@ -1,0 +1,61 @@
+"""What the embedded server counts, for Prometheus."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from mammogan_tf.serving.versions import Library
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+EXAMPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The counters of one server. A model that is not served counts as ``""``, so that clients cannot invent labels."""
+
+    def __init__(self, library: Library) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "mammogan_requests", "Requests answered.", ["method", "model", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "mammogan_request_seconds",
+            "From request to answer.",
+            ["method", "model"],
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self.examples = Histogram(
+            "mammogan_batch_examples", "Examples in a pass.", ["model"], registry=registry, buckets=EXAMPLES
+        )
+        self.queue = Gauge("mammogan_queue_requests", "Requests that wait for a pass.", registry=registry)
+        registry.register(_Versions(library))
+        ProcessCollector(registry=registry)
+
+    def expose(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
+        """Serves ``/metrics`` over HTTP; returns the port (a free one for 0) and what ends it. Raises OSError."""
+        server, thread = start_http_server(port, host, self.registry)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return server.server_port, close
+
+
+class _Versions(Collector):
+    """``mammogan_model_loaded{model="unet", version="3"} 1`` for every version that serves."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("mammogan_model_loaded", "Versions that serve.", labels=["model", "version"])
+        for model, number in self._library.serving():
+            family.add_metric([model, str(number)], 1)
+        yield family

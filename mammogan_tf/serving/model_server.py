@@ -1,0 +1,95 @@
+"""Runs the ``tensorflow_model_server`` binary with the settings of the embedded server, as far as it has them."""
+
+import json
+import logging
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.server import nothing_to_serve, require_free_address
+from mammogan_tf.serving.settings import ServerSettings
+from mammogan_tf.serving.tensors import MESSAGE_LIMIT
+from mammogan_tf.serving.versions import Library
+
+__all__ = ["BINARY", "run_model_server"]
+
+BINARY = "tensorflow_model_server"
+
+logger = logging.getLogger(__name__)
+
+
+def run_model_server(binary: str, models: Path, settings: ServerSettings, ending: threading.Event) -> None:
+    """Serves the models found now until ``ending`` is set or the binary ends by itself.
+
+    Raises:
+        ServingError: nothing to serve, the address is taken, or the binary ended.
+    """
+    names = sorted(path.name for path in models.glob("*") if any(path.glob("[0-9]*/saved_model.pb")))
+    if not names:
+        raise nothing_to_serve(Library(models))
+    require_free_address("0.0.0.0", settings.port)
+    if settings.host != "0.0.0.0":  # It has no option but to listen on every interface.
+        logger.warning("%s listens on every interface, not only on %s", BINARY, settings.host)
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen([binary, *_flags(Path(folder), models, names, settings)])
+        print(f"Serving {', '.join(names)} on 0.0.0.0:{settings.port} ({BINARY}); Ctrl-C ends", flush=True)
+        while process.poll() is None and not ending.wait(0.2):
+            pass
+        process.terminate()
+        status = process.wait()
+    if not ending.is_set():
+        raise ServingError(f"{BINARY}: expected it to serve, received: exit status {status}; its output above says why")
+
+
+def _flags(folder: Path, models: Path, names: list[str], settings: ServerSettings) -> list[str]:
+    """The flags, and in ``folder`` the text-format messages that they name."""
+    configs = {"model_config": _models(models, names)}
+    flags = [
+        f"--port={settings.port}",
+        f"--file_system_poll_wait_seconds={max(round(settings.poll_seconds), 1)}",
+        f"--grpc_channel_arguments=grpc.so_reuseport=0,grpc.max_receive_message_length={MESSAGE_LIMIT}",
+        "--enable_grpc_healthcheck_service=true",
+    ]
+    if settings.max_batch_size > 1:
+        configs["batching_parameters"] = _batching(settings)
+        flags.append("--enable_batching=true")
+    if settings.metrics_port is not None:
+        configs["monitoring_config"] = 'prometheus_config { enable: true path: "/metrics" }'
+        flags.append(f"--rest_api_port={settings.metrics_port}")
+    if settings.pem is not None:
+        configs["ssl_config"] = _ssl(*settings.pem)
+    for name, text in configs.items():
+        file = folder / f"{name}.config"
+        file.touch(mode=0o600)
+        file.write_text(text)
+        flags.append(f"--{name}_file={file}")
+    return flags
+
+
+def _models(models: Path, names: list[str]) -> str:
+    config = ModelServerConfig()
+    for name in names:
+        path = str((models / name).resolve())
+        config.model_config_list.config.add(name=name, base_path=path, model_platform="tensorflow")
+    return text_format.MessageToString(config)
+
+
+def _batching(settings: ServerSettings) -> str:
+    """BatchingParameters (session_bundle_config.proto); a batch over the size is cut up, not refused."""
+    return f"""max_batch_size {{ value: {settings.max_batch_size} }}
+batch_timeout_micros {{ value: {round(settings.batch_timeout_ms * 1000)} }}
+max_enqueued_batches {{ value: {settings.max_queue} }}
+enable_large_batch_splitting {{ value: true }}
+"""
+
+
+def _ssl(certificate: bytes, key: bytes, authority: bytes | None) -> str:
+    """SSLConfig (ssl_config.proto): the content of the PEM files; text format quotes and escapes as JSON does."""
+    config = {"server_key": key, "server_cert": certificate} | ({"custom_ca": authority} if authority else {})
+    lines = [f"{name}: {json.dumps(pem.decode())}" for name, pem in config.items()]
+    return "\n".join([*lines, f"client_verify: {json.dumps(authority is not None)}", ""])

@@ -1,0 +1,21 @@
+"""A request that is answered with an error instead of a result."""
+
+import grpc
+
+__all__ = ["Refusal", "exhausted", "invalid"]
+
+
+class Refusal(Exception):
+    """``code`` is the gRPC status, the text its message."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def invalid(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def exhausted(message: str) -> Refusal:
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message)

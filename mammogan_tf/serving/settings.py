@@ -1,0 +1,66 @@
+"""How a server listens, batches and secures its port."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammogan_tf.errors import ServingError
+
+__all__ = ["ServerSettings"]
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Settings of either engine.
+
+    Port 0 takes a free one (embedded server only). A forward pass takes up to ``max_batch_size`` examples, of several
+    requests where more than one waits (1 handles them one by one), and starts at the latest ``batch_timeout_ms`` after
+    the first arrived; past ``max_queue`` waiting requests more are refused. ``tls_cert`` and ``tls_key`` are PEM files;
+    with ``tls_client_ca`` every client has to show a certificate of that authority. ``metrics_port`` serves Prometheus
+    metrics over HTTP, without TLS.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8500
+    max_batch_size: int = 32
+    batch_timeout_ms: float = 0.0
+    max_queue: int = 256
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    metrics_port: int | None = None
+    poll_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.max_batch_size >= 1, "max_batch_size", "1 or more", self.max_batch_size)
+        _require(self.batch_timeout_ms >= 0, "batch_timeout_ms", "0 or more", self.batch_timeout_ms)
+        _require(self.max_queue >= 1, "max_queue", "1 or more", self.max_queue)
+        _require(self.poll_seconds > 0, "poll_seconds", "more than 0", self.poll_seconds)
+        _require((self.tls_cert is None) == (self.tls_key is None), "TLS", "a certificate and its key", "one of them")
+        _require(bool(self.tls_cert or not self.tls_client_ca), "tls_client_ca", "a server certificate", "none")
+        if self.tls_cert:
+            self._require_readable_pem()
+
+    @property
+    def pem(self) -> tuple[bytes, bytes, bytes | None] | None:
+        """Certificate, key and the clients' authority; None without TLS."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        authority = self.tls_client_ca.read_bytes() if self.tls_client_ca else None
+        return self.tls_cert.read_bytes(), self.tls_key.read_bytes(), authority
+
+    def _require_readable_pem(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(str(self.tls_cert), str(self.tls_key))
+            if self.tls_client_ca:
+                context.load_verify_locations(self.tls_client_ca)
+        except (OSError, ssl.SSLError) as error:
+            files = ", ".join(str(path) for path in (self.tls_cert, self.tls_key, self.tls_client_ca) if path)
+            raise ServingError(f"{files}: expected PEM files that belong together, received: {error}") from error
+
+
+def _require(holds: bool, name: str, expected: str, received: Any) -> None:
+    if not holds:
+        raise ServingError(f"{name}: expected {expected}, received: {received}")
