@@ -7,49 +7,65 @@ requests and, for a generator, the masks to generate from.
 
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from mammogan_tf import files
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import ModelError
-from mammogan_tf.serving.signatures import generator_signatures, unet_signatures
+from mammogan_tf.serving.saved_model import write_version
+from mammogan_tf.serving.signatures import generator_signatures, synthesize_signatures, unet_signatures
 from mammogan_tf.training.checkpoint import compute_in_float32, load_network
 from mammogan_tf.training.run import Run
 
-__all__ = ["export_generator", "export_run", "export_unet"]
+__all__ = ["export_generator", "export_run", "export_runs", "export_synthesize", "export_unet"]
 
 INTENDED_USE = "For research and teaching; never for diagnosis."
+GENERATOR_NOTE = "It has learned from label maps with the chest wall on the left."
+SYNTHESIZE_CARD = f"""# Synthesize: a film in, a synthetic film of the same anatomy out
+
+The U-Net outlines the anatomy of the film; the generator draws a film of that anatomy from the seed, with the chest wall
+where the film has it. Lesions that the U-Net finds do not count: the synthetic film is normal, or benign with the
+lesion that was asked for. {INTENDED_USE}"""
+
+NUMBERING = {"classes": CLASSES, "labels": LABELS}
+
+
+def export_runs(run_paths: Sequence[str | os.PathLike[str]], to: str | os.PathLike[str] = "saved_models") -> list[Path]:
+    """Exports runs, each as the next version of its model; a U-Net and a generator of whole films make ``synthesize`` too.
+
+    Args:
+        run_paths: finished runs of ``train-unet`` and ``train-gan``.
+        to: the folder of all models.
+
+    Returns:
+        The versions' directories, that of ``synthesize`` last.
+
+    Raises:
+        ModelError: a run is missing or unfinished, the pair does not fit together (then nothing is written), or an export
+            cannot be written.
+    """
+    runs = [Run.open(Path(path)) for path in run_paths]
+    networks = [_load(run) for run in runs]
+    pair = {run.command: (run, network) for run, network in zip(runs, networks, strict=True)}
+    makes_synthesize = len(runs) == len(pair) == 2 and all(run.config.data.view == "whole" for run in runs)
+    if makes_synthesize:
+        _require_alike(*runs)
+    versions = [_export(run, network, to) for run, network in zip(runs, networks, strict=True)]
+    if makes_synthesize:
+        (unet_run, unet), (gan_run, generator) = pair["train-unet"], pair["train-gan"]
+        versions.append(export_synthesize(unet, generator, to, cards=[_card(unet_run), _card(gan_run)]))
+    return versions
 
 
 def export_run(run_path: str | os.PathLike[str], to: str | os.PathLike[str] = "saved_models") -> Path:
-    """Exports the network of a training run; returns the version's directory ``<to>/unet|generator/<version>``.
+    """Exports the network of one training run; returns the version's directory ``<to>/unet|generator/<version>``.
 
     Raises:
         ModelError: the run is missing or unfinished, or the export cannot be written.
     """
-    run = Run.open(Path(run_path))
-    try:
-        model = load_network(run.model_path)
-    except ModelError as error:
-        problem = "a broken model.keras" if run.finished else "one without model.keras"
-        raise ModelError(
-            f"{run.path}: expected a finished run, received: {problem}; resume or repeat the training"
-        ) from error
-    card = run.path / "MODEL_CARD.md"
-    text = card.read_text() if card.is_file() else ""
-    if run.command == "train-unet":
-        return export_unet(model, to, card=text)
-    masks = run.path / "masks.npz"
-    return export_generator(model, to, card=text, masks=masks if masks.is_file() else None)
+    return export_runs([run_path], to)[0]
 
 
 def export_unet(model: keras.Model, to: str | os.PathLike[str], *, card: str = "") -> Path:
@@ -62,14 +78,8 @@ def export_unet(model: keras.Model, to: str | os.PathLike[str], *, card: str = "
     """
     size = model.input_shape[1]
     network = _in_float32(model)
-    film = np.zeros([1, size, size, 1], np.float32)
-    blank = tf.io.encode_png(tf.zeros([size, size, 1], tf.uint8)).numpy()
-    warm_up: dict[str, dict[str, np.ndarray]] = {
-        "serving_default": {"image": film},
-        "segment_png": {"png": np.array([blank], object)},
-    }
-    contract = {"model": "unet", "size": size, "classes": CLASSES, "labels": LABELS}
-    return _write(to, contract, network, unet_signatures(network, size), warm_up, card)
+    contract = {"model": "unet", "size": size, **NUMBERING}
+    return write_version(to, contract, unet_signatures(network, size), card or _blank_card("unet"))
 
 
 def export_generator(
@@ -87,14 +97,67 @@ def export_generator(
     """
     size, z_dim = model.input["mask"].shape[1], model.input["noise"].shape[1]
     network = _in_float32(model)
-    condition = {"label_map": np.zeros([1, size, size], np.int32), "label": np.zeros([1], np.int32)}
-    warm_up: dict[str, dict[str, np.ndarray]] = {
-        "serving_default": {"noise": np.zeros([1, z_dim], np.float32), **condition},
-        "generate_seeded": {"seed": np.zeros([1], np.int64), **condition},
-    }
-    contract = {"model": "generator", "size": size, "z_dim": z_dim, "classes": CLASSES, "labels": LABELS}
+    contract = {"model": "generator", "size": size, "z_dim": z_dim, **NUMBERING}
     signatures = generator_signatures(network, size, z_dim)
-    return _write(to, contract, network, signatures, warm_up, card, {"masks.npz": masks} if masks else {})
+    card = f"{(card or _blank_card('generator')).rstrip()}\n\n{GENERATOR_NOTE}"
+    return write_version(to, contract, signatures, card, {"masks.npz": masks} if masks else {})
+
+
+def export_synthesize(
+    unet: keras.Model, generator: keras.Model, to: str | os.PathLike[str], *, cards: Sequence[str] = ()
+) -> Path:
+    """Exports both networks in a row as ``<to>/synthesize/<next version>``: a film to a new film of the same anatomy.
+
+    The networks are those of :func:`export_unet` and :func:`export_generator`, of one size S; ``cards`` are their cards.
+
+    Raises:
+        ModelError: the networks differ in size, or the export cannot be written.
+    """
+    size, z_dim = generator.input["mask"].shape[1], generator.input["noise"].shape[1]
+    if unet.input_shape[1] != size:
+        received = f"{unet.input_shape[1]} and {size} px"
+        raise ModelError(f"synthesize: expected networks of one size, received: {received}; train them alike")
+    contract = {"model": "synthesize", "size": size, "z_dim": z_dim, **NUMBERING}
+    signatures = synthesize_signatures(_in_float32(unet), _in_float32(generator), size, z_dim)
+    parts = [re.sub(r"^#", "##", card, flags=re.MULTILINE).rstrip() for card in cards]
+    return write_version(to, contract, signatures, "\n\n".join([SYNTHESIZE_CARD, *parts]))
+
+
+def _export(run: Run, network: keras.Model, to: str | os.PathLike[str]) -> Path:
+    if run.command == "train-unet":
+        return export_unet(network, to, card=_card(run))
+    masks = run.path / "masks.npz"
+    return export_generator(network, to, card=_card(run), masks=masks if masks.is_file() else None)
+
+
+def _load(run: Run) -> keras.Model:
+    try:
+        return load_network(run.model_path)
+    except ModelError as error:
+        problem = "a broken model.keras" if run.finished else "one without model.keras"
+        raise ModelError(
+            f"{run.path}: expected a finished run, received: {problem}; resume or repeat the training"
+        ) from error
+
+
+def _card(run: Run) -> str:
+    card = run.path / "MODEL_CARD.md"
+    return card.read_text() if card.is_file() else ""
+
+
+def _blank_card(model: str) -> str:
+    return f"# {model}\n\n{INTENDED_USE}"
+
+
+def _require_alike(one: Run, other: Run) -> None:
+    """A generator knows the label maps of films prepared in one way, and its U-Net has to find such."""
+    for name in ("size", "keep_background"):
+        values = [getattr(run.config.data, name) for run in (one, other)]
+        if values[0] != values[1]:
+            raise ModelError(
+                f"{one.path} and {other.path}: expected runs alike in {name}, received: {values[0]} and {values[1]}; "
+                "export them one by one"
+            )
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
@@ -102,108 +165,3 @@ def _in_float32(model: keras.Model) -> keras.Model:
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return compute_in_float32(copy)
-
-
-def _write(
-    to: str | os.PathLike[str],
-    contract: dict[str, Any],
-    network: keras.Model,
-    signatures: Mapping[str, tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]],
-    warm_up: Mapping[str, Mapping[str, np.ndarray]],
-    card: str,
-    extra: Mapping[str, Path] | None = None,
-) -> Path:
-    """Writes a version beside its place and renames it there in one step: a server that polls never sees half of it."""
-    name = contract["model"]
-    parent = Path(to) / name
-    temporary: Path | None = None
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=parent))
-        contract["signatures"] = _save(temporary, network, signatures)
-        files.write_json(temporary / "signature.json", contract)
-        files.write_text(temporary / "MODEL_CARD.md", _card(card, contract))
-        assets = temporary / "assets.extra"
-        assets.mkdir()
-        _write_warm_up(assets / "tf_serving_warmup_requests", name, warm_up)
-        for file_name, source in (extra or {}).items():
-            shutil.copyfile(source, assets / file_name)
-        temporary.chmod(0o755)
-        return _publish(temporary, parent)
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise ModelError(
-            f"{parent}: expected a folder with room for an export, received: {reason}; choose another with --to"
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _save(directory: Path, network: keras.Model, signatures: Mapping[str, tuple]) -> dict[str, Any]:
-    """Writes the SavedModel; returns names, dtypes and shapes of every signature's inputs and outputs."""
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    described = {}
-    for name, (function, inputs) in signatures.items():
-        outputs = archive.add_endpoint(name, function, inputs).get_concrete_function().structured_outputs
-        described[name] = {
-            "inputs": {spec.name: _describe(spec) for spec in inputs},
-            "outputs": {key: _describe(spec) for key, spec in outputs.items()},
-        }
-    archive.write_out(directory, verbose=False)
-    return described
-
-
-def _describe(spec: tf.TensorSpec) -> dict[str, Any]:
-    return {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-
-
-def _write_warm_up(path: Path, model: str, requests: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """One request for every signature, in the format that TensorFlow Serving replays when it loads a version."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests.items():
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = model
-            request.model_spec.signature_name = signature
-            for key, value in inputs.items():
-                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            writer.write(log.SerializeToString())
-
-
-def _card(card: str, contract: Mapping[str, Any]) -> str:
-    lines = [card.rstrip() or f"# {contract['model']}\n\n{INTENDED_USE}", "", "## Serving", ""]
-    lines += ["| signature | inputs | outputs |", "| --- | --- | --- |"]
-    for name, signature in contract["signatures"].items():
-        lines.append(f"| `{name}` | {_cell(signature['inputs'])} | {_cell(signature['outputs'])} |")
-    lines += [
-        "",
-        "B is free. Films are in [0, 1]. The generator has learned from maps with the chest wall on the left.",
-        "",
-    ]
-    lines.append(f"Label map: {_numbered(contract['classes'])}. Label: {_numbered(contract['labels'])}.")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(tensors: Mapping[str, Any]) -> str:
-    def shape(spec: Mapping[str, Any]) -> str:
-        return ", ".join("B" if side is None else str(side) for side in spec["shape"])
-
-    return ", ".join(f"`{name}` {spec['dtype']} [{shape(spec)}]" for name, spec in tensors.items())
-
-
-def _numbered(names: tuple[str, ...]) -> str:
-    return ", ".join(f"{number} {name}" for number, name in enumerate(names))
-
-
-def _publish(temporary: Path, parent: Path) -> Path:
-    """Renames the finished version to the next free number; an export that runs beside this one gets another."""
-    while True:
-        taken = [int(child.name) for child in parent.iterdir() if re.fullmatch(r"[0-9]{1,18}", child.name)]
-        version = parent / str(max(taken, default=0) + 1)
-        try:
-            return temporary.rename(version)
-        except OSError:
-            if not version.exists():
-                raise

@@ -1,7 +1,5 @@
 """The serving contract as TensorFlow functions: what each signature takes, checks and returns."""
 
-import struct
-import zlib
 from collections.abc import Callable
 
 import keras
@@ -9,19 +7,13 @@ import tensorflow as tf
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.serving.checks import require_one_each, require_range
+from mammogan_tf.serving.film_png import decode_films, encode_films
+from mammogan_tf.serving.placement import Placement, find_placement, move_columns, paint_lesions
 
-__all__ = ["MAX_PIXELS", "Signature", "generator_signatures", "unet_signatures"]
+__all__ = ["Signature", "generator_signatures", "synthesize_signatures", "unet_signatures"]
 
 Signature = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
-
-MAX_PIXELS = 2**25
-"""Largest PNG that ``segment_png`` decodes: above any mammogram (29 megapixels), below what exhausts a server."""
-
-NOTES = {
-    b"Synthetic": b"true",
-    b"Software": b"mammogan-tf",
-    b"Comment": b"Synthetic mammogram of no patient; for research and teaching, never for diagnosis.",
-}
 
 
 def unet_signatures(model: keras.Model, size: int) -> dict[str, Signature]:
@@ -36,8 +28,7 @@ def unet_signatures(model: keras.Model, size: int) -> dict[str, Signature]:
         }
 
     def segment_png(png: tf.Tensor) -> dict[str, tf.Tensor]:
-        film = tf.TensorSpec([size, size, 1], tf.float32)
-        return segment(tf.map_fn(lambda one: decode_film(one, size), png, fn_output_signature=film))
+        return segment(decode_films(png, size))
 
     return {
         "serving_default": (segment, [tf.TensorSpec([None, size, size, 1], tf.float32, "image")]),
@@ -50,18 +41,19 @@ def generator_signatures(model: keras.Model, size: int, z_dim: int) -> dict[str,
     ``label`` int32 [B], to ``image`` float32 [B, S, S, 1] in [0, 1] and, from a seed, ``png`` string [B]."""
 
     def generate(noise: tf.Tensor, label_map: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
-        with tf.control_dependencies(_require_condition(noise, label_map, label)):
-            inputs = {
-                "noise": tf.ensure_shape(noise, [None, z_dim]),
-                "mask": tf.one_hot(tf.ensure_shape(label_map, [None, size, size]), len(CLASSES)),
-                "label": tf.identity(label),
-            }
-        return {"image": tf.clip_by_value((model(inputs, training=False) + 1) / 2, 0, 1)}
+        checks = [
+            require_one_each("one label_map and one label to each image", noise, label_map, label),
+            require_range(label_map, "label_map", len(CLASSES) - 1),
+            require_range(label, "label", len(LABELS) - 1),
+        ]
+        with tf.control_dependencies(checks):
+            noise, label_map, label = tf.identity(noise), tf.identity(label_map), tf.identity(label)
+        label_map = tf.ensure_shape(label_map, [None, size, size])
+        return {"image": _draw(model, tf.ensure_shape(noise, [None, z_dim]), label_map, label)}
 
     def generate_seeded(seed: tf.Tensor, label_map: tf.Tensor, label: tf.Tensor) -> dict[str, tf.Tensor]:
         image = generate(seeded_noise(seed, z_dim), label_map, label)["image"]
-        grey = tf.cast(tf.round(image * 255), tf.uint8)
-        return {"image": image, "png": tf.map_fn(_encode_film, grey, fn_output_signature=tf.TensorSpec([], tf.string))}
+        return {"image": image, "png": encode_films(image)}
 
     condition = [tf.TensorSpec([None, size, size], tf.int32, "label_map"), tf.TensorSpec([None], tf.int32, "label")]
     return {
@@ -70,56 +62,46 @@ def generator_signatures(model: keras.Model, size: int, z_dim: int) -> dict[str,
     }
 
 
-def decode_film(png: tf.Tensor, size: int) -> tf.Tensor:
-    """A PNG (greyscale or RGB, 8 or 16 bit, any size) as float32 [size, size, 1] in [0, 1].
+def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, z_dim: int) -> dict[str, Signature]:
+    """Signatures of both networks in a row: ``png`` string [B] and ``seed`` int64 [B] to ``label_map`` int32 [B, S, S], the
+    anatomy of each film, and a synthetic film of it as ``image`` float32 [B, S, S, 1] in [0, 1] and ``png`` string [B].
 
-    The film keeps its proportions: it is shrunk by area to fit, and black fills the right or the bottom. The size that
-    the header announces is checked before anything is unpacked.
+    ``with_lesion`` takes ``lesion`` float32 [B, 3] too: x, y and radius of a circle in sides of the label map. As in
+    training, the lesions that the U-Net finds do not count. The film is normal, or benign with a lesion.
     """
-    is_png = tf.logical_and(tf.strings.length(png) >= 33, tf.strings.substr(png, 0, 8) == b"\x89PNG\r\n\x1a\n")
-    with tf.control_dependencies([_require(is_png, "png: expected a PNG file, received: other bytes")]):
-        header = tf.io.decode_raw(tf.strings.substr(png, 16, 8), tf.int32, little_endian=False)
-    announced = tf.cast(header, tf.int64)
-    fits = tf.logical_and(tf.reduce_all(announced > 0), tf.reduce_prod(announced) <= MAX_PIXELS)
-    with tf.control_dependencies([_require(fits, f"png: expected 1 to {MAX_PIXELS} pixels, received:", header)]):
-        pixels = tf.io.decode_png(png, channels=1, dtype=tf.uint16)
-    sides = tf.cast(tf.shape(pixels)[:2], tf.float32)
-    target = tf.cast(tf.maximum(tf.round(sides * size / tf.reduce_max(sides)), 1), tf.int32)
-    film = tf.image.resize(pixels, target, method="area") / 65535
-    return tf.ensure_shape(tf.image.pad_to_bounding_box(film, 0, 0, size, size), [size, size, 1])
+
+    def draw(label_map: tf.Tensor, placement: Placement, seed: tf.Tensor, label: str) -> dict[str, tf.Tensor]:
+        turned = move_columns(label_map, placement.turn)  # The generator has learned from maps that lie like this.
+        image = _draw(generator, seeded_noise(seed, z_dim), turned, tf.fill(tf.shape(seed), LABELS.index(label)))
+        image = move_columns(image[..., 0], placement.back)[..., None]
+        return {"label_map": label_map, "image": image, "png": encode_films(image)}
+
+    def find_anatomy(png: tf.Tensor) -> tf.Tensor:
+        probabilities = unet(decode_films(png, size), training=False)
+        return tf.argmax(probabilities[..., : CLASSES.index("lesion")], axis=-1, output_type=tf.int32)
+
+    def synthesize(png: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies([require_one_each("one seed to each png", png, seed)]):
+            anatomy = find_anatomy(tf.identity(png))
+        return draw(anatomy, find_placement(anatomy), seed, "normal")
+
+    def with_lesion(png: tf.Tensor, seed: tf.Tensor, lesion: tf.Tensor) -> dict[str, tf.Tensor]:
+        checks = [
+            require_one_each("one seed and one lesion to each png", png, seed, lesion),
+            require_range(lesion, "lesion", 1),
+        ]
+        with tf.control_dependencies(checks):
+            anatomy = find_anatomy(tf.identity(png))
+        return draw(paint_lesions(anatomy, lesion), find_placement(anatomy), seed, "benign")
+
+    film = [tf.TensorSpec([None], tf.string, "png"), tf.TensorSpec([None], tf.int64, "seed")]
+    return {
+        "serving_default": (synthesize, film),
+        "with_lesion": (with_lesion, [*film, tf.TensorSpec([None, 3], tf.float32, "lesion")]),
+    }
 
 
-def _require_condition(noise: tf.Tensor, label_map: tf.Tensor, label: tf.Tensor) -> list[tf.Operation]:
-    batch = tf.stack([tf.shape(noise)[0], tf.shape(label_map)[0], tf.shape(label)[0]])
-    return [
-        _require(
-            tf.reduce_all(batch == batch[0]), "expected one label_map and one label to each image, received:", batch
-        ),
-        _require_range(label_map, "label_map", len(CLASSES)),
-        _require_range(label, "label", len(LABELS)),
-    ]
-
-
-def _require_range(values: tf.Tensor, name: str, count: int) -> tf.Operation:
-    holds = tf.reduce_all(tf.logical_and(values >= 0, values < count))
-    extremes = tf.stack([tf.reduce_min(values), tf.reduce_max(values)])
-    return _require(holds, f"{name}: expected values 0-{count - 1}, received from and to:", extremes)
-
-
-def _require(holds: tf.Tensor, message: str, *received: tf.Tensor) -> tf.Operation:
-    """Fails as ``INVALID_ARGUMENT``, with the message, in every runtime."""
-    return tf.debugging.Assert(holds, [message, *received])
-
-
-def _encode_film(grey: tf.Tensor) -> tf.Tensor:
-    """A PNG that says in its metadata that it is synthetic."""
-    png = tf.io.encode_png(grey)  # Its first 33 bytes are the signature and the header; the notes go behind them.
-    return tf.strings.join([tf.strings.substr(png, 0, 33), _NOTES, tf.strings.substr(png, 33, -1)])
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    """A PNG chunk: length, kind, content, checksum (PNG specification, section 5.3)."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-_NOTES = b"".join(_chunk(b"tEXt", keyword + b"\0" + text) for keyword, text in NOTES.items())
+def _draw(generator: keras.Model, noise: tf.Tensor, label_map: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """Films float32 [B, S, S, 1] in [0, 1]."""
+    inputs = {"noise": noise, "mask": tf.one_hot(label_map, len(CLASSES)), "label": label}
+    return tf.clip_by_value((generator(inputs, training=False) + 1) / 2, 0, 1)

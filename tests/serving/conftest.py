@@ -1,11 +1,13 @@
 """Tiny untrained networks, live and exported: enough to test everything but the pictures."""
 
+import io
 import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 SIZE, Z_DIM = 16, 8
 
@@ -37,6 +39,16 @@ def exported(tmp_path_factory, live_unet, live_generator):
     return folder
 
 
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory, exported, live_unet, live_generator):
+    """A folder with version 1 of all three models; not to be changed."""
+    from mammogan_tf.serving.export import export_synthesize
+
+    folder = shutil.copytree(exported, tmp_path_factory.mktemp("everything") / "models")
+    export_synthesize(live_unet, live_generator, folder, cards=["# U-Net\n\n## Dice", "# Generator"])
+    return folder
+
+
 @pytest.fixture
 def models(tmp_path, exported):
     """A folder with version 1 of the U-Net that a test may change."""
@@ -65,6 +77,20 @@ def condition() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Seeds, label maps and labels of three films."""
     label_maps = np.random.default_rng(0).integers(0, 5, (3, SIZE, SIZE))
     return np.array([7, 8, 9]), label_maps, np.array([0, 1, 2])
+
+
+@pytest.fixture(scope="session")
+def drawn_films() -> list[bytes]:
+    """PNGs of different sizes: a breast on the left, one on the right beside padding, and black."""
+    rows, columns = np.ogrid[:48, :40]
+    breast = np.where((rows - 24) ** 2 / 2 + columns**2 < 24**2 / 2, 90 + 2 * columns, 0).astype(np.uint8)
+    return [png_bytes(film) for film in (breast, np.pad(breast[:, ::-1], ((0, 0), (0, 5))), np.zeros((9, 9), np.uint8))]
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def pytest_configure(config):

@@ -1,0 +1,62 @@
+"""Where the breast lies in a label map, and lesions painted on it, as TensorFlow functions of a batch."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from mammogan_tf.config import CLASSES
+
+__all__ = ["Placement", "find_placement", "move_columns", "paint_lesions"]
+
+LESION = CLASSES.index("lesion")
+
+
+class Placement(NamedTuple):
+    """Which column of a film, int32 [B, S], each column of the turned film comes from (``turn``), and the way back.
+
+    A column outside 0 to S - 1 is background.
+    """
+
+    turn: tf.Tensor
+    back: tf.Tensor
+
+
+def find_placement(label_map: tf.Tensor) -> Placement:
+    """How films lie, from their label maps int32 [B, S, S], so that :func:`move_columns` brings the chest wall to column 0.
+
+    A breast is widest at the chest wall: on that side of the middle of the columns it spans lies the mean of its columns.
+    A map without a breast stays as it is.
+    """
+    size = label_map.shape[-1]
+    columns = tf.range(size)
+    heights = tf.math.count_nonzero(label_map, axis=1, dtype=tf.int32)
+    first = tf.argmax(heights > 0, axis=-1, output_type=tf.int32)[:, None]
+    last = size - 1 - tf.argmax(heights[:, ::-1] > 0, axis=-1, output_type=tf.int32)[:, None]
+    moment = tf.reduce_sum(heights * (2 * columns - first - last), axis=-1, keepdims=True)
+    mirrored = moment > 0
+    return Placement(
+        turn=tf.where(mirrored, last - columns, columns + first),
+        back=tf.where(mirrored, last - columns, columns - first),
+    )
+
+
+def move_columns(pictures: tf.Tensor, sources: tf.Tensor) -> tf.Tensor:
+    """Pictures [B, S, S] whose column c is the old column ``sources[:, c]``, or 0 where that is outside."""
+    size = pictures.shape[-1]
+    moved = tf.gather(pictures, tf.clip_by_value(sources, 0, size - 1), axis=2, batch_dims=1)
+    inside = tf.logical_and(sources >= 0, sources < size)
+    return tf.where(inside[:, None, :], moved, tf.zeros_like(moved))
+
+
+def paint_lesions(label_map: tf.Tensor, circles: tf.Tensor) -> tf.Tensor:
+    """Label maps int32 [B, S, S] with a lesion on each: circles float32 [B, 3] as x, y and radius, in sides of the map.
+
+    x counts from the left edge, y from the top. As in training, a lesion wins a pixel from a quarter of it on (about where
+    the circle comes as near as a quarter of a pixel to its centre), and always has one.
+    """
+    size = label_map.shape[-1]
+    x, y, radius = (part[:, None, None] * size for part in tf.unstack(circles, axis=1))
+    centres = tf.range(size, dtype=tf.float32) + 0.5
+    distance = tf.sqrt((centres[None, None, :] - x) ** 2 + (centres[None, :, None] - y) ** 2)
+    reach = tf.maximum(radius + 0.25, 0.71)  # The corner of a pixel is 0.7071 from its centre.
+    return tf.where(distance <= reach, LESION, label_map)

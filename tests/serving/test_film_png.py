@@ -1,0 +1,64 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from mammogan_tf.serving.film_png import decode_films, encode_films
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def decode(png: bytes, size: int) -> np.ndarray:
+    return decode_films(tf.constant([png]), size)[0, ..., 0].numpy()
+
+
+def bomb() -> bytes:
+    """A PNG whose header announces 2^15 x 2^15 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 2**15, 2**15, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + b"\0" * 20
+
+
+def test_every_png_kind_is_read_alike():
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for pixels in (grey, np.stack([grey] * 3, -1), grey.astype(np.uint16) * 257):
+        np.testing.assert_allclose(decode(png_bytes(pixels), 8), grey / 255, atol=1e-6)
+
+
+def test_a_wide_png_keeps_its_proportions():
+    # 4 rows of 8 pixels into 4 x 4: the upper 2 rows hold means of 2 x 2, the rest is black.
+    pixels = np.arange(32, dtype=np.uint8).reshape(4, 8) * 8
+    film = decode(png_bytes(pixels), 4)
+    assert film[0, 0] == pytest.approx((0 + 8 + 64 + 72) / 4 / 255)
+    assert film[1, 3] == pytest.approx((22 + 23 + 30 + 31) * 8 / 4 / 255)
+    assert (film[2:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("png", "message"), [(b"", "PNG file"), (b"GIF89a" * 9, "PNG file"), (bomb(), "pixels"), (bomb()[:40], "pixels")]
+)
+def test_bytes_that_are_no_film_are_refused(png, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        decode(png, 8)
+
+
+def test_a_truncated_png_is_refused():
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(png_bytes(np.zeros((64, 64), np.uint8))[:60], 8)
+
+
+def test_a_film_keeps_its_pixels_and_says_that_it_is_synthetic():
+    films = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    for film, png in zip(films, encode_films(tf.constant(films)).numpy(), strict=True):
+        with Image.open(io.BytesIO(png)) as image:
+            assert (image.mode, image.size) == ("L", (8, 8))
+            assert image.info["Synthetic"] == "true"
+            assert "never for diagnosis" in image.info["Comment"]
+            np.testing.assert_array_equal(np.asarray(image), np.rint(film[..., 0] * 255))

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mammogan_tf.serving.placement import find_placement, move_columns, paint_lesions
+
+SIZE = 8
+
+
+def breast(columns: list[int]) -> np.ndarray:
+    """A label map whose column c holds ``columns[c]`` rows of tissue, numbered 1 or 2 by column."""
+    label_map = np.zeros((SIZE, SIZE), np.int32)
+    for column, height in enumerate(columns):
+        label_map[:height, column] = 1 + column % 2
+    return label_map
+
+
+def move(label_map: np.ndarray, way: str) -> np.ndarray:
+    batch = tf.constant(label_map[None])
+    return move_columns(batch, getattr(find_placement(batch), way))[0].numpy()
+
+
+def there_and_back(label_map: np.ndarray) -> np.ndarray:
+    batch = tf.constant(label_map[None])
+    placement = find_placement(batch)
+    return move_columns(move_columns(batch, placement.turn), placement.back)[0].numpy()
+
+
+LEFT = breast([8, 7, 5, 2, 0, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "film",
+    [LEFT, LEFT[:, ::-1], np.roll(LEFT, 2, axis=1), np.roll(LEFT[:, ::-1], -3, axis=1)],
+    ids=["left", "right", "left, with padding", "right, with padding"],
+)
+def test_the_chest_wall_comes_to_the_left_and_goes_back(film):
+    np.testing.assert_array_equal(move(film, "turn"), LEFT)
+    np.testing.assert_array_equal(there_and_back(film), film)
+
+
+@pytest.mark.parametrize("film", [np.zeros((SIZE, SIZE), np.int32), np.ones((SIZE, SIZE), np.int32)])
+def test_a_map_with_no_side_stays_as_it_is(film):
+    np.testing.assert_array_equal(move(film, "turn"), film)
+
+
+def test_every_film_of_a_batch_is_placed_for_itself():
+    batch = tf.constant(np.stack([LEFT, LEFT[:, ::-1]]))
+    turned = move_columns(batch, find_placement(batch).turn).numpy()
+    np.testing.assert_array_equal(turned, [LEFT, LEFT])
+
+
+def paint(x: float, y: float, radius: float, size: int = SIZE) -> np.ndarray:
+    blank = tf.ones([1, size, size], tf.int32)
+    return paint_lesions(blank, tf.constant([[x, y, radius]]))[0].numpy() == 4
+
+
+def test_a_lesion_lies_where_the_circle_does():
+    # Centre on the corner of four pixels, 1.5 px wide: 2 x 2 pixels at 0.71 px and the eight around them at 1.58 px.
+    painted = paint(4 / SIZE, 2 / SIZE, 1.5 / SIZE)
+    assert painted.sum() == 4 + 8
+    assert painted[1:3, 3:5].all()
+    rows, columns = np.nonzero(painted)
+    assert (rows.mean() + 0.5, columns.mean() + 0.5) == (2, 4)
+
+
+@pytest.mark.parametrize("centre", [0.0, 0.3, 0.5, 1.0])
+def test_the_smallest_lesion_has_a_pixel(centre):
+    assert paint(centre, centre, 0).any()
+
+
+def test_a_lesion_wins_a_pixel_from_about_a_quarter_of_it():
+    size, fine = 32, 16
+    x, y, radius = 0.43, 0.52, 0.21
+    grid = (np.arange(size * fine) + 0.5) / (size * fine)
+    inside = (grid[None, :] - x) ** 2 + (grid[:, None] - y) ** 2 <= radius**2
+    share = inside.reshape(size, fine, size, fine).mean(axis=(1, 3))
+    painted = paint(x, y, radius, size)
+    assert not painted[share < 0.15].any()
+    assert painted[share > 0.35].all()
