@@ -10,6 +10,7 @@ from PIL import Image
 from mammogan_tf.data.anatomy import Anatomy, find_anatomy
 from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
 from mammogan_tf.data.label_maps import LESION, shrink_label_map
+from mammogan_tf.data.lesions import refine_lesion
 from mammogan_tf.data.windows import CANVAS, find_windows
 
 __all__ = ["Geometry", "Prepared", "canvas_size", "find_geometry", "paint_lesions", "prepare", "shrink"]
@@ -89,12 +90,17 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
     grey = read_grey(film.path)
     anatomy = find_anatomy(grey, film.side)
     outline, geometry = _locate(grey, anatomy)
-    label_map = _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST)
+    label_map = _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST).copy()
     if film.drawn is not None:
         drawn = read_drawn_mask(film.drawn, grey.shape)
         automatic = drawn == AUTOMATIC
         label_map, outline = np.where(automatic, label_map, drawn), np.where(automatic, outline, drawn > 0)
-    square = paint_lesions(geometry.to_square(label_map), [geometry.move(lesion) for lesion in film.lesions])
+    if lesions == "refined":
+        for lesion in film.lesions:
+            label_map[refine_lesion(grey, lesion, outline).mask] = LESION
+    else:
+        label_map = paint_lesions(label_map, film.lesions)
+    square = geometry.to_square(label_map)
     windows = find_windows(film, view, square, [geometry.move(lesion) for lesion in film.lesions])
     canvas = canvas_size(size, view)
     room = canvas - size

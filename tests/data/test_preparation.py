@@ -108,3 +108,11 @@ def test_drawn_lesions_are_seen_in_the_roi_view(make_film, draw_mask):
     prepared = prepare(draw_mask(make_film(), elsewhere=AUTOMATIC), SIZE, view="roi")
     assert len(prepared.label_maps) == 1
     assert prepared.label_maps[0, 48, 48] == LESION
+
+
+def test_refined_lesions_stay_close_to_their_circles(make_film):
+    film = make_film(lesions=[circle(60, 128, 30)])
+    loose, tight = (prepare(film, 256, lesions=lesions).label_maps[0] == LESION for lesions in ("circle", "refined"))
+    rows, columns = np.nonzero(tight)
+    assert 0.3 < tight.sum() / loose.sum() < 1
+    assert np.hypot(rows - 128, columns - 60).max() <= 1.1 * 30
