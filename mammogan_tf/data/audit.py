@@ -1,117 +1,149 @@
-"""Looks through a folder in the MIAS layout, film by film, and says what is there and what is wrong with it."""
+"""Looks through a data set, film by film, and says what is there and what is wrong with it."""
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from mammogan_tf.config import LABELS
-from mammogan_tf.data.film import Film, Lesion, read_grey
-from mammogan_tf.data.mias import (
-    EXTENT,
-    NORMAL,
-    TISSUES,
-    Record,
-    build_film,
-    find_images,
-    find_root,
-    group_records,
-    parse_record,
-    read_info,
-)
-from mammogan_tf.data.outline import find_outline
+from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.data import folder, mias
+from mammogan_tf.data.film import SIDES, TISSUES
+from mammogan_tf.data.inspection import Finding, inspect_films
+from mammogan_tf.data.sources import holds_folder
 from mammogan_tf.errors import DataError
 
 __all__ = ["audit", "format_audit"]
 
-INSIDE = 0.9
-"""Share of a circle that must lie on the breast: six of mini-MIAS have 0.84 or less, the others 0.95 or more."""
-
-SHRINK = 4
-"""Film pixels to one pixel of the breast's outline, in each direction."""
-
 SHOWN = 12
 """Findings of one sort that :func:`format_audit` prints."""
 
-
-@dataclass(frozen=True)
-class _Finding:
-    """What one film shows: its description, a digest of its pixels, doubts about its circles, or what broke it."""
-
-    name: str
-    film: Film | None = None
-    digest: str | None = None
-    doubts: tuple[str, ...] = ()
-    broken: str | None = None
+Progress = Callable[[int, int], None]
 
 
-def audit(root: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Decodes every film and checks it against ``Info.txt``; what is corrupt is reported and does not stop it.
+def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
+    """Decodes every film, checks it against what explains it, and goes on where one is corrupt.
 
     Returns plain JSON types:
-        ``images``, ``patients``, ``records``, ``lesion_circles``, ``images_with_circles``: counts;
-        ``labels``: films per label, where a film with a benign and a malignant lesion counts as malignant;
-        ``mixed_counted_as_malignant``: their ids;
-        ``tissue``: films per tissue letter;
-        ``without_coordinates``: ids of films with a lesion that is not located;
-        ``suspect_circles``: ``{"id", "why"}`` of circles that lie off the breast or partly so;
-        ``corrupt``: ``{"file", "why"}`` of unreadable films and lines of ``Info.txt``;
+        ``images``, ``patients``: counts;
+        ``labels``, ``tissue``: films per label and per tissue letter;
+        ``corrupt``: ``{"file", "why"}`` of unreadable films, masks, rows, and lines of ``Info.txt``;
         ``duplicates``: groups of files with identical pixels;
-        ``missing``: ``{"id", "why"}`` of films without a record and records without a film.
+        ``missing``: ``{"id", "why"}`` of films without a record and the reverse.
+
+    For mini-MIAS also:
+        ``records``, ``lesion_circles``, ``images_with_circles``: counts;
+        ``mixed_counted_as_malignant``: ids of films with a benign and a malignant lesion;
+        ``without_coordinates``: ids of films with a lesion that is not located;
+        ``suspect_circles``: ``{"id", "why"}`` of circles that lie off the breast or partly so.
+
+    For a folder data set also:
+        ``name``: that its ids begin with;
+        ``sizes``, ``sides``: films of each size (``"480x960"``) and of each side of the chest wall, where known;
+        ``masks``: films with a drawn mask, and ``classes``: of these, how many show each class;
+        ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask.
 
     Raises:
-        DataError: there is no such folder, or no ``Info.txt`` in it.
+        DataError: there is no such folder, or nothing in it explains its films.
     """
-    folder = find_root(root)
+    return _audit_folder(Path(root), progress) if holds_folder(root) else _audit_mias(root, progress)
+
+
+def _audit_mias(root: str | os.PathLike[str], progress: Progress | None) -> dict[str, Any]:
+    place = mias.find_root(root)
     corrupt: list[dict[str, str]] = []
     unreadable: set[str] = set()
-    records = list(_readable_records(folder / "Info.txt", corrupt, unreadable))
-    groups, images = group_records(records), find_images(folder)
-    findings = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        films = sorted(images)
-        results = pool.map(_inspect, [images[film] for film in films], [groups.get(film, []) for film in films])
-        for done, finding in enumerate(results, start=1):
-            findings.append(finding)
-            if progress:
-                progress(done, len(films))
-    corrupt += [{"file": finding.name, "why": finding.broken} for finding in findings if finding.broken]
+    records = list(_readable_records(place / "Info.txt", corrupt, unreadable))
+    groups, images = mias.group_records(records), mias.find_images(place)
+    findings = inspect_films(
+        images, lambda film: mias.build_film(images[film], groups[film]) if film in groups else None, progress
+    )
+    corrupt += [{"file": found.path.name, "why": _reason(found.broken)} for found in findings if found.broken]
     missing = [(film, "no such file, but a record in Info.txt") for film in groups.keys() - images.keys()]
     missing += [(film, "no record in Info.txt") for film in images.keys() - groups.keys() - unreadable]
+    films = [found.film for found in findings if found.film]
+    severities: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        severities[record.film].add(record.label)
     return {
-        "images": len(images),
-        "records": len(records),
-        **_describe([finding.film for finding in findings if finding.film], records),
-        "suspect_circles": [
-            {"id": finding.film.id, "why": why} for finding in findings if finding.film for why in finding.doubts
-        ],
+        **_common(findings, missing),
         "corrupt": corrupt,
-        "duplicates": _duplicates(findings),
-        "missing": [{"id": film, "why": why} for film, why in sorted(missing)],
+        "records": len(records),
+        "lesion_circles": sum(len(film.lesions) for film in films),
+        "images_with_circles": sum(bool(film.lesions) for film in films),
+        "mixed_counted_as_malignant": sorted(
+            film for film, found in severities.items() if len(found - {mias.NORMAL}) > 1
+        ),
+        "without_coordinates": sorted({r.film for r in records if r.label != mias.NORMAL and r.circle is None}),
+        "suspect_circles": _doubts(findings),
     }
 
 
-def _readable_records(info: Path, corrupt: list[dict[str, str]], unreadable: set[str]) -> Iterator[Record]:
+def _readable_records(info: Path, corrupt: list[dict[str, str]], unreadable: set[str]) -> Iterator[mias.Record]:
     """The records that make sense; the others go to ``corrupt``, and their films to ``unreadable``."""
     try:
-        lines = read_info(info)
+        lines = mias.read_info(info)
     except DataError as error:
         lines = []
         corrupt.append({"file": info.name, "why": _reason(error)})
     for number, text in lines:
         where = f"{info.name} line {number}"
         try:
-            yield parse_record(text, where)
+            yield mias.parse_record(text, where)
         except DataError as error:
             corrupt.append({"file": where, "why": _reason(error)})
             unreadable.add(text.split()[0])
+
+
+def _audit_folder(root: Path, progress: Progress | None) -> dict[str, Any]:
+    opened = folder.open_folder(root)
+    findings = inspect_films(opened.images, lambda film: folder.build_film(opened, film), progress)
+    missing = [(mask.name, "a mask, but no film of the same name") for mask in folder.find_stray_masks(opened)]
+    missing += [
+        (film, "no such file, but a row in the table") for film in (opened.rows or {}).keys() - opened.images.keys()
+    ]
+    films = [found.film for found in findings if found.film]
+    sides = Counter(film.side for film in films)
+    shown = Counter(name for found in findings for name in found.classes)
+    return {
+        **_common(findings, missing),
+        "corrupt": [
+            {"file": _where(found.broken, root), "why": _reason(found.broken)} for found in findings if found.broken
+        ],
+        "name": opened.name,
+        "sizes": dict(Counter(f"{found.size[1]}x{found.size[0]}" for found in findings if found.size).most_common()),
+        "sides": {side: sides[side] for side in SIDES},
+        "masks": sum(film.drawn is not None for film in films),
+        "classes": {name: shown[name] for name in (*CLASSES, "automatic") if shown[name]},
+        "suspect_labels": _doubts(findings),
+    }
+
+
+def _common(findings: list[Finding], missing: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What is told of every data set."""
+    films = [found.film for found in findings if found.film]
+    labels, tissues = Counter(film.label for film in films), Counter(film.tissue for film in films)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for found in findings:
+        if found.digest:
+            groups[found.digest].append(found.path.name)
+    return {
+        "images": len(findings),
+        "patients": len({film.patient for film in films}),
+        "labels": {name: labels[number] for number, name in enumerate(LABELS)},
+        "tissue": {letter: tissues[letter] for letter in TISSUES},
+        "duplicates": [sorted(names) for names in groups.values() if len(names) > 1],
+        "missing": [{"id": film, "why": why} for film, why in sorted(missing)],
+    }
+
+
+def _doubts(findings: list[Finding]) -> list[dict[str, str]]:
+    return [{"id": found.film.id, "why": why} for found in findings if found.film for why in found.doubts]
+
+
+def _where(error: DataError, root: Path) -> str:
+    """The place at the front of an error's message, below ``root``."""
+    return str(error).partition(": ")[0].removeprefix(f"{root}{os.sep}")
 
 
 def _reason(error: DataError) -> str:
@@ -119,83 +151,45 @@ def _reason(error: DataError) -> str:
     return str(error).partition(": ")[2]
 
 
-def _inspect(path: Path, records: list[Record]) -> _Finding:
-    film = None
-    try:
-        film = build_film(path, records) if records else None
-        grey = read_grey(path)
-    except DataError as error:
-        return _Finding(path.name, film, broken=_reason(error))
-    digest = hashlib.sha256(grey.tobytes() + repr(grey.shape).encode()).hexdigest()
-    doubts = _doubts(grey, film) if film and film.lesions else ()
-    return _Finding(path.name, film, digest, doubts)
-
-
-def _doubts(grey: np.ndarray, film: Film) -> tuple[str, ...]:
-    small = Image.fromarray(grey).resize((EXTENT // SHRINK, EXTENT // SHRINK), Image.Resampling.BOX)
-    breast = find_outline(np.asarray(small), film.side)
-    shares = [_share_inside(breast, lesion) for lesion in film.lesions]
-    return tuple(
-        f"{100 * (1 - share):.0f} % of the circle lies off the breast"
-        if share
-        else "the circle lies on empty background"
-        for share in shares
-        if share < INSIDE
-    )
-
-
-def _share_inside(breast: np.ndarray, lesion: Lesion) -> float:
-    """Share of the circle, as far as it is in the picture, that lies on the breast."""
-    rows, columns = ((np.arange(extent) + 0.5) * SHRINK - 0.5 for extent in breast.shape)
-    distance = np.hypot(rows[:, None] - lesion.row, columns[None, :] - lesion.column)
-    return float(breast[distance <= max(lesion.radius, SHRINK)].mean())
-
-
-def _describe(films: list[Film], records: list[Record]) -> dict[str, Any]:
-    labels, tissues = Counter(film.label for film in films), Counter(film.tissue for film in films)
-    severities: dict[str, set[int]] = defaultdict(set)
-    for record in records:
-        severities[record.film].add(record.label)
-    return {
-        "patients": len({film.patient for film in films}),
-        "lesion_circles": sum(len(film.lesions) for film in films),
-        "images_with_circles": sum(bool(film.lesions) for film in films),
-        "labels": {name: labels[number] for number, name in enumerate(LABELS)},
-        "mixed_counted_as_malignant": sorted(film for film, found in severities.items() if len(found - {NORMAL}) > 1),
-        "tissue": {letter: tissues[letter] for letter in TISSUES},
-        "without_coordinates": sorted({r.film for r in records if r.label != NORMAL and r.circle is None}),
-    }
-
-
-def _duplicates(findings: Iterable[_Finding]) -> list[list[str]]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for finding in findings:
-        if finding.digest:
-            groups[finding.digest].append(finding.name)
-    return [sorted(names) for names in groups.values() if len(names) > 1]
-
-
 def format_audit(result: dict[str, Any]) -> str:
     """An audit as a table for a terminal; long lists are cut."""
-    labels, tissue = result["labels"], result["tissue"]
+    rows = [("images", f"{result['images']} of {result['patients']} patients")]
+    rows += [("records", str(result["records"]))] if "records" in result else []
+    rows += [("labels", _counts(result["labels"]))]
+    rows += _circle_rows(result) if "records" in result else _mask_rows(result)
+    rows += [("tissue", _counts(result["tissue"]))]
+    for name in ("suspect_circles", "suspect_labels", "corrupt", "duplicates", "missing"):
+        lines = [_finding_line(entry) for entry in result.get(name, ())]
+        if name in result:
+            rows.append((name.replace("_", " "), str(len(lines)) if lines else "none"))
+        rows += [("", line) for line in lines[:SHOWN]]
+        rows += [("", f"and {len(lines) - SHOWN} more")] if len(lines) > SHOWN else []
+    return "\n".join(f"{name:<24}{value}" for name, value in rows)
+
+
+def _circle_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     mixed = ", ".join(result["mixed_counted_as_malignant"])
-    rows = [
-        ("images", f"{result['images']} of {result['patients']} patients"),
-        ("records", str(result["records"])),
-        ("labels", ", ".join(f"{count} {name}" for name, count in labels.items())),
+    return [
         ("  benign and malignant", f"{mixed} (counted as malignant)" if mixed else "none"),
-        ("tissue", ", ".join(f"{count} {letter}" for letter, count in tissue.items())),
         ("lesion circles", f"{result['lesion_circles']} in {result['images_with_circles']} images"),
         ("without coordinates", ", ".join(result["without_coordinates"]) or "none"),
     ]
-    findings = {
-        "suspect circles": [f"{entry['id']}: {entry['why']}" for entry in result["suspect_circles"]],
-        "corrupt": [f"{entry['file']}: {entry['why']}" for entry in result["corrupt"]],
-        "duplicates": [" = ".join(group) for group in result["duplicates"]],
-        "missing": [f"{entry['id']}: {entry['why']}" for entry in result["missing"]],
-    }
-    for name, lines in findings.items():
-        shown = lines[:SHOWN] + ([f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
-        rows.append((name, str(len(lines)) if lines else "none"))
-        rows += [("", line) for line in shown]
-    return "\n".join(f"{name:<24}{value}" for name, value in rows)
+
+
+def _mask_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    sizes = result["sizes"]
+    shown = dict(list(sizes.items())[:SHOWN])
+    return [
+        ("sizes", _counts(shown) + (f", and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else "")),
+        ("chest wall", _counts(result["sides"])),
+        ("drawn masks", str(result["masks"])),
+        ("  that show", _counts(result["classes"]) or "nothing"),
+    ]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _finding_line(entry: dict[str, str] | list[str]) -> str:
+    return " = ".join(entry) if isinstance(entry, list) else ": ".join(entry.values())

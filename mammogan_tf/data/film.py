@@ -12,7 +12,10 @@ from mammogan_tf.config import CLASSES
 from mammogan_tf.data.dicom import is_dicom, read_dicom, read_dicom_size, scale_grey
 from mammogan_tf.errors import DataError
 
-__all__ = ["AUTOMATIC", "DrawnMask", "Film", "Lesion", "read_drawn_mask", "read_grey", "read_size"]
+__all__ = ["AUTOMATIC", "SIDES", "TISSUES", "DrawnMask", "Film", "Lesion", "read_drawn_mask", "read_grey", "read_size"]
+
+SIDES = ("left", "right")
+TISSUES = ("F", "G", "D")
 
 AUTOMATIC = 255
 """In a drawn mask: the pixel is of the class that the automatic anatomy finds."""

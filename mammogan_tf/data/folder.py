@@ -19,7 +19,7 @@ from typing import Any
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.data.dicom import DICOM_SUFFIXES, is_dicom, read_dicom_origin
-from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film, read_size
+from mammogan_tf.data.film import AUTOMATIC, SIDES, TISSUES, DrawnMask, Film, read_size
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import read_json
 
@@ -39,8 +39,6 @@ EXAMPLE = '{"name": "my-films", "classes": {"0": "automatic", "255": "lesion"}}'
 SUFFIXES = (*DICOM_SUFFIXES, ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
 
 COLUMNS = ("film", "patient", "side", "label", "tissue")
-SIDES = ("left", "right")
-TISSUES = ("F", "G", "D")
 CLASS_NUMBERS = {**{name: number for number, name in enumerate(CLASSES)}, "automatic": AUTOMATIC}
 
 

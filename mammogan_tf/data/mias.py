@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mammogan_tf.config import LABELS
-from mammogan_tf.data.film import Film, Lesion, read_size
+from mammogan_tf.data.film import TISSUES, Film, Lesion, read_size
 from mammogan_tf.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EXTENT",
     "NORMAL",
-    "TISSUES",
     "Record",
     "build_film",
     "find_images",
@@ -38,7 +37,6 @@ EXTENT = 1024
 """Height and width of every film, in pixels (200 micrometres each)."""
 
 KINDS = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
-TISSUES = ("F", "G", "D")
 SEVERITIES = {"B": LABELS.index("benign"), "M": LABELS.index("malignant")}
 NORMAL = LABELS.index("normal")
 
