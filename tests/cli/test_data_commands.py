@@ -5,8 +5,10 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from mammogan_tf.data.label_maps import read_label_map
 from tests.command_line import call, fails, little_room, unfinished_files
@@ -114,6 +116,41 @@ def test_audit_names_a_broken_record_and_exits_with_1(tmp_path, record, why):
 def test_audit_of_no_data(tmp_path):
     fails("data", "audit", tmp_path / "none", says="none: expected a folder ... data fetch")
     fails("data", "audit", tmp_path, says="expected Info.txt ... data fetch")
+
+
+@pytest.fixture
+def own_films(tree, tmp_path):
+    """Two films of one's own, with a mask drawn on one of them."""
+    root = tmp_path / "mine"
+    for place, name, film in (("images", "a", "001"), ("images", "b", "002"), ("labels", "a", "001")):
+        (root / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(tree / f"mdb{film}.pgm", root / place / f"{name}.pgm")
+    Image.fromarray(np.full((1024, 1024), 255, np.uint8)).save(root / "labels" / "a.pgm")
+    (root / "dataset.json").write_text('{"classes": {"255": "adipose"}}')
+    return root
+
+
+def test_audit_of_own_films(own_films, tmp_path):
+    result = call("data", "audit", own_films, "--json", tmp_path / "audit.json", "--table", tmp_path / "labels.csv")
+    assert result.exit_code == 0
+    assert "2 of 2 patients" in result.stdout
+    assert json.loads((tmp_path / "audit.json").read_text())["classes"] == {"adipose": 1}
+    assert (tmp_path / "labels.csv").read_text() == "filename,label\na.pgm,normal\nb.pgm,normal\n"
+    (own_films / "labels" / "a.pgm").write_bytes(b"")
+    result = call("data", "audit", own_films)
+    assert result.exit_code == 1
+    assert "labels/a.pgm: expected an image, received: an empty file" in result.stdout
+
+
+def test_own_films_need_an_explanation(own_films, tmp_path):
+    (own_films / "dataset.json").unlink()
+    for command in (["audit", own_films], ["masks", own_films, tmp_path / "out"]):
+        fails(
+            "data", *command, says="expected dataset.json ... received: images such as a.pgm alone ... dataset.json: {"
+        )
+    (own_films / "dataset.json").write_text("{")
+    for command in (["audit", own_films], ["masks", own_films, tmp_path / "out"]):
+        fails("data", *command, says="dataset.json: expected JSON such as {")
 
 
 def test_audit_cannot_write_its_report(tree, tmp_path):

@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mammogan_tf.data.audit import audit, format_audit
 from mammogan_tf.errors import DataError
@@ -101,6 +103,66 @@ def test_format_cuts_long_lists(result):
     assert "missing                 30" in text
     assert "and 18 more" in text
     assert "mdb020" not in text
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five films: three with a mask, two alike, two broken; a mask and a row of no film."""
+    root = tmp_path / "mine"
+    for place in ("images", "labels"):
+        (root / place).mkdir(parents=True)
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    films = {"a": grey, "b": grey.T, "c": grey, "d": grey + 9, "e": grey + 99}
+    for name, pixels in films.items():
+        Image.fromarray(pixels).save(root / "images" / f"{name}.png")
+    masks = {"a": 0 * grey, "b": 255 * (grey.T > 5), "d": 0 * grey + 7, "other": grey}
+    for name, pixels in masks.items():
+        Image.fromarray(pixels.astype(np.uint8)).save(root / "labels" / f"{name}.png")
+    (root / "images" / "e.png").write_bytes(b"")
+    rows = "film,patient,side,label,tissue\na,1,left,malignant,F\nb,1,right,,\nc,2,,benign,G\nd\ne\nf\n"
+    (root / "films.csv").write_text(rows)
+    description = {"table": "films.csv", "classes": {"0": "automatic", "255": "lesion"}}
+    (root / "dataset.json").write_text(json.dumps(description))
+    return root
+
+
+def test_a_folder(folder):
+    result = audit(folder)
+    assert (result["name"], result["images"], result["patients"]) == ("mine", 5, 2 + 1)
+    assert result["labels"] == {"benign": 1, "malignant": 1, "normal": 2}
+    assert result["tissue"] == {"F": 1, "G": 1, "D": 0}
+    assert result["sizes"] == {"4x3": 2, "3x4": 1}
+    assert result["sides"] == {"left": 1, "right": 1}
+    assert result["masks"] == 3
+    assert result["classes"] == {"lesion": 1, "automatic": 2}
+    assert result["suspect_labels"] == [{"id": "mine-b", "why": "a lesion is drawn, but the label is normal"}]
+    assert result["duplicates"] == [["a.png", "c.png"]]
+    assert result["missing"] == [
+        {"id": "f", "why": "no such file, but a row in the table"},
+        {"id": "other.png", "why": "a mask, but no film of the same name"},
+    ]
+    why = {entry["file"]: entry["why"] for entry in result["corrupt"]}
+    assert sorted(why) == ["images/e.png", "labels/d.png"]
+    assert why["images/e.png"].startswith("expected an image, received: an empty file")
+    assert why["labels/d.png"].startswith("expected the grey values 0, 255, received: 7")
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_format_of_a_folder(folder):
+    text = format_audit(audit(folder))
+    assert "5 of 3 patients" in text
+    assert "2 4x3, 1 3x4" in text
+    assert "drawn masks             3" in text
+    assert "1 lesion, 2 automatic" in text
+    assert "mine-b: a lesion is drawn, but the label is normal" in text
+    assert "labels/d.png: expected the grey values" in text
+    assert "records" not in text
+
+
+def test_a_folder_that_nothing_explains(folder):
+    (folder / "dataset.json").unlink()
+    with pytest.raises(DataError, match=r"expected dataset\.json or the Info\.txt of mini-MIAS"):
+        audit(folder)
 
 
 def test_real_mias(mias_root):
