@@ -17,15 +17,17 @@ __all__ = ["export", "request", "serve"]
 def export(runs: tuple[Path, ...], to: Path) -> None:
     """Export runs as SavedModels for TensorFlow Serving, each as the next version of its model.
 
+    A U-Net together with a generator of whole films also gives synthesize: a film in, a synthetic one of its anatomy out.
+
     \b
     Example:
       mammogan-tf export runs/train-unet/00001 runs/train-gan/00001
     """
     import_tensorflow()
-    from mammogan_tf.serving.export import export_run
+    from mammogan_tf.serving.export import export_runs
 
-    for run in runs:
-        click.echo(export_run(run, to))
+    for version in export_runs(runs, to):
+        click.echo(version)
 
 
 file = click.Path(dir_okay=False, path_type=Path)

@@ -19,11 +19,11 @@ SIZE = 16
 
 @pytest.fixture(scope="module")
 def exports(unet_run, gan_run, tmp_path_factory):
-    """Both networks, exported by the command."""
+    """Both networks, and both in a row, exported by the command."""
     folder = tmp_path_factory.mktemp("saved_models")
     result = call("export", unet_run, gan_run, "--to", folder)
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == [str(folder / "unet" / "1"), str(folder / "generator" / "1")]
+    assert result.stdout.splitlines() == [str(folder / model / "1") for model in ("unet", "generator", "synthesize")]
     assert not unfinished_files(folder)
     return folder
 
