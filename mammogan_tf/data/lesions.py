@@ -28,8 +28,9 @@ fills 0.58 of the circle, and is the concentric disc that agrees best with outli
 TRUST = {"CIRC": 1.0, "MISC": 1.0, "ARCH": 0.0}
 USUAL_TRUST = 0.5
 """How far an outline follows the boundary found, by class of lesion; what is left follows the usual disc. Readers take
-an unknown share of spicules and halo to the lesion, and a distorted architecture has no boundary. On phantoms, which
-do the same, half-way is best for SPIC, ASYM and CALC, all the way for masses, and the disc alone for ARCH."""
+an unknown share of spicules and halo to the lesion, and a distorted architecture has no boundary. Chosen on phantoms,
+where the lesion holds its spicules too: following all the way is worse than the disc for SPIC, ASYM and CALC, half-way
+is better, and ARCH is best left to the disc."""
 
 SCATTER = 0.11
 """Standard deviation of that distance, in radii."""
@@ -48,8 +49,8 @@ REGION_WEIGHT = 0.7
 """Weights of the two kinds of evidence in the log likelihood; neighbouring pixels are far from independent."""
 
 MIN_CONTRAST = 1.0
-"""Lesion minus surroundings, in standard deviations within either, below which the usual disc is drawn. Normal tissue
-of mini-MIAS stays below it in nine of ten circles, and pure noise below a quarter of it."""
+"""Lesion minus surroundings, in standard deviations within either, below which the usual disc is drawn. Circles put at
+random on normal tissue of mini-MIAS stay below it three times in four, and pure noise always."""
 
 DIRECTIONS = 72
 STEPS = 50
