@@ -33,10 +33,10 @@ where the lesion holds its spicules too: following all the way is worse than the
 is better, and ARCH is best left to the disc."""
 
 SCATTER = 0.11
-"""Standard deviation of that distance, in radii."""
+"""Standard deviation of the boundary's distance, in radii, before the film is looked at."""
 
 CORRELATION_ANGLE = 25.0
-"""Degrees over which the correlation of neighbouring distances falls to 1/e."""
+"""Degrees over which the correlation of the distances falls to 1/e."""
 
 FARTHEST = 1.1
 """The outline leaves the circle by at most a tenth of its radius."""
