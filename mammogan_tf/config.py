@@ -11,6 +11,7 @@ from mammogan_tf.errors import ConfigError
 __all__ = [
     "CLASSES",
     "LABELS",
+    "LESION_LOSSES",
     "LESION_OUTLINES",
     "PRECISIONS",
     "PRESETS",
@@ -34,6 +35,9 @@ VIEWS = ("whole", "roi")
 
 LESION_OUTLINES = ("circle", "refined")
 """How a lesion known by a circle is drawn into a mask: as the circle, or as an outline found inside it."""
+
+LESION_LOSSES = ("none", "focal-tversky")
+"""What the U-Net's loss adds for lesions, beside their share of Dice and cross-entropy."""
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -92,10 +96,19 @@ class _TrainConfig:
 
 @dataclass(frozen=True)
 class UNetConfig(_TrainConfig):
-    """Training of the segmentation network. ``widths`` are the channels of each level, top to bottom."""
+    """Training of the segmentation network.
+
+    ``widths`` are the channels of each level, top to bottom; ``attention`` puts gates on the skips; ``lesion_loss`` is one
+    of :data:`LESION_LOSSES`; a film with a lesion comes ``lesion_repeats`` times an epoch; ``ema`` is the decay of the
+    averaged weights, which are judged and kept.
+    """
 
     widths: tuple[int, ...] = (24, 48, 96, 192)
+    attention: bool = False
     dropout: float = 0.1
+    lesion_loss: str = "none"
+    lesion_repeats: int = 1
+    ema: float = 0.99
     learning_rate: float = 1e-3
     epochs: int = 60
     patience: int = 25
@@ -110,7 +123,10 @@ class UNetConfig(_TrainConfig):
         )
         levels = 2 ** (len(self.widths) - 1)
         require(self.data.size >= 2 * levels, "widths", f"a depth that fits {self.data.size} px", self.widths)
-        require(0 <= self.dropout < 1, "dropout", "a number in [0, 1)", self.dropout)
+        for name in ("dropout", "ema"):
+            require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
+        require(self.lesion_loss in LESION_LOSSES, "lesion_loss", " | ".join(LESION_LOSSES), self.lesion_loss)
+        require(self.lesion_repeats >= 1, "lesion_repeats", "1 or more", self.lesion_repeats)
         require(self.learning_rate > 0, "learning_rate", "a positive number", self.learning_rate)
         require(self.epochs >= 1, "epochs", "1 or more", self.epochs)
         require(self.patience >= 1, "patience", "1 or more", self.patience)

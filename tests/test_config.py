@@ -19,7 +19,17 @@ def test_every_preset_survives_a_json_round_trip(kind, name):
 
 def test_nothing_is_lost_in_a_round_trip():
     check_config_round_trip(
-        GANConfig(DataConfig(128, True, 0.2, 0.25, 7), 8, "mixed_float16", 3, True, "annotation", 64, 16, gp=0.5)
+        GANConfig(
+            DataConfig(128, "roi", "refined", True, 0.5, 0.2, 0.25, 7),
+            8,
+            "mixed_float16",
+            3,
+            True,
+            "annotation",
+            64,
+            16,
+            gp=0.5,
+        )
     )
 
 
@@ -63,6 +73,9 @@ def test_widths_double_with_each_halving():
         (UNetConfig, {"widths": (8, 0)}, "widths"),
         (UNetConfig, {"data": {"size": 16}, "widths": (4, 4, 4, 4, 4)}, "a depth that fits 16 px"),
         (UNetConfig, {"dropout": 1.0}, "dropout"),
+        (UNetConfig, {"ema": 1.0}, "ema"),
+        (UNetConfig, {"lesion_loss": "dice"}, r"lesion_loss: expected none \| focal-tversky, received: dice"),
+        (UNetConfig, {"lesion_repeats": 0}, "lesion_repeats"),
         (UNetConfig, {"learning_rate": 0.0}, "learning_rate"),
         (UNetConfig, {"epochs": 0}, "epochs"),
         (UNetConfig, {"patience": 0}, "patience"),

@@ -10,13 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.transforms import augment_film, one_hot, to_network_range
+from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_film, one_hot, to_network_range
 
 __all__ = ["gan_batches", "segmentation_batches", "validation_batches"]
 
 
 def segmentation_batches(
-    films: FilmSet, batch_size: int, *, seed: int, start: int = 0, keep_background: bool = False
+    films: FilmSet,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    keep_background: bool = False,
+    limits: Augmentation = AUGMENTATIONS["whole"],
 ) -> tf.data.Dataset:
     """Endless augmented batches of (image float32 [B, S, S, 1] in [0, 1], one-hot mask float32 [B, S, S, 5]).
 
@@ -28,6 +34,8 @@ def segmentation_batches(
         batch_size: B.
         seed: of order and augmentation.
         start: number of the first batch, to resume.
+        keep_background: leave every film as it is.
+        limits: of the augmentation.
     """
     pictures = np.stack([films.films, films.films if keep_background else films.images])
 
@@ -35,7 +43,7 @@ def segmentation_batches(
         key = tf.stack([tf.constant(seed, tf.int64), counter])
         kind = tf.random.stateless_uniform([], key + 2, 0, 2, tf.int64)
         image, label_map = _fetch(lambda i, k: (pictures[k, i], films.label_maps[i]), [index, kind], films)
-        image, label_map = augment_film(_to_float(image), label_map, key, films.size)
+        image, label_map = augment_film(_to_float(image), label_map, key, films.size, limits)
         return image, one_hot(label_map)
 
     return _batches(len(films), batch_size, seed, start, example)

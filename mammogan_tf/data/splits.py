@@ -1,7 +1,8 @@
 """Splits by patient, so that the two breasts of one patient never stand on both sides."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -9,7 +10,7 @@ from mammogan_tf.config import LABELS
 from mammogan_tf.data.film import Film
 from mammogan_tf.errors import DataError
 
-__all__ = ["Split", "split_patients"]
+__all__ = ["Split", "split_folds", "split_patients"]
 
 SEVERITY = tuple(LABELS.index(label) for label in ("malignant", "benign", "normal"))
 """Labels of a film, worst first: a patient counts as her worst film."""
@@ -60,18 +61,62 @@ def split_patients(films: Iterable[Film], validation: float = 0.10, test: float 
     Raises:
         DataError: fewer than three patients, or too few to leave one for training.
     """
+    patients = _queue(films, seed)
+    parts = _deal(patients, _part_sizes(len(patients), validation, test))
+    return Split(**{name: _ids(part) for name, part in parts.items()})
+
+
+def split_folds(films: Iterable[Film], folds: int = 5, validation: float = 0.10, seed: int = 0) -> list[Split]:
+    """Splits films by patient for cross-validation: every film is tested in one fold; stratified as a single split.
+
+    Args:
+        folds: number of folds, 2 or more.
+        validation: share of the patients that validates in each fold, at least one of them.
+        seed: another seed, other folds.
+
+    Raises:
+        DataError: too few patients to test, validate and train in every fold.
+    """
+    patients = _queue(films, seed)
+    count = len(patients)
+    kept = max(1, round(validation * count))
+    if count < folds or count - math.ceil(count / folds) - kept < 1:
+        raise DataError(
+            f"folds: expected patients to test, validate and train in each of {folds}, received: {count} patients; "
+            "add films or take fewer folds"
+        )
+    held_out = _deal(patients, {str(fold): count // folds + (fold < count % folds) for fold in range(folds)})
+    splits = []
+    for test in held_out.values():
+        rest = [patient for patient in patients if patient not in test]
+        parts = _deal(rest, {"train": len(rest) - kept, "validation": kept})
+        splits.append(Split(_ids(parts["train"]), _ids(parts["validation"]), _ids(test)))
+    return splits
+
+
+Patient = tuple[Film, ...]
+
+
+def _queue(films: Iterable[Film], seed: int) -> list[Patient]:
+    """The films of each patient, stratum by stratum, in an order that the seed decides within a stratum."""
     groups: dict[str, list[Film]] = {}
     for film in sorted(films, key=lambda film: film.id):
         groups.setdefault(film.patient, []).append(film)
-    sizes = _part_sizes(len(groups), validation, test)
-    parts: dict[str, list[str]] = {name: [] for name in sizes}
-    taken = dict.fromkeys(sizes, 0)
-    queue = sorted(groups, key=lambda patient: (_stratum(groups[patient]), _rank(seed, patient)))
-    for place, patient in enumerate(queue, start=1):
-        part = max(sizes, key=lambda name: sizes[name] * place / len(queue) - taken[name])
-        taken[part] += 1
-        parts[part] += [film.id for film in groups[patient]]
-    return Split(**{name: tuple(sorted(ids)) for name, ids in parts.items()})
+    order = sorted(groups, key=lambda patient: (_stratum(groups[patient]), _rank(seed, patient)))
+    return [tuple(groups[patient]) for patient in order]
+
+
+def _deal(patients: Sequence[Patient], sizes: Mapping[str, int]) -> dict[str, list[Patient]]:
+    """Each patient goes to the part that lags furthest behind its share so far."""
+    parts: dict[str, list[Patient]] = {name: [] for name in sizes}
+    for place, patient in enumerate(patients, start=1):
+        part = max(sizes, key=lambda name: sizes[name] * place / len(patients) - len(parts[name]))
+        parts[part].append(patient)
+    return parts
+
+
+def _ids(patients: Iterable[Patient]) -> tuple[str, ...]:
+    return tuple(sorted(film.id for patient in patients for film in patient))
 
 
 def _part_sizes(patients: int, validation: float, test: float) -> dict[str, int]:
@@ -85,7 +130,7 @@ def _part_sizes(patients: int, validation: float, test: float) -> dict[str, int]
     return {"train": train, **sizes}
 
 
-def _stratum(films: list[Film]) -> tuple[int, str]:
+def _stratum(films: Sequence[Film]) -> tuple[int, str]:
     severity = min(SEVERITY.index(film.label) for film in films)
     return severity, min(film.tissue or "" for film in films)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import CLASSES
 
-__all__ = ["Augmentation", "augment_film", "one_hot", "paste_film_label", "to_network_range"]
+__all__ = ["AUGMENTATIONS", "Augmentation", "augment_film", "one_hot", "paste_film_label", "to_network_range"]
 
 
 def one_hot(label_map: tf.Tensor) -> tf.Tensor:
@@ -38,10 +38,15 @@ class Augmentation:
     rotation: float = 12.0
     scale: float = 0.15
     shift: float = 0.08
-    elastic: float = 0.02
-    mirror: float = 0.5
+    elastic: float = 0.0
+    mirror: float = 0.0
     gamma: float = 1.4
     noise: float = 0.03
+
+
+AUGMENTATIONS = {"whole": Augmentation(), "roi": Augmentation(scale=0.25, shift=0.25, mirror=0.5)}
+"""By view. A whole film is never mirrored: its chest wall lies on the left, and a network that has seen it on the right
+outlines the muscle and dense tissue worse. A window is shifted as far as its canvas reaches."""
 
 
 def augment_film(

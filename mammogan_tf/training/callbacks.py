@@ -5,7 +5,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from mammogan_tf.console import Console
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import write_text
 
-__all__ = ["BestWeights", "History", "Interruption", "StepCallback", "Stopwatch", "require_finite"]
+__all__ = [
+    "AveragedWeights",
+    "BestWeights",
+    "History",
+    "Interruption",
+    "StepCallback",
+    "Stopwatch",
+    "decay_at",
+    "require_finite",
+]
 
 
 class History:
@@ -107,23 +117,86 @@ class StepCallback(keras.callbacks.Callback):
             self._action(step, logs or {})
 
 
+def decay_at(step: tf.Tensor, ema: float) -> tf.Tensor:
+    """Decay of a moving average after ``step`` updates: ``ema``, less while there is little to average over."""
+    step = tf.cast(step, tf.float32)
+    return tf.minimum(ema, (1.0 + step) / (10.0 + step))
+
+
+class AveragedWeights(keras.callbacks.Callback):
+    """Averages all the weights of a model over its training steps; validation judges the average.
+
+    ``weights`` is the exponential moving average, statistics of normalisation included. Its state is in ``variables``.
+    ``keras.callbacks.SwapEMAWeights`` leaves the statistics out, and swaps by adding and subtracting, which rounds.
+
+    Args:
+        model: the model that is trained.
+        ema: decay of the average with each step.
+    """
+
+    def __init__(self, model: keras.Model, ema: float) -> None:
+        super().__init__()
+        self._ema = ema
+        self._trained = [weight.value for weight in model.weights]
+        self._put_by: list[np.ndarray] = []
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.weights = [tf.Variable(weight, trainable=False) for weight in self._trained]
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        return [self.step, *self.weights]
+
+    @tf.function
+    def _average(self) -> None:
+        decay = decay_at(self.step, self._ema)
+        for average, weight in zip(self.weights, self._trained, strict=True):
+            if average.dtype.is_floating:
+                average.assign(decay * average + (1.0 - decay) * weight)
+            else:
+                average.assign(weight)
+        self.step.assign_add(1)
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._average()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """The model has the averaged weights inside the block, and those of the training after it."""
+        self.on_test_begin()
+        try:
+            yield
+        finally:
+            self.on_test_end()
+
+    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        self._put_by = [weight.numpy() for weight in self._trained]
+        self._set(self.weights)
+
+    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
+        self._set(self._put_by)
+
+    def _set(self, values: Sequence[Any]) -> None:
+        for weight, value in zip(self._trained, values, strict=True):
+            weight.assign(value)
+
+
 class BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the best epoch and stops when ``patience`` epochs brought no better one.
 
     Unlike ``keras.callbacks.EarlyStopping`` it holds its state in ``variables``, so that a resumed run stops at the same epoch.
 
     Args:
-        model: the model that is trained.
+        source: the weights to keep a copy of.
         monitor: name of the value in the logs; higher is better.
         patience: in epochs.
     """
 
-    def __init__(self, model: keras.Model, monitor: str, patience: int, console: Console) -> None:
+    def __init__(self, source: Sequence[tf.Variable], monitor: str, patience: int, console: Console) -> None:
         super().__init__()
-        self._monitor, self._patience, self._console = monitor, patience, console
+        self._source, self._monitor, self._patience, self._console = source, monitor, patience, console
         self.best = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
         self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.weights = [tf.Variable(weight, trainable=False) for weight in model.get_weights()]
+        self.weights = [tf.Variable(weight, trainable=False) for weight in source]
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -138,7 +211,7 @@ class BestWeights(keras.callbacks.Callback):
         if value > float(self.best.numpy()):
             self.best.assign(value)
             self.best_epoch.assign(epoch + 1)
-            for kept, weight in zip(self.weights, self.model.get_weights(), strict=True):
+            for kept, weight in zip(self.weights, self._source, strict=True):
                 kept.assign(weight)
         if self.exhausted_at(epoch + 1):
             self.model.stop_training = True

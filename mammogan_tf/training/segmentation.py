@@ -11,57 +11,27 @@ from mammogan_tf.config import UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.label_maps import overlay
+from mammogan_tf.data.label_maps import LESION, overlay
 from mammogan_tf.data.pipeline import segmentation_batches, validation_batches
 from mammogan_tf.data.splits import split_patients
+from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.files import atomic_path, write_text
-from mammogan_tf.losses import cross_entropy, dice_loss
+from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.metrics.segmentation import REGIONS, region_dice
 from mammogan_tf.models.unet import build_unet
-from mammogan_tf.training.callbacks import BestWeights, History, Stopwatch
+from mammogan_tf.training.callbacks import AveragedWeights, BestWeights, History, Stopwatch
 from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import Checkpoints
+from mammogan_tf.training.region_dice import RegionDice
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile
 from mammogan_tf.training.strategy import scaled, set_up_device
 
-__all__ = ["RegionDice", "create_unet_run", "predict_label_maps", "train_unet"]
+__all__ = ["create_unet_run", "predict_label_maps", "train_unet"]
 
-ANATOMY = ("breast", "pectoral", "dense")
-
-
-@keras.saving.register_keras_serializable("mammogan_tf")
-class RegionDice(keras.metrics.Metric):
-    """Dice of some regions over all the films seen since the last reset, averaged over the regions.
-
-    Args:
-        regions: names out of :data:`mammogan_tf.metrics.segmentation.REGIONS`.
-    """
-
-    def __init__(self, regions: Sequence[str], name: str, **kwargs) -> None:
-        super().__init__(name=name, **kwargs)
-        self.regions = tuple(regions)
-        self.overlap = self.add_variable((len(self.regions),), "zeros", name="overlap")
-        self.total = self.add_variable((len(self.regions),), "zeros", name="total")
-
-    def update_state(self, truth: tf.Tensor, probabilities: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
-        """``truth`` one-hot [B, H, W, 5], ``probabilities`` [B, H, W, 5]."""
-        asked, found = tf.argmax(truth, -1), tf.argmax(probabilities, -1)
-        members = [[int(value in REGIONS[region]) for value in range(truth.shape[-1])] for region in self.regions]
-        table = tf.transpose(tf.constant(members, tf.float32))
-        in_truth, in_found = tf.gather(table, asked), tf.gather(table, found)
-        axes = [0, 1, 2]
-        self.overlap.assign_add(2 * tf.reduce_sum(in_truth * in_found, axes))
-        self.total.assign_add(tf.reduce_sum(in_truth, axes) + tf.reduce_sum(in_found, axes))
-
-    def result(self) -> tf.Tensor:
-        """A scalar in [0, 1], over the regions that are in a film or were found in one; nan where there is none."""
-        overlap, total = tf.convert_to_tensor(self.overlap), tf.convert_to_tensor(self.total)
-        judged = tf.cast(total > 0, tf.float32)
-        return tf.reduce_sum(tf.math.divide_no_nan(overlap, total)) / tf.reduce_sum(judged)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "regions": self.regions}
+JUDGED = {"whole": ("breast", "pectoral", "dense"), "roi": ("lesion",)}
+"""By view: the regions whose mean Dice on the validation films says which epoch is the best. On whole films too few have
+a lesion to choose by it."""
 
 
 def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Film], data: Sequence[str | Path]) -> Run:
@@ -73,8 +43,8 @@ def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Fil
 def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
     """Trains the U-Net of a run, or goes on from its last checkpoint, and tests it on the patients kept apart.
 
-    Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the best epoch),
-    ``report.json`` and ``MODEL_CARD.md`` into the run directory.
+    Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the averaged weights of
+    the best epoch), ``report.json`` and ``MODEL_CARD.md`` into the run directory.
 
     Returns:
         The report: Dice for each region on the test films, cleaned and as they are, with the number of films judged.
@@ -86,14 +56,24 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
     training, validation, test = load_split(run, films, console.progress("preparing films"))
     console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}")
 
-    model = build_unet(config.data.size, widths=config.widths, dropout=config.dropout)
-    steps = max(1, len(training) // config.batch_size)
+    repeated = _repeat_lesions(training, config.lesion_repeats)
+    model = build_unet(config.data.size, widths=config.widths, dropout=config.dropout, attention=config.attention)
+    steps = max(1, len(repeated) // config.batch_size)
     compile_unet(model, config, steps)
     watch = Stopwatch()
-    best = BestWeights(model, "val_dice_anatomy", config.patience, console)
+    averaged = AveragedWeights(model, config.ema)
+    best = BestWeights(averaged.weights, "val_dice", config.patience, console)
     epoch = tf.Variable(0, dtype=tf.int64)
     checkpoints = Checkpoints(
-        run.path / "checkpoints", [*model.variables, *model.optimizer.variables, *best.variables, watch.seconds, epoch]
+        run.path / "checkpoints",
+        [
+            *model.variables,
+            *model.optimizer.variables,
+            *averaged.variables,
+            *best.variables,
+            watch.seconds,
+            epoch,
+        ],
     )
     checkpoints.restore()
     begin = int(epoch.numpy())
@@ -105,25 +85,31 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
         number = index + 1
         history.record(number, logs)
         if number % 10 == 0 or number == config.epochs:
-            pixels = _overlays(model, validation, config.data.keep_background)
+            with averaged.in_use():
+                pixels = _overlays(model, validation, config.data.keep_background)
             save_picture(run.path / "samples" / f"epoch-{number:04d}.png", pixels)
             history.picture("validation", pixels, number)
         epoch.assign(number)
         watch.lap()
         checkpoints.save(number)
-        progress(number, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice_anatomy']:.3f}")
+        progress(number, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
 
     if begin < config.epochs and not best.exhausted_at(begin):
         keep = config.data.keep_background
         model.fit(
             segmentation_batches(
-                training, config.batch_size, seed=config.seed, start=begin * steps, keep_background=keep
+                repeated,
+                config.batch_size,
+                seed=config.seed,
+                start=begin * steps,
+                keep_background=keep,
+                limits=AUGMENTATIONS[config.data.view],
             ),
             validation_data=validation_batches(validation, config.batch_size, keep_background=keep),
             steps_per_epoch=steps,
             initial_epoch=begin,
             epochs=config.epochs,
-            callbacks=[best, keras.callbacks.LambdaCallback(on_epoch_end=end_of_epoch)],
+            callbacks=[averaged, best, keras.callbacks.LambdaCallback(on_epoch_end=end_of_epoch)],
             shuffle=False,
             verbose=0,
         )
@@ -142,20 +128,37 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
     return report
 
 
+def _repeat_lesions(films: FilmSet, repeats: int) -> FilmSet:
+    """The films, those with a lesion ``repeats`` times."""
+    with_lesion = {films.ids[row] for row in np.flatnonzero((films.label_maps == LESION).any(axis=(1, 2)))}
+    ids = dict.fromkeys(films.ids)
+    return films.select([id_ for id_ in ids for _ in range(repeats if id_ in with_lesion else 1)])
+
+
 @keras.saving.register_keras_serializable("mammogan_tf")
 def segmentation_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """Soft Dice plus cross-entropy."""
     return dice_loss(truth, probabilities) + cross_entropy(truth, probabilities)
 
 
+@keras.saving.register_keras_serializable("mammogan_tf")
+def lesion_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Soft Dice plus cross-entropy, plus the focal Tversky loss of the lesions."""
+    lesions = focal_tversky(truth[..., LESION], probabilities[..., LESION])
+    return segmentation_loss(truth, probabilities) + lesions
+
+
+LOSSES = {"none": segmentation_loss, "focal-tversky": lesion_loss}
+
+
 def compile_unet(model: keras.Model, config: UNetConfig, steps_per_epoch: int) -> None:
-    """Dice plus cross-entropy, Adam with a cosine schedule, Dice for each region as metrics."""
+    """The loss as configured, Adam with a cosine schedule, Dice of the judged regions and of each region as metrics."""
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
     regions = [RegionDice([region], f"dice_{region}") for region in REGIONS]
     model.compile(
         optimizer=scaled(keras.optimizers.Adam(rate)),
-        loss=segmentation_loss,
-        metrics=[RegionDice(ANATOMY, "dice_anatomy"), *regions],
+        loss=LOSSES[config.lesion_loss],
+        metrics=[RegionDice(JUDGED[config.data.view], "dice"), *regions],
     )
     model.optimizer.build(model.trainable_variables)
 

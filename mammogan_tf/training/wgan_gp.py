@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein_generator
+from mammogan_tf.training.callbacks import decay_at
 
 __all__ = ["WGANGP"]
 
@@ -100,7 +101,6 @@ class WGANGP(keras.Model):
         self.trackers["generator_loss"].update_state(loss)
 
     def _average(self) -> None:
-        step = tf.cast(self.step, tf.float32)
-        decay = tf.minimum(self.ema, (1.0 + step) / (10.0 + step))
+        decay = decay_at(self.step, self.ema)
         for average, weight in zip(self.averaged.weights, self.generator.weights, strict=True):
             average.assign(decay * average + (1.0 - decay) * tf.cast(weight, average.dtype))

@@ -7,7 +7,7 @@ import pytest
 
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.mias import load_mias
-from mammogan_tf.data.splits import Split, split_patients
+from mammogan_tf.data.splits import Split, split_folds, split_patients
 from mammogan_tf.errors import DataError
 
 
@@ -107,3 +107,36 @@ def test_real_mias(mias_root):
     abnormal = Counter(label[film] for film in split.test)
     assert abs(abnormal[0] - 0.15 * 63) < 3
     assert abs(abnormal[1] - 0.15 * 52) < 3
+
+
+def test_every_film_is_tested_in_one_fold():
+    films = make_films(92)
+    splits = split_folds(films, 5)
+    for split in splits:
+        check_whole(split, films)
+        assert len(patients_of(split.validation)) == round(0.10 * 92)
+    tested = [patients_of(split.test) for split in splits]
+    assert sorted(map(len, tested)) == [18, 18, 18, 19, 19]
+    assert sorted(itertools.chain(*tested)) == sorted(patients_of(film.id for film in films))
+
+
+def test_folds_keep_the_shares_of_the_strata():
+    films = make_films(180)
+    stratum = {film.patient[1:]: (film.label, film.tissue) for film in films if film.id.endswith("a")}
+    for split in split_folds(films, 5):
+        for part, share in ((split.validation, 0.10), (split.test, 0.20)):
+            counts = Counter(stratum[patient] for patient in patients_of(part))
+            assert all(abs(counts[each] - share * 180 / 9) < 2 for each in set(stratum.values()))
+
+
+def test_the_seed_decides_the_folds_and_order_does_not():
+    films = make_films(60)
+    shuffled = random.Random(1).sample(films, len(films))
+    assert split_folds(films, 3, seed=3) == split_folds(shuffled, 3, seed=3)
+    assert split_folds(films, 3, seed=3) != split_folds(films, 3, seed=4)
+
+
+@pytest.mark.parametrize(("patients", "folds"), [(2, 2), (4, 5)])
+def test_too_few_patients_for_the_folds(patients, folds):
+    with pytest.raises(DataError, match=rf"in each of {folds}, received: {patients} patients"):
+        split_folds(make_films(patients), folds)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training.callbacks import (
+    AveragedWeights,
     BestWeights,
     History,
     Interruption,
@@ -135,27 +136,57 @@ def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int =
 
 
 def test_the_best_weights_are_kept_and_patience_ends(network):
-    best = BestWeights(network, "val_dice", 2, QUIET)
+    best = BestWeights([weight.value for weight in network.weights], "val_dice", 2, QUIET)
     assert epochs(best, network, 0.1, 0.5, 0.5, 0.4) == [4]
     assert int(best.best_epoch) == 2
     assert best.weights[0].numpy().item() == 2
 
 
 def test_a_better_epoch_renews_the_patience(network):
-    best = BestWeights(network, "val_dice", 2, QUIET)
+    best = BestWeights([weight.value for weight in network.weights], "val_dice", 2, QUIET)
     assert epochs(best, network, 0.5, 0.4, 0.6, math.nan, 0.6) == [5]
     assert int(best.best_epoch) == 3
 
 
 def test_a_resumed_run_stops_at_the_same_epoch(network):
-    first = BestWeights(network, "val_dice", 3, QUIET)
+    first = BestWeights([weight.value for weight in network.weights], "val_dice", 3, QUIET)
     epochs(first, network, 0.5, 0.4)
-    resumed = BestWeights(network, "val_dice", 3, QUIET)
+    resumed = BestWeights([weight.value for weight in network.weights], "val_dice", 3, QUIET)
     for target, source in zip(resumed.variables, first.variables, strict=True):
         target.assign(source)
     assert not resumed.exhausted_at(2)
     assert epochs(resumed, network, 0.4, 0.4, begin=2) == [4]
     assert resumed.exhausted_at(4)
+
+
+def test_weights_are_averaged_over_the_steps(network):
+    averaged = AveragedWeights(network, 0.5)
+    average = 0.0
+    for step, weight in enumerate([1.0, 3.0, 2.0, 7.0] * 4):
+        network.set_weights([np.array([[weight]]), np.array([-weight])])
+        averaged.on_train_batch_end(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight
+        assert averaged.weights[0].numpy().item() == pytest.approx(average)
+        assert averaged.weights[1].numpy().item() == pytest.approx(-average)
+
+
+def test_validation_judges_the_average_and_training_goes_on_from_the_weights(network):
+    class Judge(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(self.model.get_weights())
+
+    seen, trained = [], []
+    averaged = AveragedWeights(network, 0.9)
+    best = BestWeights(averaged.weights, "val_loss", 9, QUIET)
+    epoch_ends = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: trained.append(network.get_weights()))
+    network.compile("sgd", "mse")
+    data = tf.data.Dataset.from_tensors((tf.ones([4, 1]), tf.ones([4, 1])))
+    network.fit(data, validation_data=data, verbose=0, callbacks=[averaged, best, Judge(), epoch_ends], shuffle=False)
+    # One step from weight 0: the average is 9/10 of the way to the new weight.
+    assert trained[0][0].item() > 0
+    assert seen[0][0].item() == pytest.approx(0.9 * trained[0][0].item())
+    assert best.weights[0].numpy().item() == seen[0][0].item()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
