@@ -25,9 +25,10 @@ BATCH = 256
 NEAR = 5
 """Percentile of the unseen real images' distances below which a synthetic image counts as near a training image."""
 
-MOST_NEAR = 0.10
+MOST_NEAR = 0.25
 LEAST_RATIO = 0.8
-MOST_MEMBERSHIP = 0.6
+MOST_MEMBERSHIP = 0.65
+"""Limits of the rule, as wide as films of 24 patients need, against which real films of 24 others are to pass."""
 
 RULE = (
     f"Pass: no synthetic image lies nearer to a training image than half of what the nearest unseen real image does; at "

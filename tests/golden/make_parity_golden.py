@@ -1,13 +1,13 @@
 """Makes ``parity.npz``: what the reference implementations of the metrics give, for ``test_parity.py``.
 
-Runs in an environment of its own, without this project::
+Runs in an environment of its own and uses nothing of this project::
 
-    pip install torch torchvision torch-fidelity monai prdc pytorch-msssim scikit-learn scikit-image pywavelets
-    pip install setuptools wheel cython versioneer simpleitk pykwalify six
+    pip install ".[parity]"
+    pip install cython pykwalify setuptools simpleitk six versioneer wheel
     pip install --no-build-isolation --no-deps pyradiomics
     python tests/golden/make_parity_golden.py
 
-pyradiomics needs a C compiler and only builds where NumPy is already installed, hence the last line.
+pyradiomics is no part of the extra: it needs a C compiler, and builds only where NumPy is installed already.
 """
 
 import importlib.metadata
