@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import subprocess
 from pathlib import Path
 
 import keras
@@ -91,6 +92,26 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+@pytest.fixture(scope="session")
+def pem(tmp_path_factory) -> Path:
+    """A folder with an authority (``ca.pem``), and certificates by it: ``server``, for 127.0.0.1, and ``client``."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make certificates")
+    folder = tmp_path_factory.mktemp("pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority")
+    for name in ("server", "client"):
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"]
+        openssl("x509", "-req", "-in", f"{name}.csr", *by, "-days", "2", "-out", f"{name}.pem")
+    return folder
 
 
 def pytest_configure(config):

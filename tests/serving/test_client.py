@@ -1,3 +1,6 @@
+"""Both clients, the blocking one and that for asyncio, against live servers."""
+
+import asyncio
 import io
 import subprocess
 import sys
@@ -12,21 +15,68 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving import client as client_module
-from mammogan_tf.serving.client import MammoganClient, _chunks
+from mammogan_tf.serving import questions
+from mammogan_tf.serving.aio import AsyncMammoganClient
+from mammogan_tf.serving.client import MammoganClient, tls_credentials
 from mammogan_tf.serving.server import Server
 
 
+class Waiting:
+    """The client for asyncio, behind the methods of the other."""
+
+    def __init__(self, *arguments, **options):
+        async def connect():
+            return AsyncMammoganClient(*arguments, **options)
+
+        self.loop = asyncio.new_event_loop()
+        self.client = self.loop.run_until_complete(connect())
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.loop.run_until_complete(getattr(self.client, name)(*arguments))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.loop.run_until_complete(self.client.close())
+        self.loop.close()
+
+
+@pytest.fixture(params=[MammoganClient, Waiting], ids=["blocking", "asyncio"])
+def connect(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def server(exported):
-    with Server(exported, port=0, poll_seconds=3600) as server:
+def server(everything):
+    with Server(everything, port=0, poll_seconds=3600) as server:
         yield server
 
 
 @pytest.fixture
-def client(server):
-    with MammoganClient(server.address) as client:
+def client(server, connect):
+    with connect(server.address) as client:
         yield client
+
+
+@pytest.fixture
+def serve_predict():
+    """Serves a function of request and context as Predict; returns its address."""
+    servers = []
+
+    def serve(predict):
+        servicer = type("Servicer", (prediction_service_pb2_grpc.PredictionServiceServicer,), {})()
+        servicer.Predict = predict
+        server = grpc.server(futures.ThreadPoolExecutor(2))
+        servers.append(server)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        return f"127.0.0.1:{port}"
+
+    yield serve
+    for server in servers:
+        server.stop(None)
 
 
 def test_segment_gives_the_live_output(client, live_unet, films):
@@ -37,15 +87,10 @@ def test_segment_gives_the_live_output(client, live_unet, films):
     assert answer.label_map.dtype == np.uint8
 
 
-def test_segment_takes_png_files(client, films):
-    grey = np.rint(films * 255).astype(np.uint8)
-    files = []
-    for film in grey:
-        stream = io.BytesIO()
-        Image.fromarray(film).save(stream, "PNG")
-        files.append(stream.getvalue())
-    from_files, from_array = client.segment(files), client.segment(grey / 255)
-    np.testing.assert_allclose(from_files.probabilities, from_array.probabilities, atol=1e-5)
+def test_segment_takes_png_files(client, drawn_films):
+    answer = client.segment(drawn_films)
+    assert answer.label_map.shape == (3, 16, 16)
+    np.testing.assert_array_equal(answer.probabilities.argmax(-1), answer.label_map)
 
 
 def test_generate_is_in_range_and_repeats(client, condition):
@@ -55,82 +100,120 @@ def test_generate_is_in_range_and_repeats(client, condition):
     np.testing.assert_array_equal(images, client.generate(*condition))
 
 
+def test_synthesize_gives_label_maps_and_films(client, drawn_films):
+    answer = client.synthesize(drawn_films, [1, 2, 3])
+    assert answer.label_map.shape == answer.image.shape == (3, 16, 16)
+    assert answer.label_map.max() < 4
+    for png, image in zip(answer.png, answer.image, strict=True):
+        with Image.open(io.BytesIO(png)) as picture:
+            np.testing.assert_array_equal(np.asarray(picture), np.rint(image * 255))
+
+
+def test_synthesize_paints_lesions(client, drawn_films):
+    answer = client.synthesize(drawn_films, [1, 2, 3], [(0.5, 0.5, 0.1)] * 3)
+    assert (answer.label_map[:, 7:9, 7:9] == 4).all()
+
+
 def test_large_batches_travel_in_chunks(client, films, monkeypatch):
     whole = client.segment(films)
-    asked = []
-    predict = client._predict
-    monkeypatch.setattr(client, "_predict", lambda *arguments: asked.append(arguments) or predict(*arguments))
-    monkeypatch.setattr(client_module, "CHUNK_EXAMPLES", 2)
+    monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
+    assert len(list(questions.segment(films).requests())) == 2
     np.testing.assert_allclose(client.segment(films).probabilities, whole.probabilities, atol=1e-6)
-    assert len(asked) == 2
 
 
-def test_chunks_stay_below_the_limit(monkeypatch):
-    monkeypatch.setattr(client_module, "CHUNK_BYTES", 10)
-    assert list(_chunks([4, 4, 4, 20, 1])) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 5)]
+def test_many_at_once(server, films):
+    async def ask_all():
+        async with AsyncMammoganClient(server.address) as client:
+            return await asyncio.gather(*(client.segment(films[n % 3 : n % 3 + 1]) for n in range(12)))
+
+    answers = asyncio.run(ask_all())
+    for n, answer in enumerate(answers):
+        np.testing.assert_allclose(answer.probabilities, answers[n % 3].probabilities, atol=1e-6)
 
 
 def test_status_lists_the_models_that_are_there(client):
     version = {"version": 1, "state": "AVAILABLE", "error": ""}
-    assert client.status() == {"unet": [version], "generator": [version]}
+    assert client.status() == {"unet": [version], "generator": [version], "synthesize": [version]}
     assert client.status(["absent"]) == {}
 
 
-def test_a_refusal_carries_the_servers_reason(client, condition):
+def test_a_refusal_carries_the_servers_reason(client, condition, drawn_films):
     seeds, label_maps, labels = condition
     with pytest.raises(ServingError, match="INVALID_ARGUMENT: label_map: expected values 0-4") as refused:
         client.generate(seeds, label_maps + 1, labels)
     assert "\n" not in str(refused.value)
     with pytest.raises(ServingError, match=r"image: expected shape \[\?,16,16,1\], received: \[1,8,8,1\]"):
         client.segment(np.zeros((1, 8, 8)))
-    with pytest.raises(ServingError, match="3 seeds, 2 label maps, 3 labels"):
-        client.generate(seeds, label_maps[:2], labels)
-    with pytest.raises(ServingError, match="one film or more"):
-        client.segment([])
+    with pytest.raises(ServingError, match="INVALID_ARGUMENT: lesion: expected values 0-1"):
+        client.synthesize(drawn_films, [1, 2, 3], [(0.5, 0.5, 2)] * 3)
 
 
-def test_a_server_that_is_not_there_is_one_line(films):
-    with MammoganClient("127.0.0.1:9") as client, pytest.raises(ServingError, match="mammogan-tf serve"):
+def test_a_server_that_is_not_there_is_one_line(connect, films):
+    with connect("127.0.0.1:9") as client, pytest.raises(ServingError, match="mammogan-tf serve"):
         client.segment(films)
 
 
-def test_a_slow_server_is_one_line(films):
-    class Slow(prediction_service_pb2_grpc.PredictionServiceServicer):
-        def Predict(self, request, context):
-            time.sleep(1)
-
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Slow(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with (
-            MammoganClient(f"127.0.0.1:{port}", timeout=0.2) as client,
-            pytest.raises(ServingError, match=r"within 0\.2 s"),
-        ):
-            client.segment(films)
-    finally:
-        server.stop(None)
+def test_a_slow_server_is_one_line(connect, serve_predict, films):
+    address = serve_predict(lambda request, context: time.sleep(1))
+    with connect(address, timeout=0.2) as client, pytest.raises(ServingError, match=r"within 0\.2 s"):
+        client.segment(films)
 
 
-def test_a_server_that_comes_back_is_found(exported, films):
-    with Server(exported, port=0) as first:
+def test_a_server_that_is_unavailable_is_tried_again(connect, serve_predict, films):
+    tried = []
+
+    def predict(request, context):
+        tried.append(time.monotonic())
+        if len(tried) < 3:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+        context.abort(grpc.StatusCode.INTERNAL, "broken")
+
+    with connect(serve_predict(predict)) as client, pytest.raises(ServingError, match="INTERNAL: broken"):
+        client.segment(films)
+    assert len(tried) == 3, "twice after UNAVAILABLE, never after another status"
+
+
+def test_a_server_that_stays_unavailable_is_one_line(connect, serve_predict, films):
+    address = serve_predict(lambda request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "queue full"))
+    with connect(address) as client, pytest.raises(ServingError, match="received: UNAVAILABLE: queue full"):
+        client.segment(films)
+
+
+def test_a_server_that_comes_back_is_found(connect, models, films):
+    with Server(models, port=0) as first:
         port = first.port
-        client = MammoganClient(first.address)
+        client = connect(first.address)
         client.segment(films)
-    again = Server(exported, port=port)
+    again = Server(models, port=port)
     again.library.refresh()  # So that it starts at once, however slowly models load here.
     starter = threading.Timer(0.3, again.start)
     starter.start()
     try:
-        assert client.segment(films).label_map.shape == films.shape
+        with client:
+            assert client.segment(films).label_map.shape == films.shape
     finally:
         starter.join()
         again.stop()
-        client.close()
 
 
-def test_importing_the_client_imports_neither_tensorflow_nor_grpc():
-    code = "import sys, mammogan_tf.serving.client; print({'tensorflow', 'keras', 'grpc'} & set(sys.modules))"
+def test_mutual_tls(connect, models, pem, films):
+    with Server(
+        models,
+        port=0,
+        tls_cert=pem / "server.pem",
+        tls_key=pem / "server.key",
+        tls_client_ca=pem / "ca.pem",
+    ) as server:
+        known = tls_credentials(pem / "ca.pem", pem / "client.pem", pem / "client.key")
+        with connect(server.address, credentials=known) as client:
+            assert client.segment(films).label_map.shape == films.shape
+        for unknown in (tls_credentials(pem / "ca.pem"), None):
+            with connect(server.address, 1, unknown) as client, pytest.raises(ServingError, match="expected a"):
+                client.segment(films)
+
+
+def test_importing_the_clients_imports_neither_tensorflow_nor_grpc():
+    code = "import sys, mammogan_tf.serving.client, mammogan_tf.serving.aio; "
+    code += "print({'tensorflow', 'keras', 'grpc', 'mammogan_tf.models'} & set(sys.modules))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.strip() == "set()"

@@ -1,0 +1,94 @@
+"""The client for asyncio."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from mammogan_tf.serving import questions
+from mammogan_tf.serving.channel import OPTIONS, explain
+from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
+
+if TYPE_CHECKING:
+    import grpc
+
+__all__ = ["AsyncMammoganClient"]
+
+Answer = TypeVar("Answer")
+
+
+class AsyncMammoganClient:
+    """:class:`mammogan_tf.serving.client.MammoganClient` with methods to await; many may be under way at once.
+
+    It is made, used as an asynchronous context manager, and closed inside a running event loop. The requests of one large
+    batch follow one another.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:8500",
+        timeout: float = 30.0,
+        credentials: "grpc.ChannelCredentials | None" = None,
+    ) -> None:
+        from grpc import aio
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        self.address, self.timeout = address, timeout
+        secure = credentials is not None
+        self._channel = (
+            aio.secure_channel(address, credentials, OPTIONS) if secure else aio.insecure_channel(address, OPTIONS)
+        )
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    async def __aenter__(self) -> "AsyncMammoganClient":
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def segment(self, images: np.ndarray | Sequence[bytes]) -> Segmentation:
+        """As :meth:`MammoganClient.segment`."""
+        return await self._ask(questions.segment(images))
+
+    async def generate(
+        self, seeds: Sequence[int] | np.ndarray, label_maps: np.ndarray, labels: Sequence[int] | np.ndarray
+    ) -> np.ndarray:
+        """As :meth:`MammoganClient.generate`."""
+        return await self._ask(questions.generate(seeds, label_maps, labels))
+
+    async def synthesize(
+        self,
+        films: Sequence[bytes],
+        seeds: Sequence[int] | np.ndarray,
+        lesions: Sequence[Sequence[float]] | np.ndarray | None = None,
+    ) -> Synthesis:
+        """As :meth:`MammoganClient.synthesize`."""
+        return await self._ask(questions.synthesize(films, seeds, lesions))
+
+    async def status(self, models: Sequence[str] = MODELS) -> dict[str, list[dict[str, Any]]]:
+        """As :meth:`MammoganClient.status`."""
+        import grpc
+
+        found = {}
+        for model in models:
+            try:
+                response = await self._model.GetModelStatus(questions.status_request(model), timeout=self.timeout)
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.NOT_FOUND:
+                    continue
+                raise explain(error, self.address, self.timeout) from error
+            found[model] = questions.read_status(response)
+        return found
+
+    async def _ask(self, question: Question[Answer]) -> Answer:
+        import grpc
+
+        try:
+            requests = question.requests()
+            return question.answer([await self._prediction.Predict(r, timeout=self.timeout) for r in requests])
+        except grpc.RpcError as error:
+            raise explain(error, self.address, self.timeout) from error

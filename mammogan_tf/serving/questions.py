@@ -1,0 +1,204 @@
+"""What clients ask the served models: NumPy to Predict requests and back, in chunks below the message limit."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from mammogan_tf.errors import ServingError
+
+__all__ = [
+    "MODELS",
+    "Question",
+    "Segmentation",
+    "Synthesis",
+    "generate",
+    "read_status",
+    "segment",
+    "status_request",
+    "synthesize",
+]
+
+MODELS = ("unet", "generator", "synthesize")
+
+CHUNK_BYTES = 16 * 2**20
+CHUNK_EXAMPLES = 64
+ANSWER_SIZE = 6
+"""A U-Net's answer is this many times its question: five probabilities and a class to a pixel."""
+PNG_BYTES = 2**20
+"""A PNG counts for this much at least: the answer takes more than a small file, at 256 x 256 pixels half as much again."""
+
+Answer = TypeVar("Answer")
+
+
+class Segmentation(NamedTuple):
+    """``label_map`` uint8 [N, S, S] with values 0-4 and ``probabilities`` float32 [N, S, S, 5]."""
+
+    label_map: np.ndarray
+    probabilities: np.ndarray
+
+
+class Synthesis(NamedTuple):
+    """``label_map`` uint8 [N, S, S] with values 0-4, ``image`` float32 [N, S, S] in [0, 1], and the images as PNG files."""
+
+    label_map: np.ndarray
+    image: np.ndarray
+    png: list[bytes]
+
+
+@dataclass(frozen=True)
+class Question(Generic[Answer]):
+    """Inputs for one signature, of any number of films, and what the outputs make.
+
+    ``costs`` are the bytes that each film takes in a message, of the request or the answer; ``read`` makes the answer of
+    the outputs of all films.
+    """
+
+    model: str
+    signature: str
+    inputs: Mapping[str, np.ndarray]
+    outputs: tuple[str, ...]
+    costs: Sequence[int]
+    read: Callable[[dict[str, np.ndarray]], Answer]
+
+    def requests(self) -> Iterator[Any]:
+        """The ``PredictRequest`` messages that ask it, each below the message limit."""
+        import tensorflow as tf
+        from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+        for chunk in chunks(self.costs):
+            request = PredictRequest(output_filter=self.outputs)
+            request.model_spec.name = self.model
+            request.model_spec.signature_name = self.signature
+            for name, value in self.inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value[chunk]))
+            yield request
+
+    def answer(self, responses: Sequence[Any]) -> Answer:
+        """What the ``PredictResponse`` messages to :meth:`requests` say."""
+        parts = {name: [_to_array(response.outputs[name]) for response in responses] for name in self.outputs}
+        return self.read({name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+
+def segment(images: np.ndarray | Sequence[bytes]) -> Question[Segmentation]:
+    """Films float32 [N, S, S] in [0, 1], or PNGs of any size, to their label maps.
+
+    Raises:
+        ServingError: there is none.
+    """
+    _require_films("segment", images)
+
+    def read(outputs: dict[str, np.ndarray]) -> Segmentation:
+        return Segmentation(outputs["label_map"].astype(np.uint8), outputs["probabilities"])
+
+    wanted = ("label_map", "probabilities")
+    if isinstance(images, np.ndarray):
+        batch = np.asarray(images, np.float32)[..., None]
+        costs = [ANSWER_SIZE * batch[0].nbytes] * len(batch)
+        return Question("unet", "serving_default", {"image": batch}, wanted, costs, read)
+    pngs = np.array(images, object)
+    return Question("unet", "segment_png", {"png": pngs}, wanted, _png_costs(images), read)
+
+
+def generate(
+    seeds: Sequence[int] | np.ndarray, label_maps: np.ndarray, labels: Sequence[int] | np.ndarray
+) -> Question[np.ndarray]:
+    """Seeds [N], label maps [N, S, S] (0-4) and labels [N] (0-2) to films float32 [N, S, S] in [0, 1].
+
+    Raises:
+        ServingError: there is none, or they are not as many.
+    """
+    inputs: dict[str, np.ndarray] = {
+        "seed": np.asarray(seeds, np.int64),
+        "label_map": np.asarray(label_maps, np.int32),
+        "label": np.asarray(labels, np.int32),
+    }
+    _require_as_many("generate", {"seeds": seeds, "label maps": label_maps, "labels": labels})
+    costs = [inputs["label_map"][0].nbytes] * len(inputs["seed"])
+    return Question("generator", "generate_seeded", inputs, ("image",), costs, lambda outputs: outputs["image"][..., 0])
+
+
+def synthesize(
+    films: Sequence[bytes],
+    seeds: Sequence[int] | np.ndarray,
+    lesions: Sequence[Sequence[float]] | np.ndarray | None = None,
+) -> Question[Synthesis]:
+    """PNGs of films, seeds [N] and, where wanted, lesions [N, 3] (x, y, radius in [0, 1]) to films of the same anatomy.
+
+    Raises:
+        ServingError: there is none, or they are not as many.
+    """
+    _require_films("synthesize", films)
+    inputs: dict[str, np.ndarray] = {"png": np.array(films, object), "seed": np.asarray(seeds, np.int64)}
+    signature = "serving_default"
+    counted: dict[str, Any] = {"films": films, "seeds": seeds}
+    if lesions is not None:
+        inputs["lesion"], counted["lesions"] = np.asarray(lesions, np.float32), lesions
+        signature = "with_lesion"
+    _require_as_many("synthesize", counted)
+
+    def read(outputs: dict[str, np.ndarray]) -> Synthesis:
+        label_maps, images = outputs["label_map"].astype(np.uint8), outputs["image"][..., 0]
+        return Synthesis(label_maps, images, list(outputs["png"]))
+
+    return Question("synthesize", signature, inputs, Synthesis._fields, _png_costs(films), read)
+
+
+def status_request(model: str) -> Any:
+    """The ``GetModelStatusRequest`` about all versions of a model."""
+    from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+
+    request = GetModelStatusRequest()
+    request.model_spec.name = model
+    return request
+
+
+def read_status(response: Any) -> list[dict[str, Any]]:
+    """``version``, ``state`` (``AVAILABLE``, ...) and ``error`` of each version in a ``GetModelStatusResponse``."""
+    from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
+
+    return [
+        {
+            "version": status.version,
+            "state": ModelVersionStatus.State.Name(status.state),
+            "error": status.status.error_message,
+        }
+        for status in response.model_version_status
+    ]
+
+
+def chunks(costs: Sequence[int]) -> Iterator[slice]:
+    """Slices of a batch whose costs in bytes together stay below the limit; a single film may pass it."""
+    start = total = 0
+    for index, cost in enumerate(costs):
+        if index > start and (total + cost > CHUNK_BYTES or index - start == CHUNK_EXAMPLES):
+            yield slice(start, index)
+            start, total = index, 0
+        total += cost
+    yield slice(start, len(costs))
+
+
+def _png_costs(pngs: Sequence[bytes]) -> list[int]:
+    return [max(len(png), PNG_BYTES) for png in pngs]
+
+
+def _require_films(what: str, films: Sequence[Any] | np.ndarray) -> None:
+    if len(films) == 0:
+        raise ServingError(f"{what}: expected one film or more, received: none")
+
+
+def _require_as_many(what: str, columns: Mapping[str, Any]) -> None:
+    counts = {name: len(column) for name, column in columns.items()}
+    if min(counts.values()) == 0 or len(set(counts.values())) > 1:
+        received = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise ServingError(f"{what}: expected as many of each, and one or more, received: {received}")
+
+
+def _to_array(proto: Any) -> np.ndarray:
+    """The values of a tensor; floats without a loop over them."""
+    import tensorflow as tf
+
+    if len(proto.float_val) > 1:
+        return np.asarray(proto.float_val, np.float32).reshape([dim.size for dim in proto.tensor_shape.dim])
+    return tf.make_ndarray(proto)

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
+
+from mammogan_tf.errors import ServingError
+from mammogan_tf.serving import questions
+
+
+def test_chunks_stay_below_the_limit(monkeypatch):
+    monkeypatch.setattr(questions, "CHUNK_BYTES", 10)
+    expected = [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 5)]
+    assert list(questions.chunks([4, 4, 4, 20, 1])) == expected
+
+
+def test_chunks_hold_a_number_of_films_at_most(monkeypatch):
+    monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
+    assert list(questions.chunks([1] * 5)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+
+
+def test_the_requests_hold_every_film_once_and_in_order(monkeypatch):
+    monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
+    question = questions.synthesize([b"a", b"b", b"c"], [7, 8, 9], [(0, 0, 0), (0.5, 0.5, 0.1), (1, 1, 1)])
+    requests = list(question.requests())
+    assert [request.model_spec.signature_name for request in requests] == ["with_lesion", "with_lesion"]
+    sent = {
+        name: np.concatenate([tf.make_ndarray(request.inputs[name]) for request in requests])
+        for name in ("png", "seed", "lesion")
+    }
+    assert sent["png"].tolist() == [b"a", b"b", b"c"]
+    assert sent["seed"].tolist() == [7, 8, 9]
+    np.testing.assert_allclose(sent["lesion"], [(0, 0, 0), (0.5, 0.5, 0.1), (1, 1, 1)])
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["tensor_content", "typed fields"])
+def test_answers_are_read_from_either_encoding(packed):
+    films = np.random.default_rng(0).random((2, 4, 4, 1), np.float32)
+    response = PredictResponse()
+    response.outputs["image"].CopyFrom(tf.make_tensor_proto(films))
+    if not packed:
+        response.outputs["image"].ClearField("tensor_content")
+        response.outputs["image"].float_val.extend(films.ravel().tolist())
+    question = questions.generate([1, 2], np.zeros((2, 4, 4)), [0, 0])
+    np.testing.assert_array_equal(question.answer([response, response]), np.concatenate([films, films])[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: questions.segment([]), "segment: expected one film or more"),
+        (lambda: questions.segment(np.zeros((0, 4, 4))), "segment: expected one film or more"),
+        (lambda: questions.synthesize([], []), "synthesize: expected one film or more"),
+        (lambda: questions.generate([], np.zeros((0, 4, 4)), []), "0 seeds, 0 label maps, 0 labels"),
+        (lambda: questions.generate([1], np.zeros((2, 4, 4)), [1]), "1 seeds, 2 label maps, 1 labels"),
+        (lambda: questions.synthesize([b"a"], [1, 2]), "1 films, 2 seeds"),
+        (lambda: questions.synthesize([b"a"], [1], []), "1 films, 1 seeds, 0 lesions"),
+    ],
+)
+def test_questions_that_make_no_sense_are_refused(ask, message):
+    with pytest.raises(ServingError, match=message):
+        ask()
