@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from mammogan_tf.config import VIEWS
 from mammogan_tf_cli.options import folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -76,7 +77,8 @@ timeout_option = click.option("--timeout", type=click.FloatRange(min=0, min_open
 @timeout_option
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--out", type=folder, required=True, help="Folder for the label maps.")
-def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: Path) -> None:
+@click.option("--view", type=click.Choice(VIEWS), default="whole", help="What the served model was trained on.")
+def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: Path, view: str) -> None:
     """Have films of any size outlined; writes NAME_mask.png at the size of the film.
 
     \b
@@ -92,7 +94,7 @@ def request_segment(server: str, timeout: float, images: tuple[Path, ...], out: 
 
     names = distinct_names(images)
     films = [read_grey(image) for image in images]
-    geometries = [find_geometry(film) for film in films]
+    geometries = [find_geometry(film, view) for film in films]
     pngs = [film_to_png(geometry.to_square(film)) for film, geometry in zip(films, geometries, strict=True)]
     with MammoganClient(server, timeout) as client:
         label_maps = client.segment(pngs).label_map

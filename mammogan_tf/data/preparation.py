@@ -119,9 +119,11 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
     )
 
 
-def find_geometry(grey: np.ndarray, side: str | None = None) -> Geometry:
-    """How a film uint8 [H, W] is to lie in its square; ``side`` is the edge of its chest wall, found where None."""
-    return _locate(grey, find_anatomy(grey, side))[1]
+def find_geometry(grey: np.ndarray, view: str = "whole") -> Geometry:
+    """How a picture uint8 [H, W] is to lie in its square: a whole film turned and trimmed, a window of one as it is."""
+    if view == "roi":
+        return Geometry(*grey.shape, flipped=False, offset=0)
+    return _locate(grey, find_anatomy(grey))[1]
 
 
 def _locate(grey: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, Geometry]:

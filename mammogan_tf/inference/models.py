@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import DataError, ModelError, ServingError
+from mammogan_tf.files import read_json
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.checkpoint import load_network
@@ -25,9 +26,13 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A U-Net for films of side ``size``: float32 [N, S, S] in [0, 1] to label maps uint8 [N, S, S]."""
+    """A U-Net for films of side ``size``: float32 [N, S, S] in [0, 1] to label maps uint8 [N, S, S].
+
+    ``view`` is what it was trained on: ``"whole"`` films or windows of them, ``"roi"``.
+    """
 
     size: int
+    view: str
     name: str
     _predict: Callable[[np.ndarray], np.ndarray]
 
@@ -67,8 +72,9 @@ def load_segmenter(path: str | Path) -> Segmenter:
     """
     path = Path(path)
     if (path / "config.json").exists():
-        model = _trained_network(path, "train-unet")
-        return Segmenter(model.input_shape[1], _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
+        run, model = _trained_network(path, "train-unet")
+        view, size = run.config.data.view, model.input_shape[1]
+        return Segmenter(size, view, _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
 
     version, call = _signature(path, "unet", "serving_default", "image")
     size = call.structured_input_signature[1]["image"].shape[1]
@@ -76,7 +82,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     def predict(images: np.ndarray) -> np.ndarray:
         return call(image=tf.constant(images[..., None], tf.float32))["label_map"].numpy().astype(np.uint8)
 
-    return Segmenter(size, _short_name(version), predict)
+    return Segmenter(size, _view(version), _short_name(version), predict)
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -87,7 +93,7 @@ def load_generator(path: str | Path) -> Generator:
     """
     path = Path(path)
     if (path / "config.json").exists():
-        model = _trained_network(path, "train-gan")
+        _, model = _trained_network(path, "train-gan")
         z_dim, size = model.input["noise"].shape[-1], model.input["mask"].shape[1]
 
         @tf.function(reduce_retracing=True)
@@ -125,7 +131,7 @@ def remote_generator(client: MammoganClient, size: int) -> Generator:
     return Generator(size, f"generator/{max(versions)}", None, client.generate)
 
 
-def _trained_network(path: Path, command: str) -> keras.Model:
+def _trained_network(path: Path, command: str) -> tuple[Run, keras.Model]:
     run = Run.open(path)
     if run.command != command:
         raise ModelError(f"{path}: expected a {command} run, received: a {run.command} run")
@@ -133,7 +139,17 @@ def _trained_network(path: Path, command: str) -> keras.Model:
         raise ModelError(
             f"{path}: expected a finished run, received: one without model.keras; go on with --resume {path}"
         )
-    return load_network(run.model_path)
+    return run, load_network(run.model_path)
+
+
+def _view(version: Path) -> str:
+    """The view that an exported model was trained on."""
+    try:
+        return read_json(version / "signature.json")["view"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{version}: expected signature.json with the view, received: {error}; export it again"
+        ) from error
 
 
 def _signature(path: Path, kind: str, signature: str, argument: str) -> tuple[Path, Any]:

@@ -67,8 +67,11 @@ def distinct_names(files: Sequence[Path]) -> list[str]:
 
 
 def segment_grey(segmenter: Segmenter, grey: np.ndarray) -> np.ndarray:
-    """Label map uint8 [H, W] of one film uint8 [H, W], which is turned and trimmed as the training films were."""
-    geometry = find_geometry(grey)
+    """Label map uint8 [H, W] of one film uint8 [H, W], which is turned and trimmed as the training films were.
+
+    A segmenter of the roi view takes it for a window of a film, and leaves it as it lies.
+    """
+    geometry = find_geometry(grey, segmenter.view)
     small = shrink(geometry.to_square(grey), segmenter.size)
     return geometry.to_film(segmenter(small[None].astype(np.float32) / 255)[0])
 

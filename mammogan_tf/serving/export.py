@@ -68,28 +68,29 @@ def export_run(run_path: str | os.PathLike[str], to: str | os.PathLike[str] = "s
     return export_runs([run_path], to)[0]
 
 
-def export_unet(model: keras.Model, to: str | os.PathLike[str], *, card: str = "") -> Path:
+def export_unet(model: keras.Model, to: str | os.PathLike[str], *, view: str = "whole", card: str = "") -> Path:
     """Exports a U-Net ``image`` [B, S, S, 1] to probabilities [B, S, S, 5] as ``<to>/unet/<next version>``.
 
-    It computes in float32 whatever precision it was trained with. ``card`` is the model card in Markdown.
+    It computes in float32 whatever precision it was trained with. ``view`` is what it was trained on, one of
+    ``config.VIEWS``; ``card`` is the model card in Markdown.
 
     Raises:
         ModelError: the export cannot be written.
     """
     size = model.input_shape[1]
     network = _in_float32(model)
-    contract = {"model": "unet", "size": size, **NUMBERING}
+    contract = {"model": "unet", "size": size, "view": view, **NUMBERING}
     return write_version(to, contract, unet_signatures(network, size), card or _blank_card("unet"))
 
 
 def export_generator(
-    model: keras.Model, to: str | os.PathLike[str], *, card: str = "", masks: Path | None = None
+    model: keras.Model, to: str | os.PathLike[str], *, view: str = "whole", card: str = "", masks: Path | None = None
 ) -> Path:
     """Exports a generator as ``<to>/generator/<next version>``.
 
     ``model`` takes a dict of ``noise`` [B, Z], one-hot ``mask`` [B, S, S, 5] and ``label`` [B], and gives [B, S, S, 1]
-    in [-1, 1]; the export computes in float32 whatever precision it was trained with. ``card`` is the model card,
-    ``masks`` is an ``.npz`` file with ``label_maps`` uint8 [N, S, S] and ``labels`` int32 [N] that travels with the
+    in [-1, 1]; the export computes in float32 whatever precision it was trained with. ``view`` is what it was trained on,
+    one of ``config.VIEWS``; ``card`` is the model card, ``masks`` is an ``.npz`` file with ``label_maps`` uint8 [N, S, S] and ``labels`` int32 [N] that travels with the
     export, so that it can generate on its own.
 
     Raises:
@@ -97,9 +98,11 @@ def export_generator(
     """
     size, z_dim = model.input["mask"].shape[1], model.input["noise"].shape[1]
     network = _in_float32(model)
-    contract = {"model": "generator", "size": size, "z_dim": z_dim, **NUMBERING}
+    contract = {"model": "generator", "size": size, "view": view, "z_dim": z_dim, **NUMBERING}
     signatures = generator_signatures(network, size, z_dim)
-    card = f"{(card or _blank_card('generator')).rstrip()}\n\n{GENERATOR_NOTE}"
+    card = (card or _blank_card("generator")).rstrip()
+    if view == "whole":
+        card += f"\n\n{GENERATOR_NOTE}"
     return write_version(to, contract, signatures, card, {"masks.npz": masks} if masks else {})
 
 
@@ -117,7 +120,7 @@ def export_synthesize(
     if unet.input_shape[1] != size:
         received = f"{unet.input_shape[1]} and {size} px"
         raise ModelError(f"synthesize: expected networks of one size, received: {received}; train them alike")
-    contract = {"model": "synthesize", "size": size, "z_dim": z_dim, **NUMBERING}
+    contract = {"model": "synthesize", "size": size, "view": "whole", "z_dim": z_dim, **NUMBERING}
     signatures = synthesize_signatures(_in_float32(unet), _in_float32(generator), size, z_dim)
     parts = [re.sub(r"^#", "##", card, flags=re.MULTILINE).rstrip() for card in cards]
     return write_version(to, contract, signatures, "\n\n".join([SYNTHESIZE_CARD, *parts]))
@@ -125,9 +128,11 @@ def export_synthesize(
 
 def _export(run: Run, network: keras.Model, to: str | os.PathLike[str]) -> Path:
     if run.command == "train-unet":
-        return export_unet(network, to, card=_card(run))
+        return export_unet(network, to, view=run.config.data.view, card=_card(run))
     masks = run.path / "masks.npz"
-    return export_generator(network, to, card=_card(run), masks=masks if masks.is_file() else None)
+    return export_generator(
+        network, to, view=run.config.data.view, card=_card(run), masks=masks if masks.is_file() else None
+    )
 
 
 def _load(run: Run) -> keras.Model:

@@ -8,6 +8,9 @@ from mammogan_tf.training.run import Run
 
 __all__ = ["gan_card", "unet_card"]
 
+SEEN = {"whole": "a film", "roi": "a square of a film around a lesion, or around some tissue"}
+"""What a network of each view sees."""
+
 INTENDED_USE = """## Intended use
 
 Research and teaching. **Never for diagnosis.** A synthetic mammogram shows no patient; it must be labelled as synthetic
@@ -24,7 +27,7 @@ def unet_card(run: Run, report: dict[str, Any]) -> str:
         rows.append(f"| {region} | " + " | ".join(_mean(cell) for cell in cells) + f" | {cells[0]['films']} |")
     return f"""# U-Net: anatomy and lesions on mammograms
 
-Input: a film, {config.data.size} x {config.data.size} px, grey levels in [0, 1]. Output: probabilities of background, adipose
+Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px, grey levels in [0, 1]. Output: probabilities of background, adipose
 tissue, fibroglandular tissue, pectoral muscle and lesion for each pixel.
 
 {_training(run, report)}
@@ -46,8 +49,9 @@ def gan_card(run: Run, report: dict[str, Any]) -> str:
     return f"""# Generator: mask-conditioned synthetic mammograms
 
 Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label (benign, malignant, normal).
-Output: a film, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN with gradient penalty, lambda {config.gp:g},
-{config.n_critic} critic updates to one of the generator, {config.steps} generator updates; averaged weights.
+Output: {SEEN[config.data.view]}, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN
+with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator, {config.steps} generator updates;
+averaged weights.
 
 {_training(run, report)}
 ## How good it is

@@ -13,7 +13,9 @@ from mammogan_tf.inference.segment import distinct_names, film_to_png, segment_f
 
 SIZE = 16
 
-BY_BRIGHTNESS = Segmenter(SIZE, "test", lambda images: np.digitize(images, [0.1, 0.3, 0.5, 0.7]).astype(np.uint8))
+BY_BRIGHTNESS = Segmenter(
+    SIZE, "whole", "test", lambda images: np.digitize(images, [0.1, 0.3, 0.5, 0.7]).astype(np.uint8)
+)
 """Class n where a pixel is about n / 5 bright."""
 
 
@@ -43,8 +45,14 @@ def test_the_network_sees_the_film_turned_and_trimmed():
         return np.zeros(images.shape, np.uint8)
 
     for side, padding in (("left", 0), ("right", 40)):
-        segment_grey(Segmenter(SIZE, "test", remember), drawn_film(side, padding))
+        segment_grey(Segmenter(SIZE, "whole", "test", remember), drawn_film(side, padding))
     np.testing.assert_allclose(*seen, atol=0.1)
+
+
+def test_a_window_is_left_as_it_lies():
+    windows = Segmenter(SIZE, "roi", "test", lambda images: np.rint(images * 4).astype(np.uint8))
+    grey = np.repeat(np.arange(SIZE, dtype=np.uint8)[None] * (255 // SIZE), SIZE, axis=0)
+    np.testing.assert_array_equal(segment_grey(windows, grey), np.rint(grey / 255 * 4))
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 48), (64, 32), (32, 64), (16, 16), (80, 30), (1, 64)])
