@@ -27,8 +27,8 @@ def unet_card(run: Run, report: dict[str, Any]) -> str:
         rows.append(f"| {region} | " + " | ".join(_mean(cell) for cell in cells) + f" | {cells[0]['films']} |")
     return f"""# U-Net: anatomy and lesions on mammograms
 
-Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px, grey levels in [0, 1]. Output: probabilities of background, adipose
-tissue, fibroglandular tissue, pectoral muscle and lesion for each pixel.
+Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px, grey levels in [0, 1].
+Output: probabilities of background, adipose tissue, fibroglandular tissue, pectoral muscle and lesion for each pixel.
 
 {_training(run, report)}
 ## Dice on test patients
@@ -50,8 +50,8 @@ def gan_card(run: Run, report: dict[str, Any]) -> str:
 
 Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label (benign, malignant, normal).
 Output: {SEEN[config.data.view]}, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN
-with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator, {config.steps} generator updates;
-averaged weights.
+with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator,
+{config.steps} generator updates; averaged weights.
 
 {_training(run, report)}
 ## How good it is
