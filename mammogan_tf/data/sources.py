@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.folder import DESCRIPTION, EXAMPLE, SUFFIXES, load_folder
-from mammogan_tf.data.mias import load_mias
+from mammogan_tf.data.mias import find_images, load_mias
 from mammogan_tf.errors import DataError
 
 __all__ = ["find_data", "holds_folder", "load_all", "load_data"]
@@ -26,10 +26,11 @@ def holds_folder(path: str | os.PathLike[str]) -> bool:
     root = Path(path)
     if (root / DESCRIPTION).is_file():
         return True
-    explained = any((root / place / "Info.txt").is_file() for place in ("", "all-mias"))
+    if find_images(root) or any((root / place / "Info.txt").is_file() for place in ("", "all-mias")):
+        return False
     for place in (root / "images", root):
         images = sorted(file for file in place.glob("*") if file.suffix.lower() in SUFFIXES)
-        if images and not explained:
+        if images:
             raise DataError(
                 f"{root}: expected {DESCRIPTION} or the Info.txt of mini-MIAS, received: images such as {images[0].name} "
                 f"alone; put films into {root / 'images'}, drawn masks into {root / 'labels'}, and write "
