@@ -75,7 +75,11 @@ def answers(
             code, reason = grpc.StatusCode.INTERNAL, "internal error; the server's log has the details"
         finally:
             model = getattr(getattr(request, "model_spec", None), "name", "")
-            service.record(method.__name__, model, call, code, reason, time.monotonic() - begin)
+            seconds = time.monotonic() - begin
+            loop = asyncio.get_running_loop()
+            loop.call_soon(
+                service.record, method.__name__, model, call, code, reason, seconds
+            )  # The answer goes first.
         if code is not grpc.StatusCode.OK:
             await context.abort(code, reason)
         return response

@@ -8,8 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor
-from contextlib import suppress
+from concurrent.futures import Executor, Future
 
 import grpc
 from tensorflow_serving.apis import predict_pb2
@@ -39,7 +38,7 @@ class Batcher:
         max_queue: int,
         observe: Callable[[str, int], None] = lambda model, examples: None,
     ) -> None:
-        self._executor, self._observe = executor, observe
+        self._loop, self._executor, self._observe = asyncio.get_running_loop(), executor, observe
         self._max_batch_size, self._timeout, self._max_queue = max_batch_size, timeout, max_queue
         self._queues: dict[tuple[Servable, Hashable], _Queue] = {}
         self.waiting = self._waiting_bytes = 0
@@ -72,43 +71,44 @@ class Batcher:
         self.waiting += 1
         self._waiting_bytes += entry.size
         key = (servable, job.kind)
-        queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = _Queue()
-            queue.runner = asyncio.create_task(self._run(key, queue))
+        queue = self._queues.setdefault(key, _Queue(key))
         queue.entries.append(entry)
-        if queue.examples >= self._max_batch_size:
-            queue.full.set()
+        self._start_if_due(queue)
         return entry
 
-    async def _run(self, key: tuple[Servable, Hashable], queue: "_Queue") -> None:
-        while queue.entries:
-            await self._fill(queue)
-            if batch := self._take(queue):
-                await self._pass(key[0], batch)
-        del self._queues[key]
-
-    async def _fill(self, queue: "_Queue") -> None:
-        """Gives others until the timeout of the first in the queue to join it."""
+    def _start_if_due(self, queue: "_Queue") -> None:
+        """Starts a pass, unless one runs or this one may still wait for others; forgets a queue that is empty."""
+        if queue.running or self._queues.get(queue.key) is not queue:
+            return
+        if not queue.entries:
+            del self._queues[queue.key]
+            return
         seconds = queue.entries[0].arrived + self._timeout - time.monotonic()
         if seconds > 0 and queue.examples < self._max_batch_size:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(queue.full.wait(), seconds)
-        queue.full.clear()
+            self._loop.call_later(seconds, self._start_if_due, queue)
+        elif batch := self._take(queue):
+            self._start(queue, batch)
+        else:
+            self._start_if_due(queue)
 
-    async def _pass(self, servable: Servable, batch: "list[_Entry]") -> None:
+    def _start(self, queue: "_Queue", batch: "list[_Entry]") -> None:
+        queue.running = True
         jobs = [entry.job for entry in batch]
         examples = sum(job.examples or 1 for job in jobs)
         self._observe(jobs[0].request.model_spec.name, examples)
-        loop = asyncio.get_running_loop()
-        try:
-            answers = await loop.run_in_executor(self._executor, servable.answer, jobs, self._max_batch_size)
-        except Exception as error:
-            for entry in batch:
-                entry.fail(error)
-        else:
-            for entry, answer in zip(batch, answers, strict=True):
-                entry.succeed((answer, examples))
+
+        def finish(answers: Future) -> None:
+            queue.running = False
+            error = answers.exception()
+            for number, entry in enumerate(batch):
+                if error:
+                    entry.fail(error)
+                else:
+                    entry.succeed((answers.result()[number], examples))
+            self._start_if_due(queue)
+
+        answers = self._executor.submit(queue.key[0].answer, jobs, self._max_batch_size)
+        answers.add_done_callback(lambda answers: self._loop.call_soon_threadsafe(finish, answers))
 
     def _take(self, queue: "_Queue") -> "list[_Entry]":
         """The next entries that fit into one pass, at least one; those that nobody waits for are dropped."""
@@ -140,18 +140,18 @@ class _Entry:
         if not self.answer.done():
             self.answer.set_result(answer)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
 class _Queue:
-    """Entries of one servable and kind; ``full`` once they fill a pass."""
+    """Entries of one servable and kind, and whether a pass of theirs runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: tuple[Servable, Hashable]) -> None:
+        self.key = key
         self.entries: deque[_Entry] = deque()
-        self.full = asyncio.Event()
-        self.runner: asyncio.Task | None = None
+        self.running = False
 
     @property
     def examples(self) -> float:

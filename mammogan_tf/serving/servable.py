@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
-from mammogan_tf.serving.tensors import MESSAGE_LIMIT, check, to_array, to_proto
+from mammogan_tf.serving.tensors import MESSAGE_LIMIT, Input, to_proto
 
 __all__ = ["Job", "Servable"]
 
@@ -55,7 +55,7 @@ class Servable:
         stored = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_defs = dict(stored.meta_graphs[0].signature_def)
         self._model = tf.saved_model.load(str(path))  # Signatures do not keep their variables alive.
-        self._signatures = dict(self._model.signatures)
+        self._signatures = {name: _Signature(function) for name, function in self._model.signatures.items()}
         for request in _warm_up_requests(path):
             answer = self.answer([self.job(request)])[0]
             if isinstance(answer, Refusal):
@@ -71,15 +71,13 @@ class Servable:
         name = request.model_spec.signature_name or "serving_default"
         if name not in self._signatures:
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-        function = self._signatures[name]
-        expected = function.structured_input_signature[1]
-        _require_names(request, expected)
-        outputs = _chosen_outputs(request, function.structured_outputs)
-        shapes = [check(key, request.inputs[key], spec) for key, spec in expected.items()]
-        free = all(spec.shape.rank and spec.shape[0] is None for spec in _specs(function))
-        counts = {shape[0] for shape in shapes} if free else set()
+        signature = self._signatures[name]
+        _require_names(request, signature.inputs)
+        outputs = _chosen_outputs(request, signature.outputs)
+        shapes = [expected.check(request.inputs[key]) for key, expected in signature.inputs.items()]
+        counts = {shape[0] for shape in shapes} if signature.batched else set()
         examples = counts.pop() if len(counts) == 1 else None
-        kind = (name, *(tuple(shape[1:]) for shape in shapes))
+        kind = (name, *(shape[1:] for shape in shapes))
         return Job(request, name, outputs, examples, kind, deadline)
 
     def answer(self, jobs: Sequence[Job], most: int = 32) -> list[predict_pb2.PredictResponse | Refusal]:
@@ -97,18 +95,18 @@ class Servable:
             return self.answer(jobs[:half], most) + self.answer(jobs[half:], most)
 
     def _together(self, jobs: Sequence[Job], most: int) -> list[predict_pb2.PredictResponse | Refusal]:
-        function = self._signatures[jobs[0].signature]
-        inputs = _unpack(jobs, function.structured_input_signature[1])
+        signature = self._signatures[jobs[0].signature]
+        inputs = signature.unpack(jobs)
         outputs = {key for job in jobs for key in job.outputs}
         if jobs[0].examples is None:
-            return [_respond(jobs[0], _call(function, inputs, outputs))]
+            return [_respond(jobs[0], signature.call(inputs, outputs))]
         ends = np.cumsum([job.examples for job in jobs])
         parts: list[dict[str, np.ndarray]] = []
         for start in range(0, max(ends[-1], 1), most):
             if not any(job.wanted for job in jobs):
                 raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             part = {key: value[start : start + most] for key, value in inputs.items()}
-            parts.append(_call(function, part, outputs))
+            parts.append(signature.call(part, outputs))
             _require_room(parts, share=min(most / max(ends[-1], 1), 1))
         results = {key: _join([part[key] for part in parts]) for key in outputs}
         return [
@@ -117,24 +115,32 @@ class Servable:
         ]
 
 
-def _specs(function: Any) -> list[Any]:
-    return [*function.structured_input_signature[1].values(), *function.structured_outputs.values()]
+class _Signature:
+    """A signature, with what requests are checked against worked out once."""
 
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        inputs, self.outputs = function.structured_input_signature[1], set(function.structured_outputs)
+        self.inputs = {name: Input(name, spec) for name, spec in inputs.items()}
+        specs = [*inputs.values(), *function.structured_outputs.values()]
+        self.batched = all(spec.shape.rank and spec.shape[0] is None for spec in specs)
 
-def _unpack(jobs: Sequence[Job], names: Sequence[str]) -> dict[str, np.ndarray]:
-    return {name: _join([to_array(name, job.request.inputs[name]) for job in jobs]) for name in names}
+    def unpack(self, jobs: Sequence[Job]) -> dict[str, np.ndarray]:
+        return {
+            name: _join([expected.to_array(job.request.inputs[name]) for job in jobs])
+            for name, expected in self.inputs.items()
+        }
+
+    def call(self, inputs: dict[str, np.ndarray], outputs: set[str]) -> dict[str, np.ndarray]:
+        try:
+            results = self._function(**{key: tf.constant(value) for key, value in inputs.items()})
+        except tf.errors.OpError as error:
+            raise Refusal(STATUS[error.error_code], _one_line(error.message)) from error
+        return {key: results[key].numpy() for key in outputs}
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _call(function: Callable[..., Any], inputs: dict[str, np.ndarray], outputs: set[str]) -> dict[str, np.ndarray]:
-    try:
-        results = function(**{key: tf.constant(value) for key, value in inputs.items()})
-    except tf.errors.OpError as error:
-        raise Refusal(STATUS[error.error_code], _one_line(error.message)) from error
-    return {key: results[key].numpy() for key in outputs}
 
 
 def _require_room(parts: Sequence[dict[str, np.ndarray]], share: float) -> None:
@@ -162,7 +168,7 @@ def _warm_up_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
             yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
 
 
-def _require_names(request: predict_pb2.PredictRequest, expected: dict[str, tf.TensorSpec]) -> None:
+def _require_names(request: predict_pb2.PredictRequest, expected: dict[str, Input]) -> None:
     extra, missing = sorted(set(request.inputs) - set(expected)), sorted(set(expected) - set(request.inputs))
     if extra or missing:
         raise invalid(
@@ -171,7 +177,7 @@ def _require_names(request: predict_pb2.PredictRequest, expected: dict[str, tf.T
         )
 
 
-def _chosen_outputs(request: predict_pb2.PredictRequest, available: dict[str, Any]) -> list[str]:
+def _chosen_outputs(request: predict_pb2.PredictRequest, available: set[str]) -> list[str]:
     chosen = list(request.output_filter)
     for name in chosen:
         if name not in available:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,84 +9,107 @@ from tensorflow.core.framework import tensor_pb2
 
 from mammogan_tf.serving.refusal import exhausted, invalid
 
-__all__ = ["MESSAGE_LIMIT", "check", "to_array", "to_proto"]
+__all__ = ["MESSAGE_LIMIT", "Input", "to_proto"]
 
 MESSAGE_LIMIT = 64 * 2**20
 """Largest message in bytes, and largest tensor that a request may unfold to."""
 
 FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int32: "int_val",
-    tf.int64: "int64_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
+    np.dtype(np.float32): "float_val",
+    np.dtype(np.float64): "double_val",
+    np.dtype(np.int32): "int_val",
+    np.dtype(np.int64): "int64_val",
+    np.dtype(np.bool_): "bool_val",
+    np.dtype(object): "string_val",
 }
+FLOAT, INT, STRING = (dtype.as_datatype_enum for dtype in (tf.float32, tf.int32, tf.string))
 STRING_BYTES = 24
 """What TensorFlow holds for a string beside its characters."""
 
 
-def check(name: str, proto: tensor_pb2.TensorProto, spec: tf.TensorSpec) -> list[int]:
-    """The shape of an input, once its type and shape fit the signature and it does not unfold past the limit.
+class Input:
+    """What a signature expects of one input; a side of ``None`` is free, as is all of a shape that is ``None``."""
 
-    Raises:
-        Refusal: INVALID_ARGUMENT for a type or shape that does not fit, RESOURCE_EXHAUSTED past the limit.
-    """
-    if proto.dtype != spec.dtype.as_datatype_enum:
-        received = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number.get(proto.dtype)
-        raise invalid(f"{name}: expected {spec.dtype.name}, received: {received.name if received else proto.dtype}")
-    sides = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or min(sides, default=0) < 0 or not spec.shape.is_compatible_with(sides):
-        raise invalid(f"{name}: expected shape {_shape(spec.shape.as_list())}, received: {_shape(sides)}")
-    if _unfolded_bytes(proto, spec.dtype, math.prod(sides)) > MESSAGE_LIMIT:
-        raise exhausted(f"{name}: expected at most {MESSAGE_LIMIT} bytes, received: shape {_shape(sides)}")
-    return sides
+    def __init__(self, name: str, spec: tf.TensorSpec) -> None:
+        self.name = name
+        self.shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
+        self._type, self._type_name = spec.dtype.as_datatype_enum, spec.dtype.name
+        self._dtype = np.dtype(spec.dtype.as_numpy_dtype)
 
+    def check(self, proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
+        """The shape of a tensor, once it fits in type and shape and does not unfold past the limit.
 
-def to_array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """The values of a tensor that passed :func:`check`, from ``tensor_content`` or the field of its type.
+        Raises:
+            Refusal: INVALID_ARGUMENT for a type or shape that does not fit, RESOURCE_EXHAUSTED past the limit.
+        """
+        if proto.dtype != self._type:
+            types = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number
+            received = types[proto.dtype].name if proto.dtype in types else proto.dtype
+            raise invalid(f"{self.name}: expected {self._type_name}, received: {received}")
+        sides = tuple(dim.size for dim in proto.tensor_shape.dim)
+        if proto.tensor_shape.unknown_rank or min(sides, default=0) < 0 or not self._fits(sides):
+            raise invalid(f"{self.name}: expected shape {_in_words(self.shape)}, received: {_in_words(sides)}")
+        if self._unfolded_bytes(proto, math.prod(sides)) > MESSAGE_LIMIT:
+            raise exhausted(f"{self.name}: expected at most {MESSAGE_LIMIT} bytes, received: shape {_in_words(sides)}")
+        return sides
 
-    As in TensorFlow (``Tensor::FromProto``), the last value of a field that holds too few stands for the rest, no value
-    for zeros, and values beyond the shape are ignored.
+    def to_array(self, proto: tensor_pb2.TensorProto) -> np.ndarray:
+        """The values of a tensor that passed :meth:`check`, from ``tensor_content`` or the field of its type.
 
-    Raises:
-        Refusal: INVALID_ARGUMENT for a ``tensor_content`` of another length.
-    """
-    dtype = tf.as_dtype(proto.dtype)
-    sides = [dim.size for dim in proto.tensor_shape.dim]
-    count = math.prod(sides)
-    if proto.tensor_content:
-        if dtype == tf.string or len(proto.tensor_content) != count * dtype.size:
-            raise invalid(f"{name}: expected {count} values, received: {len(proto.tensor_content)} bytes of content")
-        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(sides)
-    if dtype not in FIELDS:
-        raise invalid(f"{name}: expected {dtype.name} values in tensor_content, received: none")
-    values = np.asarray(getattr(proto, FIELDS[dtype]), dtype.as_numpy_dtype)[:count]
-    if len(values) < count:
-        last = values[-1:] if len(values) else [b"" if dtype == tf.string else 0]
-        values = np.concatenate([values, np.full(count - len(values), last, values.dtype)])
-    return values.reshape(sides)
+        As in TensorFlow (``Tensor::FromProto``), the last value of a field that holds too few stands for the rest, no
+        value for zeros, and values beyond the shape are ignored.
+
+        Raises:
+            Refusal: INVALID_ARGUMENT for a ``tensor_content`` of another length.
+        """
+        sides = [dim.size for dim in proto.tensor_shape.dim]
+        count, content, dtype = math.prod(sides), proto.tensor_content, self._dtype
+        if content or dtype not in FIELDS:
+            if dtype.hasobject or len(content) != count * dtype.itemsize:
+                raise invalid(f"{self.name}: expected {count} values, received: {len(content)} bytes of content")
+            return np.frombuffer(content, dtype).reshape(sides)
+        values = np.asarray(getattr(proto, FIELDS[dtype]), dtype)[:count]
+        if len(values) < count:
+            last = values[-1] if len(values) else b"" if dtype.hasobject else 0
+            values = np.concatenate([values, np.full(count - len(values), last, dtype)])
+        return values.reshape(sides)
+
+    def _fits(self, sides: tuple[int, ...]) -> bool:
+        if self.shape is None:
+            return True
+        return len(sides) == len(self.shape) and all(
+            wanted in (None, side) for wanted, side in zip(self.shape, sides, strict=True)
+        )
+
+    def _unfolded_bytes(self, proto: tensor_pb2.TensorProto, count: int) -> int:
+        if not self._dtype.hasobject:
+            return count * self._dtype.itemsize
+        sizes = [len(value) for value in proto.string_val[:count]]
+        return count * STRING_BYTES + sum(sizes) + (count - len(sizes)) * (sizes[-1] if sizes else 0)
 
 
 def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
     """Writes an array into an empty ``proto``, in the field of its type: clients of TensorFlow Serving look for it there."""
     if array.dtype == np.float32:
-        _write(proto, tf.float32, array.shape, b"\x2a", array)  # float_val, tag 5: packed, little-endian.
+        _write(proto, FLOAT, array.shape, b"\x2a", array)  # float_val, tag 5: packed, little-endian.
     elif array.dtype == np.int32 and array.size and array.min() >= 0 and array.max() < 128:
-        _write(proto, tf.int32, array.shape, b"\x3a", array.astype(np.uint8))  # int_val, tag 7: varints of one byte.
+        _write(proto, INT, array.shape, b"\x3a", array.astype(np.uint8))  # int_val, tag 7: varints of one byte.
     elif array.dtype == np.int32:
-        _write(proto, tf.int32, array.shape)
+        _write(proto, INT, array.shape)
         proto.int_val.extend(array.ravel().tolist())
+    elif array.dtype.hasobject:
+        _write(proto, STRING, array.shape)
+        proto.string_val.extend(array.ravel().tolist())
     else:
         proto.CopyFrom(tf.make_tensor_proto(array))
 
 
 def _write(
-    proto: tensor_pb2.TensorProto, dtype: tf.DType, shape: Sequence[int], tag: bytes = b"", packed: Any = None
+    proto: tensor_pb2.TensorProto, dtype: int, shape: Sequence[int], tag: bytes = b"", packed: np.ndarray | None = None
 ) -> None:
     """On the wire a packed field differs from ``tensor_content`` (tag 0x22) by its tag alone, so the values need not be
     set one by one: a hundred times faster."""
-    proto.dtype = dtype.as_datatype_enum
+    proto.dtype = dtype
     for side in shape:
         proto.tensor_shape.dim.add(size=side)
     if packed is not None and packed.size:
@@ -95,12 +117,5 @@ def _write(
         proto.MergeFromString(tag + wire[1:])
 
 
-def _unfolded_bytes(proto: tensor_pb2.TensorProto, dtype: tf.DType, count: int) -> int:
-    if dtype != tf.string:
-        return count * dtype.size
-    sizes = [len(value) for value in proto.string_val[:count]]
-    return count * STRING_BYTES + sum(sizes) + (count - len(sizes)) * (sizes[-1] if sizes else 0)
-
-
-def _shape(sides: list[int | None]) -> str:
-    return "[" + ",".join("?" if side is None else str(side) for side in sides) + "]"
+def _in_words(sides: Sequence[int | None] | None) -> str:
+    return "any" if sides is None else "[" + ",".join("?" if side is None else str(side) for side in sides) + "]"
