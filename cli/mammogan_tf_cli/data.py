@@ -59,7 +59,7 @@ def phantom(destination: Path, patients: int, seed: int) -> None:
 )
 @click.option("--table", type=click.Path(dir_okay=False, path_type=Path), help="Write filename,label as CSV.")
 def audit(source: Path, report: Path | None, table: Path | None) -> None:
-    """Count and check films, labels and circles. Exits with 1 where a file is corrupt.
+    """Count and check films, labels, circles and drawn masks. Exits with 1 where a file is corrupt.
 
     \b
     Example:
@@ -67,7 +67,8 @@ def audit(source: Path, report: Path | None, table: Path | None) -> None:
     """
     from mammogan_tf.data.audit import audit as examine
     from mammogan_tf.data.audit import format_audit
-    from mammogan_tf.data.mias import load_mias, paper_table
+    from mammogan_tf.data.mias import paper_table
+    from mammogan_tf.data.sources import load_data
     from mammogan_tf.files import write_json, write_text
 
     found = examine(source, Console().progress("reading films"))
@@ -75,7 +76,7 @@ def audit(source: Path, report: Path | None, table: Path | None) -> None:
     if report:
         write_json(report, found)
     if table:
-        write_text(table, paper_table(load_mias(source)).to_csv(index=False))
+        write_text(table, paper_table(load_data(source)).to_csv(index=False))
     sys.exit(1 if found["corrupt"] else 0)
 
 
@@ -94,7 +95,7 @@ def masks(source: Path, out: Path, size: int, view: str, lesions: str) -> None:
     """
     from mammogan_tf.data.film_set import load_films
     from mammogan_tf.data.masks import write_masks
-    from mammogan_tf.data.mias import load_mias
+    from mammogan_tf.data.sources import load_data
 
-    films = load_films(load_mias(source), size, view, lesions, Console().progress("films"))
+    films = load_films(load_data(source), size, view, lesions, Console().progress("films"))
     click.echo(write_masks(films.cropped(), out))
