@@ -80,23 +80,13 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     assert isinstance(config, GANConfig)
     if config.masks == "unet":
         pictures = films.films if config.data.keep_background else films.images
-        unet = _at_size(load_network(run.path / "unet.keras"), pictures.shape[-1])
-        anatomy = predict_label_maps(unet, pictures, lesions=False)
+        anatomy = predict_label_maps(load_network(run.path / "unet.keras"), pictures, lesions=False)
         films = dataclasses.replace(
             films, label_maps=np.where(films.label_maps == LESION, LESION, anatomy).astype(np.uint8)
         )
     if config.data.keep_background:
         return dataclasses.replace(films, images=films.films)
     return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
-
-
-def _at_size(unet: keras.Model, side: int) -> keras.Model:
-    """The same network for larger pictures, such as windows with their margins."""
-    if unet.input_shape[1] == side:
-        return unet
-    larger = keras.models.clone_model(unet, input_tensors=keras.Input((side, side, 1), name="image"))
-    larger.set_weights(unet.get_weights())
-    return larger
 
 
 def build_wgan_gp(config: GANConfig) -> WGANGP:

@@ -17,7 +17,7 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
-from mammogan_tf.metrics.segmentation import REGIONS, region_dice
+from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training.callbacks import AveragedWeights, BestWeights, History, Stopwatch
 from mammogan_tf.training.card import unet_card
@@ -25,11 +25,15 @@ from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.region_dice import RegionDice
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile
+from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.strategy import scaled, set_up_device
 
-__all__ = ["create_unet_run", "predict_label_maps", "train_unet"]
+__all__ = ["PICTURES", "create_unet_run", "predict_label_maps", "train_unet"]
 
-JUDGED = {"whole": ("breast", "pectoral", "dense"), "roi": ("lesion",)}
+PICTURES = {"cleaned": "images", "as_it_is": "films"}
+"""Ways in which a film can come, as a report calls them, and where a film set keeps them."""
+
+JUDGED = {"whole": ("breast", "pectoral", "dense"), "roi": ("breast", "lesion")}
 """By view: the regions whose mean Dice on the validation films says which epoch is the best. On whole films too few have
 a lesion to choose by it."""
 
@@ -47,7 +51,8 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
     the best epoch), ``report.json`` and ``MODEL_CARD.md`` into the run directory.
 
     Returns:
-        The report: Dice for each region on the test films, cleaned and as they are, with the number of films judged.
+        The report: on the test films, cleaned and as they are, Dice for each region and how lesions are found; in the
+        roi view, also Dice of a disc in the middle of each window.
     """
     console = console or Console()
     config = run.config
@@ -119,7 +124,7 @@ def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) 
         "best_epoch": int(best.best_epoch.numpy()),
         "seconds": round(float(watch.seconds.numpy()), 1),
         "parameters": model.count_params(),
-        "dice": _test(model, test),
+        **_test(model, training.cropped(), test, config.data.view),
     }
     run.write_json("report.json", report)
     write_text(run.path / "MODEL_CARD.md", unet_card(run, report))
@@ -164,35 +169,62 @@ def compile_unet(model: keras.Model, config: UNetConfig, steps_per_epoch: int) -
 
 
 def predict_label_maps(
-    model: keras.Model, images: np.ndarray, *, lesions: bool = True, batch_size: int = 32
+    model: keras.Model, images: np.ndarray, *, lesions: bool = True, tta: bool = False, batch_size: int = 32
 ) -> np.ndarray:
     """Label maps that a U-Net finds.
 
     Args:
         model: a U-Net.
-        images: uint8 [N, S, S].
+        images: uint8 [N, S, S], of the size the U-Net was built for or larger, such as windows with their margins.
         lesions: False leaves the lesion class out, so that each pixel gets the anatomy under it.
+        tta: average over films that are shifted by a few pixels; five times the work.
 
     Returns:
         uint8 [N, S, S], values 0-4, or 0-3 without lesions.
     """
+    model = _at_size(model, images.shape[-1])
+    shifts = SHIFTS if tta else SHIFTS[:1]
     classes = None if lesions else -1
     maps = []
     for begin in range(0, len(images), batch_size):
         batch = images[begin : begin + batch_size, ..., None].astype(np.float32) / 255
-        maps.append(np.asarray(model(batch, training=False))[..., :classes].argmax(axis=-1).astype(np.uint8))
+        probabilities = sum(_shifted(model, batch, *shift) for shift in shifts)
+        maps.append(probabilities[..., :classes].argmax(axis=-1).astype(np.uint8))
     return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
 
 
-def _test(model: keras.Model, films: FilmSet) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """Mean Dice over the films in which a region is (or is found), for both ways in which a film can come."""
-    table: dict[str, dict[str, dict[str, float | int | None]]] = {}
-    for name, pictures in (("cleaned", films.images), ("as_it_is", films.films)):
-        table[name] = {}
-        for region, values in region_dice(films.label_maps, predict_label_maps(model, pictures)).items():
-            judged = values[~np.isnan(values)]
-            table[name][region] = {"mean": float(judged.mean()) if len(judged) else None, "films": len(judged)}
-    return table
+SHIFTS = ((0, 0), (-2, 0), (2, 0), (0, -2), (0, 2))
+"""Rows and columns by which a film is moved for test-time averaging."""
+
+
+def _shifted(model: keras.Model, batch: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Probabilities for films that are moved for the network, and moved back; their edges go on as they end."""
+    rows, columns = (np.arange(batch.shape[1]) + shift for shift in (down, right))
+    limit = batch.shape[1] - 1
+    moved = batch[:, np.clip(rows, 0, limit)][:, :, np.clip(columns, 0, limit)]
+    found = np.asarray(model(moved, training=False))
+    return found[:, np.clip(rows - 2 * down, 0, limit)][:, :, np.clip(columns - 2 * right, 0, limit)]
+
+
+def _at_size(unet: keras.Model, side: int) -> keras.Model:
+    """The same network for pictures of another size."""
+    if unet.input_shape[1] == side:
+        return unet
+    other = keras.models.clone_model(unet, input_tensors=keras.Input((side, side, 1), name="image"))
+    other.set_weights(unet.get_weights())
+    return other
+
+
+def _test(model: keras.Model, training: FilmSet, films: FilmSet, view: str) -> dict[str, dict]:
+    """What the network finds on test films, for both ways in which a film can come, beside a disc in the roi view."""
+    found = {name: predict_label_maps(model, getattr(films, part)) for name, part in PICTURES.items()}
+    report = {
+        "dice": {name: mean_dice(films, label_maps) for name, label_maps in found.items()},
+        "lesions": {name: lesion_scores(films, label_maps) for name, label_maps in found.items()},
+    }
+    if view == "roi":
+        report["disc"] = {name: compare_with_disc(training, films, label_maps) for name, label_maps in found.items()}
+    return report
 
 
 def _overlays(model: keras.Model, films: FilmSet, keep_background: bool, count: int = 8) -> np.ndarray:

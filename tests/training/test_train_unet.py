@@ -15,8 +15,10 @@ from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ModelError
 from mammogan_tf.metrics.segmentation import region_dice
+from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import segmentation
 from mammogan_tf.training.run import Run
+from mammogan_tf.training.scores import lesion_scores
 from mammogan_tf.training.segmentation import create_unet_run, predict_label_maps, train_unet
 from tests.disturbed import final_weights, train
 
@@ -69,9 +71,19 @@ def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run,
             cell = report["dice"][kind][region]
             assert cell["films"] == len(judged)
             assert cell["mean"] == pytest.approx(judged.mean())
+        assert report["lesions"][kind] == lesion_scores(test, predict_label_maps(network, pictures))
     assert report["films"] == {"train": len(run.split.train), "validation": 2, "test": len(test)}
     history = pd.read_csv(unet_run / "history.csv")
     assert report["best_epoch"] == history["val_dice"].to_numpy().argmax() + 1
+
+
+def test_windows_are_judged_beside_a_disc_and_by_their_lesions(make_run):
+    run = make_run(view="roi", lesion_loss="focal-tversky", lesion_repeats=2, attention=True, epochs=1)
+    report = train_unet(run, load_all(run.data), QUIET)
+    assert set(report["disc"]["cleaned"]) == {"network", "disc", "radius", "films"}
+    history = pd.read_csv(run.path / "history.csv")
+    sums = history[["val_dice_breast", "val_dice_lesion"]]
+    assert history["val_dice"].to_numpy() == pytest.approx(sums.mean(axis=1).to_numpy(), abs=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
@@ -132,6 +144,8 @@ def test_a_loss_that_is_no_number_ends_it_with_one_line(make_run):
 class FixedNetwork:
     """Finds with certainty what its film's grey level 0-4 says, and the pectoral muscle as second best."""
 
+    input_shape = (None, 4, 4, 1)
+
     def __call__(self, images, training):
         levels = np.rint(images[..., 0] * 255).astype(int)
         return np.eye(5)[levels] + 0.1 * np.eye(5)[3]
@@ -143,3 +157,19 @@ def test_label_maps_with_and_without_lesions():
     anatomy = predict_label_maps(FixedNetwork(), films, lesions=False, batch_size=2)
     np.testing.assert_array_equal(anatomy, np.where(films == 4, 3, films))
     assert predict_label_maps(FixedNetwork(), films[:0]).shape == (0, 4, 4)
+
+
+def test_shifted_films_are_moved_back():
+    films = np.random.default_rng(0).integers(0, 5, (3, 4, 4)).astype(np.uint8)
+    films[:, :, 2:] = films[:, 2:] = 1  # The four pixels that are left see themselves and their edges alone.
+    found = predict_label_maps(FixedNetwork(), films, tta=True)
+    np.testing.assert_array_equal(found[:, 2:, 2:], films[:, 2:, 2:])
+
+
+def test_a_network_works_on_larger_films_too():
+    network = build_unet(32, widths=(4, 8))
+    films = np.random.default_rng(0).integers(0, 256, (2, 48, 48)).astype(np.uint8)
+    found, in_the_middle = predict_label_maps(network, films), predict_label_maps(network, films[:, 8:40, 8:40])
+    assert found.shape == films.shape
+    # Far from the edges of either picture a pixel sees the same surroundings.
+    np.testing.assert_array_equal(found[:, 20:28, 20:28], in_the_middle[:, 12:20, 12:20])
