@@ -83,8 +83,9 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 def radiomics_frechet_distance(real: np.ndarray, synthetic: np.ndarray) -> float:
     """:func:`frechet_distance` of handcrafted features, each scaled by the real ones (after Konz et al. 2024).
 
-    Deep features share a scale, handcrafted ones do not: hence :func:`standardise`. Which features, how many and how
-    many images decide the number: it compares only with itself, beside its floor.
+    Deep features share a scale, handcrafted ones do not: hence :func:`standardise`. Theirs has some 464 features and is
+    given as a logarithm, so it does not compare with this one. Which features, how many and how many images decide the
+    number: read it beside its floor only.
 
     Args:
         real: [N, D]; synthetic: [M, D].

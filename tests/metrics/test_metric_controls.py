@@ -1,6 +1,7 @@
 """Each measure moves the right way: real against real, and what is done to real images on purpose.
 
-Images are textures within drawn breasts; both breasts of a patient are alike, and every patient has another anatomy.
+Images are textures within drawn breasts of random anatomy. ``python tests/metrics/test_metric_controls.py`` prints the
+table of ``docs/metrics.md``.
 """
 
 import numpy as np
@@ -96,12 +97,14 @@ def good(maps) -> np.ndarray:
     return films(maps, 12)
 
 
+def scaled_features(sets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return dict(zip(sets, standardise(*map(radiomics_features, sets.values())), strict=True))
+
+
 @pytest.fixture(scope="module")
 def features(train, unseen, good) -> dict[str, np.ndarray]:
-    sets = {"train": train, "unseen": unseen, "good": good}
-    sets |= {change.__name__: change(good) for change in DEGRADED}
-    scaled = standardise(*(radiomics_features(images) for images in sets.values()))
-    return dict(zip(sets, scaled, strict=True))
+    changed = {change.__name__: change(good) for change in DEGRADED}
+    return scaled_features({"train": train, "unseen": unseen, "good": good} | changed)
 
 
 @pytest.mark.parametrize("change", DEGRADED, ids=lambda change: change.__name__)
@@ -233,3 +236,47 @@ class TestMemorisation:
 
         assert membership_auc(by_heart(train), by_heart(unseen)) == 1
         assert membership_auc(blind(train), blind(unseen)) == pytest.approx(0.5, abs=0.15)
+
+
+def table() -> str:
+    """The controls in Markdown: a row for each measure, a column for what was done to the images."""
+    maps = anatomy(1)
+    train, unseen, good = films(anatomy(0), 10), films(maps, 11), films(maps, 12)
+    made = {"perfect": good} | {change.__name__: change(good) for change in DEGRADED} | {"training images": train}
+    features = scaled_features({"train": train, "unseen": unseen} | made)
+    to_train, features_to_train = nearest(unseen, train)[0], nearest(features["unseen"], features["train"])[0]
+    pairs = sample_pairs(np.ones((COUNT, COUNT), bool), 200)
+    rows: dict[str, list[float | str]] = {}
+    for name, images in made.items():
+        spaces = {
+            "pixels": closeness(nearest(images, train)[0], to_train),
+            "features": closeness(nearest(features[name], features["train"])[0], features_to_train),
+        }
+        near = manifolds(features["train"], features[name])
+        values = {
+            "KID": kid(features["train"], features[name]),
+            "radiomics Frechet distance": radiomics_frechet_distance(features["train"], features[name]),
+            "classifier AUC": classifier_auc(features["unseen"], features[name], PATIENTS, PATIENTS).auc,
+            "precision": near.precision,
+            "recall": near.recall,
+            "density": near.density,
+            "coverage": near.coverage,
+            "SSIM with the own film": ssim(unseen, images).mean(),
+            "MS-SSIM with the own film": ms_ssim(unseen, images).mean(),
+            "SSIM among them": pairwise_ssim(images, pairs).mean(),
+            "power ratio, finest": spectrum_ratio(unseen, images)[-1],
+            "near a training image, pixels": spaces["pixels"].near,
+            "near a training image, features": spaces["features"].near,
+            "memorisation": "pass" if verdict(spaces).passed else "**fail**",
+        }
+        for measure, value in values.items():
+            rows.setdefault(measure, []).append(value)
+    lines = [f"| measure | {' | '.join(made).replace('_', ' ')} |", "| --- |" + " --- |" * len(made)]
+    for measure, row in rows.items():
+        cells = (value if isinstance(value, str) else f"{value:.3g}" for value in row)
+        lines.append(f"| {measure} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
