@@ -12,7 +12,8 @@ from mammogan_tf.errors import ConfigError, MammoganError
 from mammogan_tf_cli.data import data
 from mammogan_tf_cli.evaluate import evaluate
 from mammogan_tf_cli.quickstart import quickstart
-from mammogan_tf_cli.serving import export, request, serve
+from mammogan_tf_cli.request import request
+from mammogan_tf_cli.serving import export, serve
 from mammogan_tf_cli.train import train_gan, train_unet
 from mammogan_tf_cli.use import generate, segment
 

@@ -9,8 +9,11 @@ import grpc
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
+from mammogan_tf.data.preparation import find_geometry
 from mammogan_tf.serving.server import Server
 from tests.command_line import call, fails, little_room, unfinished_files
 
@@ -106,6 +109,40 @@ def test_request_generate(server, masks, tmp_path):
     assert set(manifest["model"]) == {"generator/1"}
     assert len(list((tmp_path / "out" / "images").iterdir())) == 3
     fails("request", "generate", *options, says="expected a new or an empty folder")
+
+
+def test_request_synthesize(server, film, tmp_path):
+    options = ["--server", server.address, "--seed", 5, "--out", tmp_path / "out"]
+    result = call("request", "synthesize", film, *options)
+    assert result.stdout == f"{tmp_path / 'out'}\n"
+    plain = read_label_map(tmp_path / "out" / "masks" / "mdb001.png")
+    with Image.open(tmp_path / "out" / "images" / "mdb001.png") as image:
+        assert image.size == plain.shape == (SIZE, SIZE)
+        assert image.info["Synthetic"] == "true"
+
+    # The chest wall of an odd film is on the right; the lesion is 300 pixels from that edge, in the middle.
+    geometry = find_geometry(read_grey(film))
+    assert call("request", "synthesize", film, *options, "--lesion", 1023 - 300, 511, 100).exit_code == 0
+    rows, columns = np.nonzero(read_label_map(tmp_path / "out" / "masks" / "mdb001.png") == 4)
+    assert (rows.mean() + 0.5) / SIZE == pytest.approx(512 / geometry.side, abs=0.5 / SIZE)
+    assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.offset) / geometry.side, abs=0.5 / SIZE)
+    fails(
+        "request",
+        "synthesize",
+        film,
+        *options,
+        "--lesion",
+        5000,
+        5,
+        5,
+        says="INVALID_ARGUMENT: lesion: expected values 0-1",
+    )
+
+
+def test_request_wants_tls_files_that_fit(film, tmp_path):
+    options = ["request", "segment", film, "--out", tmp_path / "out"]
+    fails(*options, "--tls-cert", tmp_path / "a.pem", says="received: only the certificate; give both or none")
+    fails(*options, "--tls-ca", tmp_path / "a.pem", says="a.pem: expected a PEM file, received: No such file")
 
 
 def test_request_generate_with_masks_of_a_wrong_size(server, masks, tmp_path):

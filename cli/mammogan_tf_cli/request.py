@@ -1,0 +1,152 @@
+"""``request``: questions to a server, answered as files."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mammogan_tf.config import VIEWS
+from mammogan_tf_cli.options import Command, folder
+from mammogan_tf_cli.quiet import import_tensorflow
+
+if TYPE_CHECKING:
+    from mammogan_tf.data.preparation import Geometry
+
+__all__ = ["request"]
+
+pem = click.Path(dir_okay=False, path_type=Path)
+images_argument = click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**62), default=0, help="Of the first image; the next one adds 1."
+)
+
+
+@click.group()
+def request() -> None:
+    """Ask a server for label maps or synthetic films."""
+
+
+def client_options(command: Command) -> Command:
+    """Options that say where the server is; the command gets ``connect``, which makes its client."""
+
+    @functools.wraps(command)
+    def run(server: str, timeout: float, tls: bool, **others: Any) -> None:
+        import_tensorflow()
+        from mammogan_tf.serving.client import MammoganClient, tls_credentials
+
+        files = [others.pop(name) for name in ("tls_ca", "tls_cert", "tls_key")]
+        credentials = tls_credentials(*files) if tls or any(files) else None
+        command(connect=functools.partial(MammoganClient, server, timeout, credentials), **others)
+
+    for option in reversed(
+        [
+            click.option("--server", default="127.0.0.1:8500", metavar="HOST:PORT", help="Where the server listens."),
+            click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds."),
+            click.option("--tls", is_flag=True, help="Speak TLS; implied by the files below."),
+            click.option("--tls-ca", type=pem, help="PEM file: the authority that signed the server's certificate."),
+            click.option("--tls-cert", type=pem, help="PEM file: a certificate to show to the server."),
+            click.option("--tls-key", type=pem, help="PEM file: its key."),
+        ]
+    ):
+        run = option(run)
+    return run
+
+
+@request.command("segment")
+@images_argument
+@client_options
+@click.option("--out", type=folder, required=True, help="Folder for the label maps.")
+@click.option("--view", type=click.Choice(VIEWS), default="whole", help="What the served model was trained on.")
+def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view: str) -> None:
+    """Have films of any size outlined; writes NAME_mask.png at the size of the film.
+
+    \b
+    Example:
+      mammogan-tf request segment data/mias/mdb001.pgm --server 127.0.0.1:8500 --out segmented
+    """
+    from mammogan_tf.data.label_maps import save_label_map
+
+    names, geometries, pngs = _read_films(images, view)
+    with connect() as client:
+        label_maps = client.segment(pngs).label_map
+    for name, geometry, label_map in zip(names, geometries, label_maps, strict=True):
+        save_label_map(out / f"{name}_mask.png", geometry.to_film(label_map))
+    click.echo(out)
+
+
+@request.command("generate")
+@client_options
+@click.option("--masks", type=folder, required=True, help="Folder with index PNGs (values 0-4) of the model's size.")
+@click.option("--count", type=click.IntRange(min=1), default=1, help="Number of images.")
+@seed_option
+@click.option("--out", type=folder, required=True, help="New folder for images, masks and manifest.csv.")
+def request_generate(connect: Command, masks: Path, count: int, seed: int, out: Path) -> None:
+    """Have synthetic films made from masks.
+
+    \b
+    Example:
+      mammogan-tf request generate --masks synthetic/masks --count 4 --out received
+    """
+    from mammogan_tf.inference.generate import generate_folder, masks_of_folder
+    from mammogan_tf.inference.models import remote_generator
+
+    conditions = masks_of_folder(masks)
+    with connect() as client:
+        generator = remote_generator(client, conditions.label_maps.shape[1])
+        click.echo(generate_folder(generator, conditions, count, out, seed=seed))
+
+
+@request.command("synthesize")
+@images_argument
+@client_options
+@seed_option
+@click.option(
+    "--lesion",
+    type=float,
+    nargs=3,
+    metavar="X Y RADIUS",
+    help="A lesion to draw, in pixels of the film from its upper left corner.",
+)
+@click.option("--out", type=folder, required=True, help="Folder for images and masks.")
+def request_synthesize(
+    connect: Command, images: tuple[Path, ...], seed: int, lesion: tuple[float, float, float] | None, out: Path
+) -> None:
+    """Have a synthetic film of the same anatomy made for each film, chest wall to the left; writes images/ and masks/.
+
+    \b
+    Example:
+      mammogan-tf request synthesize data/mias/mdb001.pgm --lesion 350 480 60 --out synthesized
+    """
+    from mammogan_tf.data.label_maps import save_label_map
+    from mammogan_tf.files import write_bytes
+
+    names, geometries, pngs = _read_films(images, "whole")
+    circles = None if lesion is None else [_circle(geometry, *lesion) for geometry in geometries]
+    with connect() as client:
+        answer = client.synthesize(pngs, range(seed, seed + len(pngs)), circles)
+    for name, png, label_map in zip(names, answer.png, answer.label_map, strict=True):
+        write_bytes(out / "images" / f"{name}.png", png)
+        save_label_map(out / "masks" / f"{name}.png", label_map)
+    click.echo(out)
+
+
+def _read_films(images: Sequence[Path], view: str) -> tuple[list[str], "list[Geometry]", list[bytes]]:
+    """Names of films, how they lie, and PNGs of them turned and trimmed as the training films were."""
+    from mammogan_tf.data.film import read_grey
+    from mammogan_tf.data.preparation import find_geometry
+    from mammogan_tf.inference.segment import distinct_names, film_to_png
+
+    names = distinct_names(images)
+    films = [read_grey(image) for image in images]
+    geometries = [find_geometry(film, view) for film in films]
+    return names, geometries, [film_to_png(g.to_square(film)) for g, film in zip(geometries, films, strict=True)]
+
+
+def _circle(geometry: "Geometry", column: float, row: float, radius: float) -> tuple[float, float, float]:
+    """A circle in pixels of a film as x, y and radius in sides of the square that is sent."""
+    from mammogan_tf.data.film import Lesion
+
+    moved = geometry.move(Lesion("", 0, column, row, radius))
+    return (moved.column + 0.5) / geometry.side, (moved.row + 0.5) / geometry.side, moved.radius / geometry.side
