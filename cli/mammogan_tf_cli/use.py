@@ -1,6 +1,7 @@
 """``segment`` and ``generate``: trained models at work on files."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,6 +31,22 @@ def segment(model: Path, images: tuple[Path, ...], out: Path) -> None:
     click.echo(segment_files(load_segmenter(model), images, out, Console().progress("segmenting")))
 
 
+class LesionCircle(click.ParamType):
+    """``X,Y,R`` or ``X,Y,R,benign|malignant`` as (x, y, radius, label number); benign where none is named."""
+
+    name = "circle"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[float, float, float, int]:
+        try:
+            x, y, radius, *label = str(value).split(",")
+            number = ("benign", "malignant").index(*(label or ["benign"]))
+            return float(x), float(y), float(radius), number
+        except (ValueError, TypeError):
+            self.fail(f"expected X,Y,R or X,Y,R,benign|malignant, received: {value}", parameter, context)
+
+
 @click.command()
 @click.argument("model", type=folder)
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of images.")
@@ -39,10 +56,29 @@ def segment(model: Path, images: tuple[Path, ...], out: Path) -> None:
     "--masks", type=folder, show_default="the model's training masks", help="Folder with index PNGs (values 0-4)."
 )
 @click.option("--label", type=click.Choice(LABELS), show_default="that of each mask", help="Label of every image.")
-def generate(model: Path, count: int, out: Path, seed: int, masks: Path | None, label: str | None) -> None:
+@click.option("--vary", is_flag=True, help="Turn, scale and bend each mask at random: new anatomies.")
+@click.option("--no-lesion", is_flag=True, help="Take lesions out of the masks.")
+@click.option(
+    "--lesion",
+    type=LesionCircle(),
+    metavar="X,Y,R[,LABEL]",
+    help="Put a benign or malignant lesion there: centre and radius in sides of the mask, from its top left corner.",
+)
+def generate(
+    model: Path,
+    count: int,
+    out: Path,
+    seed: int,
+    masks: Path | None,
+    label: str | None,
+    vary: bool,
+    no_lesion: bool,
+    lesion: tuple[float, float, float, int] | None,
+) -> None:
     """Make synthetic films from masks, with a train-gan run or an exported generator.
 
-    With --label, training masks of that label are used; masks from a folder may have any.
+    With --label, training masks of that label are used; masks from a folder may have any. The same --seed with and without
+    --lesion gives the same films but for the lesion.
 
     \b
     Example:
@@ -59,5 +95,11 @@ def generate(model: Path, count: int, out: Path, seed: int, masks: Path | None, 
     else:
         available = masks_of_model(generator)
         available = available if number is None else available.of_label(number)
+    if no_lesion:
+        available = available.without_lesions()
+    if lesion:
+        available = available.with_lesion(*lesion)
     progress = Console().progress("generating")
-    click.echo(generate_folder(generator, available, count, out, seed=seed, label=number, progress=progress))
+    click.echo(
+        generate_folder(generator, available, count, out, seed=seed, label=number, varied=vary, progress=progress)
+    )

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, require
 from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
+from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.inference.models import BATCH, Generator
@@ -32,6 +33,27 @@ class MaskSet:
             raise DataError(
                 f"masks: expected some labelled {LABELS[label]}, received: none; give a folder with --masks"
             )
+        return self._rows(rows)
+
+    def without_lesions(self) -> "MaskSet":
+        """The same anatomies, normal."""
+        label_maps = np.stack([remove_lesions(label_map) for label_map in self.label_maps])
+        return MaskSet(label_maps, np.full(len(self.names), LABELS.index("normal")), self.names)
+
+    def with_lesion(self, x: float, y: float, radius: float, label: int) -> "MaskSet":
+        """Those whose breast the circle meets, with a lesion there; see :func:`mammogan_tf.data.made_masks.add_lesion`.
+
+        Raises:
+            ConfigError: a circle outside the map.
+            DataError: it meets no breast.
+        """
+        label_maps = np.stack([add_lesion(label_map, x, y, radius) for label_map in self.label_maps])
+        rows = np.flatnonzero((label_maps != self.label_maps).any(axis=(1, 2)))
+        if not len(rows):
+            raise DataError(f"lesion: expected a place on the breast, received: {x:g},{y:g},{radius:g}; choose another")
+        return MaskSet(label_maps, np.full(len(self.names), label), self.names)._rows(rows)
+
+    def _rows(self, rows: np.ndarray) -> "MaskSet":
         return MaskSet(self.label_maps[rows], self.labels[rows], [self.names[row] for row in rows])
 
 
@@ -81,6 +103,7 @@ def generate_folder(
     *,
     seed: int = 0,
     label: int | None = None,
+    varied: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Writes ``images/N.png``, ``masks/N.png`` and ``manifest.csv`` (file, seed, mask_source, label, model, version).
@@ -95,6 +118,8 @@ def generate_folder(
         out: a folder that does not exist yet or is empty.
         seed: of the first image.
         label: 0-2 for every image; the label of each mask where None.
+        varied: every image has an anatomy of its own, made from its mask and its seed
+            (:func:`mammogan_tf.data.made_masks.vary`).
         progress: called with (images done, images).
 
     Returns:
@@ -120,6 +145,8 @@ def generate_folder(
     for begin in range(0, count, BATCH):
         part = slice(begin, begin + BATCH)
         label_maps = masks.label_maps[order[part]]
+        if varied:
+            label_maps = np.stack([vary(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)])
         images = to_bytes(generator(seeds[part], label_maps, labels[part]))
         for name, image, label_map, one, kind in zip(
             names[part], images, label_maps, seeds[part], labels[part], strict=True

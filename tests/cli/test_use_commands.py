@@ -108,3 +108,23 @@ def test_on_a_full_disk(phantom_root, unet_run, gan_run, tmp_path):
         options = ["--count", 2, "--out", tmp_path / "synthetic"]
         fails("generate", gan_run, *options, says="expected to write ... free some space")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_lesion_is_put_where_it_is_asked_for(gan_run, masks, tmp_path):
+    asked = ["--masks", masks, "--count", 2, "--seed", 1]
+    assert call("generate", gan_run, *asked, "--no-lesion", "--out", tmp_path / "without").exit_code == 0
+    with_lesion = ["--no-lesion", "--lesion", "0.2,0.5,0.1,malignant", "--out", tmp_path / "with"]
+    assert call("generate", gan_run, *asked, *with_lesion).exit_code == 0
+    for number in range(2):
+        before, after = (read_label_map(tmp_path / f / "masks" / f"{number:06d}.png") for f in ("without", "with"))
+        assert not (before == LESION).any()
+        assert after[SIZE // 2, 3] == LESION
+        np.testing.assert_array_equal(after[after != LESION], before[after != LESION])
+    assert set(pd.read_csv(tmp_path / "with" / "manifest.csv")["label"]) == {"malignant"}
+
+
+@pytest.mark.parametrize("circle", ["0.5,0.5", "0.5,0.5,0.1,normal", "a,b,c", "0.5,0.5,0.1,benign,1"])
+def test_a_lesion_that_makes_no_sense(gan_run, tmp_path, circle):
+    result = call("generate", gan_run, "--count", 1, "--out", tmp_path / "out", "--lesion", circle)
+    assert result.exit_code == 2
+    assert f"expected X,Y,R or X,Y,R,benign|malignant, received: {circle}" in result.stderr

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
+from mammogan_tf.data.made_masks import vary
 from mammogan_tf.errors import DataError
 from mammogan_tf.inference import Generator, load_generator
 from mammogan_tf.inference.generate import MaskSet, generate_folder, masks_of_folder, masks_of_model
@@ -141,3 +142,30 @@ def test_a_folder_without_masks_and_one_with_a_photograph(tmp_path):
     Image.fromarray(np.full((SIZE, SIZE), 200, np.uint8)).save(tmp_path / "photo.png")
     with pytest.raises(DataError, match="values 0-4, received: 200"):
         masks_of_folder(tmp_path, SIZE)
+
+
+def test_lesions_are_taken_out_and_put_in(tmp_path):
+    masks = MaskSet(np.full((3, SIZE, SIZE), 1, np.uint8), np.array([0, 1, 2]), ["a", "b", "c"])
+    masks.label_maps[0, 2:5, 2:5] = 4
+    masks.label_maps[2] = 0
+    normal = masks.without_lesions()
+    assert (normal.label_maps[:2] == 1).all()
+    assert normal.labels.tolist() == [2, 2, 2]
+    placed = normal.with_lesion(0.5, 0.5, 0.2, 1)
+    assert placed.names == ["a", "b"]  # The third has no breast.
+    assert placed.labels.tolist() == [1, 1]
+    assert (placed.label_maps == 4).any(axis=(1, 2)).all()
+    with pytest.raises(DataError, match="expected a place on the breast"):
+        MaskSet(masks.label_maps[2:], masks.labels[2:], ["c"]).with_lesion(0.5, 0.5, 0.2, 1)
+
+
+def test_varied_masks_give_each_image_an_anatomy_of_its_own(generator, masks, tmp_path):
+    generate_folder(generator, masks, 6, tmp_path / "out", seed=3, varied=True)
+    table = pd.read_csv(tmp_path / "out" / "manifest.csv")
+    sources = dict(zip(masks.names, masks.label_maps, strict=True))
+    written = [read_label_map(tmp_path / "out" / "masks" / f"{number:06d}.png") for number in range(6)]
+    for label_map, name, seed in zip(written, table["mask_source"], table["seed"], strict=True):
+        np.testing.assert_array_equal(label_map, vary(sources[name], seed))
+    assert any(
+        (label_map != sources[name]).any() for label_map, name in zip(written, table["mask_source"], strict=True)
+    )

@@ -1,0 +1,83 @@
+"""Label maps made from others: other anatomies, with a lesion put in or taken away (NumPy, SciPy)."""
+
+import numpy as np
+from scipy import ndimage
+
+from mammogan_tf.config import require
+from mammogan_tf.data.label_maps import LESION, shrink_label_map
+
+__all__ = ["add_lesion", "remove_lesions", "vary"]
+
+ROTATION = 5.0
+"""Degrees about the middle of the chest wall, at most."""
+
+SCALE = 1.1
+STRETCH = 1.08
+"""Factors at most: of both directions together, and of one against the other."""
+
+SHIFT = 0.04
+"""Along the chest wall, in sides of the map, at most."""
+
+BEND = 0.02
+"""Standard deviation of the elastic displacement, in sides of the map (Simard, Steinkraus and Platt 2003)."""
+
+SMOOTHNESS = 0.12
+"""Scale over which it changes, in sides of the map."""
+
+FINE = 8
+"""Pixels to one of the map, in each direction, in which a circle is drawn before it is shrunk by area."""
+
+
+def remove_lesions(label_map: np.ndarray) -> np.ndarray:
+    """A copy of a label map uint8 [S, S] whose lesions have become the tissue nearest to each of their pixels.
+
+    A lesion that no tissue is left around becomes background.
+    """
+    lesion, tissue = label_map == LESION, (label_map > 0) & (label_map != LESION)
+    if not tissue.any():
+        return np.where(lesion, 0, label_map).astype(np.uint8)
+    nearest = ndimage.distance_transform_edt(~tissue, return_distances=False, return_indices=True)
+    return np.where(lesion, label_map[tuple(nearest)], label_map)
+
+
+def add_lesion(label_map: np.ndarray, x: float, y: float, radius: float) -> np.ndarray:
+    """A copy of a label map uint8 [S, S] with a round lesion, as far as the breast reaches.
+
+    Args:
+        label_map: values 0-4.
+        x: of the circle's centre, from the left edge, in sides of the map.
+        y: from the top.
+        radius: in sides of the map; the circle has at least one pixel.
+
+    Raises:
+        ConfigError: a centre outside the map, or a radius outside (0, 0.5].
+    """
+    for name, value in (("x", x), ("y", y)):
+        require(0 <= value < 1, f"lesion {name}", "a number in [0, 1)", value)
+    require(0 < radius <= 0.5, "lesion radius", "a number above 0, at most 0.5", radius)
+    size = len(label_map)
+    places = (np.arange(size * FINE) + 0.5) / (size * FINE)
+    circle = np.hypot(places[:, None] - y, places[None, :] - x) <= max(radius, 0.71 / (size * FINE))
+    lesion = shrink_label_map(np.where(circle, LESION, 0).astype(np.uint8), size) == LESION
+    return np.where(lesion & (label_map > 0), LESION, label_map).astype(np.uint8)
+
+
+def vary(label_map: np.ndarray, seed: int) -> np.ndarray:
+    """Another anatomy like that of a label map uint8 [S, S]: turned, scaled, stretched, shifted and bent at random.
+
+    The chest wall stays at the left edge, and lesions move with the rest. The same map and seed give the same anatomy.
+    """
+    size = len(label_map)
+    random = np.random.default_rng([seed, *np.unique(label_map, return_counts=True)[1]])
+    angle, shift = np.radians(random.uniform(-ROTATION, ROTATION)), random.uniform(-SHIFT, SHIFT) * size
+    scale, stretch = SCALE ** random.uniform(-1, 1), STRETCH ** random.uniform(-1, 1)
+    rows, columns = np.mgrid[:size, :size].astype(float)
+    middle = (size - 1) / 2
+    down, across = (rows - middle - shift) / (scale * stretch), columns * stretch / scale
+    source = np.stack([middle + down * np.cos(angle) - across * np.sin(angle), across * np.cos(angle)])
+    bend = random.standard_normal((2, size, size))
+    bend = ndimage.gaussian_filter(bend, (0, SMOOTHNESS * size, SMOOTHNESS * size), mode="reflect")
+    source += bend / bend.std() * BEND * size
+    source[0] = np.clip(source[0], 0, size - 1)  # What reaches beyond the film goes on there.
+    source[1] = np.where(columns == 0, 0, np.maximum(source[1], 0))
+    return ndimage.map_coordinates(label_map, source, order=0, mode="constant", cval=0)

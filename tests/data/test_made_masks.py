@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
+from mammogan_tf.errors import ConfigError
+
+SIZE = 32
+
+
+@pytest.fixture
+def anatomy() -> np.ndarray:
+    """A breast of radius 12 about row 16 at the left edge, dense in its lower half, muscle in its upper corner."""
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    breast = np.hypot(rows - 16, columns) < 12
+    return np.select([breast & (rows + columns < 10), breast & (rows > 16), breast], [3, 2, 1], 0).astype(np.uint8)
+
+
+def test_a_lesion_that_is_taken_away_becomes_the_tissue_around_it(anatomy):
+    with_lesion = anatomy.copy()
+    with_lesion[11:14, 5:8] = LESION
+    np.testing.assert_array_equal(remove_lesions(with_lesion), anatomy)
+    np.testing.assert_array_equal(remove_lesions(anatomy), anatomy)
+    assert not remove_lesions(np.full((4, 4), LESION, np.uint8)).any()
+
+
+def test_a_lesion_is_put_where_it_is_asked_for(anatomy):
+    """Radius 4 / 32 about (6, 16): an area of pi 4^2 pixels."""
+    changed = add_lesion(anatomy, x=6 / SIZE, y=16 / SIZE, radius=4 / SIZE)
+    rows, columns = np.nonzero(changed == LESION)
+    assert len(rows) == pytest.approx(np.pi * 4**2, rel=0.25)  # A pixel counts from a quarter of it on.
+    assert (rows.mean() + 0.5, columns.mean() + 0.5) == pytest.approx((16, 6), abs=0.3)
+    np.testing.assert_array_equal(changed[changed != LESION], anatomy[changed != LESION])
+
+
+def test_a_lesion_stays_on_the_breast_and_has_a_pixel(anatomy):
+    far = add_lesion(anatomy, x=0.95, y=0.05, radius=0.05)
+    np.testing.assert_array_equal(far, anatomy)
+    over_the_skin = add_lesion(anatomy, x=12 / SIZE, y=16 / SIZE, radius=3 / SIZE)
+    assert (over_the_skin == LESION).any()
+    assert not (over_the_skin[anatomy == 0] == LESION).any()
+    assert (add_lesion(anatomy, x=5.5 / SIZE, y=15.5 / SIZE, radius=1e-4) == LESION).sum() == 1
+
+
+@pytest.mark.parametrize(("x", "y", "radius"), [(-0.1, 0.5, 0.1), (0.5, 1.0, 0.1), (0.5, 0.5, 0), (0.5, 0.5, 0.6)])
+def test_a_lesion_outside_the_mask_is_refused(anatomy, x, y, radius):
+    with pytest.raises(ConfigError, match="lesion"):
+        add_lesion(anatomy, x, y, radius)
+
+
+def test_varied_anatomies_differ_and_stay_anatomies(anatomy):
+    anatomy = add_lesion(anatomy, x=6 / SIZE, y=14 / SIZE, radius=3 / SIZE)
+    varied = [vary(anatomy, seed) for seed in range(20)]
+    np.testing.assert_array_equal(vary(anatomy, 3), varied[3])
+    assert len({map_.tobytes() for map_ in [anatomy, *varied]}) == 21
+    shares = np.array([[(map_ == value).mean() for value in range(5)] for map_ in varied])
+    assert (shares[:, 1:] > 0).all()
+    breast, kept = 1 - shares[:, 0], np.array([(map_ > 0) & (anatomy > 0) for map_ in varied]).sum(axis=(1, 2))
+    overlap = 2 * kept / ((anatomy > 0).sum() + breast * SIZE**2)
+    assert (overlap > 0.75).all()
+    assert all((map_[:, 0] > 0).any() for map_ in varied)  # The breast still lies at the chest wall.
