@@ -40,10 +40,10 @@ class LesionCircle(click.ParamType):
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> tuple[float, float, float, int]:
         try:
-            x, y, radius, *label = str(value).split(",")
-            number = ("benign", "malignant").index(*(label or ["benign"]))
-            return float(x), float(y), float(radius), number
-        except (ValueError, TypeError):
+            x, y, radius, *rest = str(value).split(",")
+            (label,) = rest or ["benign"]
+            return float(x), float(y), float(radius), ("benign", "malignant").index(label)
+        except ValueError:
             self.fail(f"expected X,Y,R or X,Y,R,benign|malignant, received: {value}", parameter, context)
 
 
