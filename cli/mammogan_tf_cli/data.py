@@ -8,6 +8,7 @@ import click
 from mammogan_tf.config import LESION_OUTLINES, VIEWS
 from mammogan_tf.console import Console
 from mammogan_tf_cli.options import folder
+from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["data"]
 
@@ -83,11 +84,16 @@ def audit(source: Path, report: Path | None, table: Path | None) -> None:
 @data.command()
 @click.argument("source", type=SOURCE, metavar="DATA")
 @click.argument("out", type=folder)
-@click.option("--size", type=click.IntRange(min=16, max=1024), default=256, help="Side of the masks in pixels.")
+@click.option(
+    "--size", type=click.IntRange(min=16, max=1024), show_default="256, or that of the U-Net", help="Side of the masks."
+)
 @click.option("--view", type=click.Choice(VIEWS), default="whole", help="Whole films, or squares around lesions.")
 @click.option("--lesions", type=click.Choice(LESION_OUTLINES), default="circle", help="How lesions are drawn.")
-def masks(source: Path, out: Path, size: int, view: str, lesions: str) -> None:
-    """Write the automatic masks as index PNGs, with overlays and a contact sheet.
+@click.option("--unet", type=folder, metavar="MODEL", help="Compare this U-Net with drawn masks as well.")
+def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, unet: Path | None) -> None:
+    """Write the masks as index PNGs, with overlays and a contact sheet.
+
+    Where masks are drawn by hand, prints how well the automatic ones match them, and shows the worst films.
 
     \b
     Example:
@@ -96,6 +102,23 @@ def masks(source: Path, out: Path, size: int, view: str, lesions: str) -> None:
     from mammogan_tf.data.film_set import load_films
     from mammogan_tf.data.masks import write_masks
     from mammogan_tf.data.sources import load_data
+    from mammogan_tf.evaluation.drawn import compare_with_drawn, format_comparison
 
-    films = load_films(load_data(source), size, view, lesions, Console().progress("films"))
-    click.echo(write_masks(films.cropped(), out))
+    segmenters = {}
+    if unet:
+        import_tensorflow()
+        from mammogan_tf.inference import load_segmenter
+
+        segmenters = {"unet": load_segmenter(unet)}
+        if size not in (None, segmenters["unet"].size):
+            raise click.UsageError(f"--size: expected {segmenters['unet'].size}, that of the U-Net, received: {size}")
+        size = segmenters["unet"].size
+    films = load_data(source)
+    shown = load_films(films, size or 256, view, lesions, Console().progress("films")).cropped()
+    click.echo(write_masks(shown, out))
+    if any(film.drawn for film in films):
+        click.echo(format_comparison(compare_with_drawn(films, size or 256, out, segmenters)))
+    elif unet:
+        raise click.UsageError(
+            f"--unet: expected masks drawn by hand to compare with, received: {source} without labels/"
+        )
