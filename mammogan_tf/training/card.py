@@ -6,7 +6,7 @@ from mammogan_tf import __version__
 from mammogan_tf.config import GANConfig
 from mammogan_tf.training.run import Run
 
-__all__ = ["gan_card", "unet_card"]
+__all__ = ["cross_validation_card", "gan_card", "unet_card"]
 
 SEEN = {"whole": "a film", "roi": "a square of a film around a lesion, or around some tissue"}
 """What a network of each view sees."""
@@ -42,8 +42,57 @@ Against the automatic anatomy and the annotated lesion circles, not against outl
 {INTENDED_USE}"""
 
 
-def gan_card(run: Run, report: dict[str, Any]) -> str:
-    """The card of a generator, in Markdown."""
+def cross_validation_card(run: Run, report: dict[str, Any]) -> str:
+    """What cross-validation found, in Markdown."""
+    config = run.config
+    kinds = {"background black": report["dice"]["cleaned"], "film as it is": report["dice"]["as_it_is"]}
+    tissues = {f"tissue {tissue}": cells for tissue, cells in report["tissue"].items()}
+    return f"""# U-Net in cross-validation: anatomy and lesions on mammograms
+
+Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px. Each of {report["films"]} was judged by a network
+that was trained without its patient: {len(report["folds"])} folds by patient, {report["seconds"] / 60:.1f} minutes of training
+in all; seed {config.seed}. `masks.npz` holds what was found. Hyper-parameters: `config.json`.
+
+Mean over films with a 95 % interval over patients, against the automatic anatomy and the annotated lesion circles, not
+against outlines drawn by hand. By tissue, films come with a black background.
+
+## Dice
+
+{_estimates({**kinds, **tissues})}
+
+## Lesions found
+
+An intersection over union of 0.1 or more finds a lesion.
+
+{_estimates({"background black": report["lesions"]["cleaned"], "film as it is": report["lesions"]["as_it_is"]})}
+
+{INTENDED_USE}"""
+
+
+def _estimates(columns: dict[str, dict[str, Any]]) -> str:
+    """A Markdown table of estimates, a row for each of their names."""
+    rows = [f"| | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    for name in next(iter(columns.values())):
+        rows.append(
+            f"| {name.replace('_', ' ')} | " + " | ".join(_cell(cells[name]) for cells in columns.values()) + " |"
+        )
+    return "\n".join(rows)
+
+
+def _cell(estimate: dict[str, Any]) -> str:
+    if "value" not in estimate:
+        return "not judged"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+NOT_MEASURED = """## Measured
+
+Not yet: `mammogan-tf evaluate --gan RUN` measures similarity, diversity, obedience to the mask and memorisation on patients
+that the training has not seen, and writes it here."""
+
+
+def gan_card(run: Run, report: dict[str, Any], measured: str = NOT_MEASURED) -> str:
+    """The card of a generator, in Markdown; ``measured`` is its section of figures."""
     config = run.config
     assert isinstance(config, GANConfig)
     return f"""# Generator: mask-conditioned synthetic mammograms
@@ -54,10 +103,7 @@ with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to
 {config.steps} generator updates; averaged weights.
 
 {_training(run, report)}
-## How good it is
-
-`mammogan-tf evaluate --gan RUN` measures similarity, diversity, obedience to the mask and memorisation on patients that the
-training has not seen. No figure is given here before it has run.
+{measured}
 
 {INTENDED_USE}"""
 

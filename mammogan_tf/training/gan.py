@@ -34,6 +34,9 @@ __all__ = ["condition", "create_gan_run", "train_gan"]
 RECORD_EVERY = 10
 SAMPLE_ROWS = 8
 
+MASKS = {"train-unet": "unet.keras", "cross-validate": "unet_masks.npz"}
+"""What a GAN's run keeps of the run that its masks come from: the network, or the masks themselves."""
+
 
 def create_gan_run(
     workdir: str | Path,
@@ -45,48 +48,78 @@ def create_gan_run(
     """Makes a run directory for a GAN.
 
     With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data hands its split
-    on too, so that the patients kept apart are the same for both.
+    on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks instead,
+    which no network has memorised.
+
+    Args:
+        workdir: where run directories are made.
+        config: the hyper-parameters.
+        films: the films.
+        data: where they come from.
+        unet: a finished ``train-unet`` or ``cross-validate`` run.
 
     Raises:
-        ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split otherwise.
+        ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split
+            otherwise, or films are without a mask.
     """
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     if config.masks == "annotation":
         return Run.create(workdir, config, split, data)
-    if unet is None or unet.command != "train-unet" or not unet.finished:
+    if unet is None or unet.command not in MASKS or not unet.finished:
         received = "none" if unet is None else str(unet.path)
         raise ModelError(
-            f"masks from a U-Net: expected a finished train-unet run, received: {received}; run train-unet first"
+            f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; "
+            "run train-unet first"
         )
-    its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
-    same_data = unet.is_on(data) or its_films == {film.id for film in films}
+    if unet.command == "cross-validate":
+        missing = sorted({film.id for film in films} - {*unet.split.test})
+        if missing:
+            raise ModelError(
+                f"{unet.path}: expected masks of all films, received: none of {', '.join(missing[:5])}; "
+                "cross-validate on the same data"
+            )
+        same_split = False
+    else:
+        its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
+        same_split = unet.is_on(data) or its_films == {film.id for film in films}
     for name, wanted in vars(config.data).items():
         trained = getattr(unet.config.data, name)
-        if trained != wanted and (same_data or name in ("size", "view", "keep_background")):
+        if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
-    run = Run.create(workdir, config, unet.split if same_data else split, data)
-    with atomic_path(run.path / "unet.keras") as temporary:
-        shutil.copyfile(unet.model_path, temporary)
+    run = Run.create(workdir, config, unet.split if same_split else split, data)
+    source, name = (unet.masks_path if unet.command == "cross-validate" else unet.model_path), MASKS[unet.command]
+    with atomic_path(run.path / name) as temporary:
+        shutil.copyfile(source, temporary)
     return run
 
 
 def condition(run: Run, films: FilmSet) -> FilmSet:
     """The films with the masks that this run's generator is conditioned on.
 
-    From a U-Net, the anatomy is what the network finds and the lesions are the annotated ones; from annotations, the masks
-    stay as they are. The background is black where the mask says background, unless the run keeps it.
+    From a U-Net, the anatomy is what the network finds, or found in cross-validation, and the lesions are the annotated
+    ones; from annotations, the masks stay as they are. The background is black where the mask says background, unless the run keeps it.
     """
     config = run.config
     assert isinstance(config, GANConfig)
     if config.masks == "unet":
-        pictures = films.films if config.data.keep_background else films.images
-        anatomy = predict_label_maps(load_network(run.path / "unet.keras"), pictures, lesions=False)
+        anatomy = _anatomy(run, films)
         films = dataclasses.replace(
             films, label_maps=np.where(films.label_maps == LESION, LESION, anatomy).astype(np.uint8)
         )
     if config.data.keep_background:
         return dataclasses.replace(films, images=films.films)
     return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
+
+
+def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
+    """The films' label maps without lesions, uint8 [N, C, C], from the masks or the U-Net that the run keeps."""
+    kept = run.path / MASKS["cross-validate"]
+    if kept.exists():
+        with np.load(kept) as masks:
+            rows = {name: row for row, name in enumerate(masks["ids"])}
+            return masks["anatomy"][[rows[name] for name in films.names]]
+    pictures = films.films if run.config.data.keep_background else films.images
+    return predict_label_maps(load_network(run.path / MASKS["train-unet"]), pictures, lesions=False)
 
 
 def build_wgan_gp(config: GANConfig) -> WGANGP:
@@ -113,7 +146,8 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
     """Trains the GAN of a run, or goes on from its last checkpoint.
 
     Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the averaged generator),
-    ``masks.npz`` (the training masks, for ``generate``), ``report.json`` and ``MODEL_CARD.md`` into the run directory.
+    ``critic.keras`` (for ``evaluate``), ``masks.npz`` (the training masks, for ``generate``), ``report.json`` and
+    ``MODEL_CARD.md`` into the run directory.
     On Ctrl-C it writes a checkpoint first.
 
     Returns:
@@ -205,8 +239,9 @@ def _finish(
         )
     run.write_json("report.json", report)
     write_text(run.path / "MODEL_CARD.md", gan_card(run, report))
-    with atomic_path(run.model_path) as temporary:
-        model.averaged.save(temporary)
+    for path, network in ((run.path / "critic.keras", model.critic), (run.model_path, model.averaged)):
+        with atomic_path(path) as temporary:
+            network.save(temporary)
     return report
 
 
