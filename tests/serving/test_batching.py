@@ -1,0 +1,190 @@
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2
+
+from mammogan_tf.serving.batching import Batcher
+from mammogan_tf.serving.refusal import Refusal
+from mammogan_tf.serving.servable import Job, Servable
+
+KIND = ("serving_default", (16, 16, 1))
+
+
+def job(examples=1, kind=KIND, **options):
+    return Job(predict_pb2.PredictRequest(), "serving_default", [], examples, kind, **options)
+
+
+class Recorder:
+    """Stands in for a servable: keeps the jobs of every pass, and holds a pass until ``go`` is set."""
+
+    def __init__(self):
+        self.passes, self.go = [], threading.Event()
+
+    def answer(self, jobs, most):
+        self.passes.append(list(jobs))
+        assert self.go.wait(10)
+        return [predict_pb2.PredictResponse() for _ in jobs]
+
+
+def run(scenario, **options):
+    """Runs ``scenario(batcher, recorder)`` in an event loop; returns the recorder."""
+    options = {"max_batch_size": 4, "timeout": 0.0, "max_queue": 8, **options}
+    recorder = Recorder()
+
+    async def main():
+        with ThreadPoolExecutor(2) as executor:
+            await scenario(Batcher(executor, **options), recorder)
+
+    asyncio.run(main())
+    return recorder
+
+
+def ask(batcher, recorder, *jobs):
+    return [asyncio.create_task(batcher.answer(recorder, job)) for job in jobs]
+
+
+def test_requests_that_arrive_during_a_pass_share_the_next_one():
+    async def scenario(batcher, recorder):
+        tasks = ask(batcher, recorder, *(job() for _ in range(6)))
+        await asyncio.sleep(0.05)
+        assert batcher.waiting == 5
+        recorder.go.set()
+        assert [examples for _, examples in await asyncio.gather(*tasks)] == [1, 4, 4, 4, 4, 1]
+        assert not batcher.busy
+
+    assert [len(jobs) for jobs in run(scenario).passes] == [1, 4, 1]
+
+
+def test_only_one_kind_of_one_servable_shares_a_pass():
+    async def scenario(batcher, recorder):
+        recorder.go.set()
+        other = Recorder()
+        other.go.set()
+        tasks = ask(batcher, recorder, job(), job(kind=("segment_png",)), job()) + ask(batcher, other, job())
+        await asyncio.gather(*tasks)
+        assert len(other.passes) == 1
+
+    assert all(len({job.kind for job in jobs}) == 1 for jobs in run(scenario).passes)
+
+
+def test_a_pass_waits_for_company_until_it_is_full_or_the_timeout_ends():
+    async def scenario(batcher, recorder):
+        recorder.go.set()
+        await asyncio.gather(*ask(batcher, recorder, *(job() for _ in range(4))))  # Full at once.
+        begin = time.monotonic()
+        await asyncio.gather(*ask(batcher, recorder, job(), job()))
+        assert time.monotonic() - begin >= 0.2
+
+    assert [len(jobs) for jobs in run(scenario, timeout=0.2).passes] == [4, 2]
+
+
+def test_examples_count_and_a_request_over_the_size_runs_alone():
+    async def scenario(batcher, recorder):
+        tasks = ask(batcher, recorder, *(job(examples) for examples in (1, 3, 1, 9, 1, None, 1)))
+        await asyncio.sleep(0.05)
+        recorder.go.set()
+        await asyncio.gather(*tasks)
+
+    sizes = [[job.examples for job in jobs] for jobs in run(scenario).passes]
+    assert sizes == [[1], [3, 1], [9], [1], [None], [1]]
+
+
+def test_a_full_queue_refuses():
+    async def scenario(batcher, recorder):
+        tasks = ask(batcher, recorder, job(), job(), job())
+        await asyncio.sleep(0.05)
+        with pytest.raises(Refusal, match="2 requests wait already") as refused:
+            await batcher.answer(recorder, job())
+        assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+        recorder.go.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario, max_queue=2)
+
+
+def test_a_request_that_nobody_waits_for_is_not_computed():
+    async def scenario(batcher, recorder):
+        late, cancelled = job(deadline=time.monotonic() + 0.02), job()
+        tasks = ask(batcher, recorder, job(), late, cancelled, job())
+        await asyncio.sleep(0.05)
+        tasks[2].cancel()
+        await asyncio.sleep(0)
+        recorder.go.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert answers[1].code.name == "DEADLINE_EXCEEDED"
+        assert isinstance(answers[2], asyncio.CancelledError)
+        assert not any(late in jobs or cancelled in jobs for jobs in recorder.passes)
+
+    assert [len(jobs) for jobs in run(scenario).passes] == [1, 1]
+
+
+def test_what_is_unforeseen_reaches_every_request_of_the_pass_and_the_next_pass_runs():
+    class Broken(Recorder):
+        def answer(self, jobs, most):
+            super().answer(jobs, most)
+            raise OSError("gone")
+
+    async def scenario(batcher, recorder):
+        broken = Broken()
+        broken.go.set()
+        failed = await asyncio.gather(*ask(batcher, broken, job(), job()), return_exceptions=True)
+        assert [str(error) for error in failed] == ["gone", "gone"]
+        assert not batcher.busy
+
+    run(scenario)
+
+
+@pytest.fixture(scope="module")
+def servable(exported):
+    return Servable(exported / "generator" / "1")
+
+
+def seeded(seed, label, size=16):
+    request = predict_pb2.PredictRequest(output_filter=["image"])
+    request.model_spec.signature_name = "generate_seeded"
+    label_map = np.random.default_rng(abs(seed)).integers(0, 5, (1, size, size), np.int32)
+    inputs = {"seed": np.int64([seed]), "label_map": label_map, "label": np.int32([label])}
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def image(answer):
+    return tf.make_ndarray(answer.outputs["image"])
+
+
+def test_a_seed_gives_the_same_film_whatever_shares_its_pass(servable):
+    jobs = [servable.job(seeded(seed, seed % 3)) for seed in range(5)]
+    together = servable.answer(jobs)
+    alone = [servable.answer([job])[0] for job in jobs]
+    in_parts = servable.answer(jobs, most=2)
+    for one, other, part in zip(alone, together, in_parts, strict=True):
+        np.testing.assert_allclose(image(one), image(other), atol=1e-5)
+        np.testing.assert_allclose(image(one), image(part), atol=1e-5)
+
+
+def test_an_error_stays_with_the_request_that_caused_it(servable):
+    bad = {2, 5}
+    jobs = [servable.job(seeded(seed, 9 if seed in bad else 0)) for seed in range(7)]
+    assert len({job.kind for job in jobs}) == 1
+    for seed, answer in enumerate(servable.answer(jobs)):
+        if seed in bad:
+            assert answer.code.name == "INVALID_ARGUMENT"
+            assert "label: expected values 0-2" in str(answer)
+        else:
+            np.testing.assert_allclose(image(answer), image(servable.answer([jobs[seed]])[0]), atol=1e-5)
+
+
+def test_an_answer_over_the_limit_is_refused_after_its_first_part(servable, monkeypatch):
+    monkeypatch.setattr("mammogan_tf.serving.servable.MESSAGE_LIMIT", 3 * 16 * 16 * 4)
+    request = seeded(0, 0)
+    for name, value in request.inputs.items():
+        repeated = np.repeat(tf.make_ndarray(value), 4, axis=0)
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(repeated))
+    answer = servable.answer([servable.job(request)], most=1)[0]
+    assert answer.code.name == "RESOURCE_EXHAUSTED"

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+from mammogan_tf.serving import tensors
+from mammogan_tf.serving.refusal import Refusal
+from mammogan_tf.serving.tensors import Input, to_proto
+
+
+def received(array: np.ndarray, proto: tensor_pb2.TensorProto) -> np.ndarray:
+    free = Input("x", tf.TensorSpec(None, tf.as_dtype(proto.dtype)))
+    assert free.check(proto) == array.shape
+    return free.to_array(proto)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.float32([[0.5, -1, np.inf]]),
+        np.float64([1.5]),
+        np.int32([[[0, 4], [127, 3]]]),
+        np.int32([128, -1]),
+        np.int64([2**40, -3]),
+        np.array([True, False]),
+        np.array([[b"film", b""]], object),
+        np.zeros((0, 4), np.float32),
+        np.zeros((0,), np.int32),
+        np.float32(3),
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_arrays_survive_both_encodings(array):
+    proto = tensor_pb2.TensorProto()
+    to_proto(np.asarray(array), proto)
+    np.testing.assert_array_equal(tf.make_ndarray(proto), array)
+    np.testing.assert_array_equal(received(array, proto), array)
+    np.testing.assert_array_equal(received(array, tf.make_tensor_proto(array)), array)
+
+
+def test_the_fields_of_their_type_hold_the_values():
+    proto = tensor_pb2.TensorProto()
+    to_proto(np.int32([1, 2]), proto)
+    assert (list(proto.int_val), proto.tensor_content) == ([1, 2], b"")
+
+
+def tensor(sides, dtype=tf.float32, **fields) -> tensor_pb2.TensorProto:
+    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, **fields)
+    for side in sides:
+        proto.tensor_shape.dim.add(size=side)
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([], [0, 0, 0]), ([1], [1, 1, 1]), ([1, 2], [1, 2, 2]), ([1, 2, 3, 4], [1, 2, 3])]
+)
+def test_too_few_and_too_many_values_mean_what_they_mean_to_tensorflow(values, expected):
+    film = Input("image", tf.TensorSpec([None], tf.float32))
+    np.testing.assert_array_equal(film.to_array(tensor([3], float_val=values)), expected)
+    text = Input("png", tf.TensorSpec([None], tf.string))
+    strings = [str(value).encode() for value in values]
+    assert len(text.to_array(tensor([3], tf.string, string_val=strings))) == 3
+
+
+@pytest.mark.parametrize(
+    ("proto", "reason"),
+    [
+        (tensor([1, 3]), r"expected shape \[\?,2\], received: \[1,3\]"),
+        (tensor([2]), "expected shape"),
+        (tensor([-1, 2]), "expected shape"),
+        (tensor([1, 2], tf.int32), "expected float32, received: DT_INT32"),
+        (tensor_pb2.TensorProto(dtype=1, tensor_shape={"unknown_rank": True}), "expected shape"),
+        (tensor_pb2.TensorProto(dtype=1234), "received: 1234"),
+    ],
+)
+def test_what_does_not_fit_is_invalid(proto, reason):
+    with pytest.raises(Refusal, match=reason) as refused:
+        Input("image", tf.TensorSpec([None, 2], tf.float32)).check(proto)
+    assert refused.value.code.name == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("length", [7, 9])
+def test_content_of_another_length_is_invalid(length):
+    with pytest.raises(Refusal, match=f"expected 2 values, received: {length} bytes"):
+        Input("image", tf.TensorSpec([None], tf.float32)).to_array(tensor([2], tensor_content=bytes(length)))
+
+
+@pytest.mark.parametrize(
+    "proto", [tensor([2**40]), tensor([3], tf.string, string_val=[b"x" * 40]), tensor([5], tf.string)]
+)
+def test_what_unfolds_past_the_limit_is_refused_before_it_does(proto, monkeypatch):
+    monkeypatch.setattr(tensors, "MESSAGE_LIMIT", 100)  # 3 x (24 + 40) and 5 x 24 bytes are more.
+    with pytest.raises(Refusal) as refused:
+        Input("x", tf.TensorSpec([None], tf.as_dtype(proto.dtype))).check(proto)
+    assert refused.value.code.name == "RESOURCE_EXHAUSTED"
