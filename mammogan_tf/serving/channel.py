@@ -23,12 +23,18 @@ RETRIES = {
 }
 """gRPC's own retries (proposal A6): it allows five attempts at most, and no later than the deadline."""
 
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [{"name": [{}], "retryPolicy": RETRIES}],
+}
+"""For every method; a name with several addresses (``dns:///host:port``) is asked at all of them in turn."""
+
 OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.per_rpc_retry_buffer_size", MESSAGE_LIMIT),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": RETRIES}]})),
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
 ]
 
 
