@@ -104,21 +104,20 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
     from mammogan_tf.data.sources import load_data
     from mammogan_tf.evaluation.drawn import compare_with_drawn, format_comparison
 
+    films = load_data(source)
+    drawn = any(film.drawn for film in films)
     segmenters = {}
     if unet:
+        if not drawn:
+            raise click.UsageError(f"--unet: expected masks drawn by hand to compare with, received: none in {source}")
         import_tensorflow()
         from mammogan_tf.inference import load_segmenter
 
-        segmenters = {"unet": load_segmenter(unet)}
-        if size not in (None, segmenters["unet"].size):
-            raise click.UsageError(f"--size: expected {segmenters['unet'].size}, that of the U-Net, received: {size}")
-        size = segmenters["unet"].size
-    films = load_data(source)
+        segmenter = load_segmenter(unet)
+        if size not in (None, segmenter.size):
+            raise click.UsageError(f"--size: expected {segmenter.size}, that of the U-Net, received: {size}")
+        segmenters, size = {"unet": segmenter}, segmenter.size
     shown = load_films(films, size or 256, view, lesions, Console().progress("films")).cropped()
     click.echo(write_masks(shown, out))
-    if any(film.drawn for film in films):
+    if drawn:
         click.echo(format_comparison(compare_with_drawn(films, size or 256, out, segmenters)))
-    elif unet:
-        raise click.UsageError(
-            f"--unet: expected masks drawn by hand to compare with, received: {source} without labels/"
-        )

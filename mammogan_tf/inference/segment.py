@@ -27,7 +27,7 @@ def segment_files(
 
     Args:
         segmenter: the model.
-        files: 8-bit greyscale films of any size, with distinct names.
+        files: films of any size and format that :func:`read_grey` reads, with distinct names.
         out: the folder to write to.
         progress: called with (films done, films).
 

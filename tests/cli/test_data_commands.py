@@ -175,3 +175,20 @@ def test_masks_of_a_broken_film(tree, tmp_path):
     (tmp_path / "tree" / "mdb007.pgm").write_bytes(BROKEN_FILMS["truncated"])
     fails("data", "masks", tmp_path / "tree", tmp_path / "masks", "--size", 32, says="mdb007.pgm ... truncated")
     assert not (tmp_path / "masks").exists()
+
+
+def test_masks_are_compared_with_drawn_ones(own_films, unet_run, tmp_path):
+    result = call("data", "masks", own_films, tmp_path / "out", "--unet", unet_run)
+    assert result.exit_code == 0
+    assert "Dice with drawn masks" in result.stdout
+    assert "automatic breast with pectoral" in result.stdout
+    assert "unet      breast with pectoral" in result.stdout
+    assert read_label_map(tmp_path / "out" / "masks" / "mine-a.png").shape == (16, 16)
+    assert [path.name for path in (tmp_path / "out" / "worst").iterdir()] == ["mine-a.png"]
+    asked = ["data", "masks", own_films, tmp_path / "other", "--unet", unet_run, "--size", 32]
+    fails(*asked, says="--size: expected 16, that of the U-Net, received: 32", status=2)
+
+
+def test_a_unet_has_nothing_to_be_compared_with(tree, unet_run, tmp_path):
+    asked = ["data", "masks", tree, tmp_path / "out", "--unet", unet_run]
+    fails(*asked, says="expected masks drawn by hand to compare with", status=2)
