@@ -11,6 +11,7 @@ import tensorflow as tf
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.engines import serve
+from mammogan_tf.serving.settings import ServerSettings
 
 
 def test_nothing_to_serve_is_one_line(tmp_path):
@@ -29,19 +30,49 @@ def test_an_engine_that_is_not_there_is_one_line(models, monkeypatch):
         serve(models, engine="torchserve")
 
 
-def test_tensorflow_model_server_gets_its_flags(models, tmp_path, monkeypatch, capfd):
+@pytest.fixture
+def binary(tmp_path, monkeypatch):
+    """Stands in for ``tensorflow_model_server``: shows its flags and the files that they name."""
     binary = tmp_path / "tensorflow_model_server"
-    show_config = 'for flag in "$@"; do case $flag in --model_config_file=*) cat "${flag#*=}";; esac; done'
-    binary.write_text(f'#!/bin/sh\necho "$@"\n{show_config}\nexit 3\n')
+    show = 'for flag in "$@"; do case $flag in --*_file=*) cat "${flag#*=}";; esac; done'
+    binary.write_text(f'#!/bin/sh\necho "$@"\n{show}\nexit 3\n')
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("binary")
+def test_tensorflow_model_server_gets_its_flags(models, capfd):
     with pytest.raises(ServingError, match="exit status 3"):
-        serve(models, port=18500)
+        serve(models, port=18500, max_batch_size=1)
     output = capfd.readouterr()
     assert "--port=18500" in output.out
+    assert "--enable_grpc_healthcheck_service=true" in output.out
     assert f'base_path: "{models / "unet"}"' in output.out
     assert 'name: "unet"' in output.out
     assert "listens on every interface" in output.err
+    assert not any(flag in output.out for flag in ("--enable_batching", "--ssl_config_file", "--rest_api_port"))
+
+
+@pytest.mark.usefixtures("binary")
+def test_tensorflow_model_server_batches_measures_and_encrypts_as_told(models, capfd, monkeypatch):
+    pem = (b"CERTIFICATE\n", b"KEY", b"AUTHORITY")
+    monkeypatch.setattr(ServerSettings, "pem", pem)
+    with pytest.raises(ServingError, match="exit status 3"):
+        serve(models, port=18500, max_batch_size=8, batch_timeout_ms=1.5, max_queue=9, metrics_port=19100)
+    output = capfd.readouterr().out
+    for expected in (
+        "--enable_batching=true",
+        "max_batch_size { value: 8 }",
+        "batch_timeout_micros { value: 1500 }",
+        "max_enqueued_batches { value: 9 }",
+        "--rest_api_port=19100",
+        'path: "/metrics"',
+        'server_cert: "CERTIFICATE\\n"',
+        'server_key: "KEY"',
+        'custom_ca: "AUTHORITY"',
+        "client_verify: true",
+    ):
+        assert expected in output
 
 
 def test_sigterm_drains_and_ends_well(models, films):

@@ -1,0 +1,229 @@
+"""What an operator of the embedded server relies on: health, reflection, TLS, metrics, log and deadlines."""
+
+import io
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tensorflow_serving.apis import (
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.client import MammoganClient
+from mammogan_tf.serving.log import JsonFormatter, json_log
+from mammogan_tf.serving.server import Server
+from mammogan_tf.serving.settings import ServerSettings
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture(scope="module")
+def server(exported):
+    with Server(exported, port=0, poll_seconds=3600, metrics_port=0) as server:
+        yield server
+
+
+@pytest.fixture
+def channel(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+def film_request(size=16, count=1) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest(output_filter=["label_map"])
+    request.model_spec.name = "unet"
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(np.full((count, size, size, 1), 0.25, np.float32)))
+    return request
+
+
+def predict(channel, request, **options):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, **options)
+
+
+def health(channel, service):
+    stub = health_pb2_grpc.HealthStub(channel)
+    return stub.Check(health_pb2.HealthCheckRequest(service=service)).status
+
+
+def test_health_is_told_for_the_server_and_each_model(channel):
+    assert [health(channel, name) for name in ("", "unet", "generator")] == [SERVING] * 3
+    with pytest.raises(grpc.RpcError) as unknown:
+        health(channel, "absent")
+    assert unknown.value.code().name == "NOT_FOUND"
+
+
+def test_a_model_that_is_retired_is_not_serving_and_a_watcher_does_not_hold_up_the_end(exported):
+    with Server(exported, port=0) as server, grpc.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="generator"))
+        assert next(watch).status == SERVING
+        request = model_management_pb2.ReloadConfigRequest()
+        request.config.model_config_list.config.add(name="unet")
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request)
+        assert next(watch).status == NOT_SERVING
+        assert health(channel, "generator") == NOT_SERVING
+        other = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="unet"))
+        assert next(other).status == SERVING
+        ending = threading.Thread(target=server.stop)
+        ending.start()
+        assert next(other).status == NOT_SERVING
+        ending.join(timeout=10)
+        assert not ending.is_alive()
+        assert not [thread for thread in threading.enumerate() if thread is server._thread]
+        server.stop = lambda: None
+
+
+def test_reflection_lists_the_services(channel):
+    services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+    assert services >= {
+        "tensorflow.serving.PredictionService",
+        "tensorflow.serving.ModelService",
+        "grpc.health.v1.Health",
+    }
+
+
+def test_metrics_count_requests_batches_and_versions(server, channel):
+    predict(channel, film_request(count=3))
+    wrong = film_request(size=8)
+    with pytest.raises(grpc.RpcError):
+        predict(channel, wrong)
+    wrong.model_spec.name = "invented by a client"
+    with pytest.raises(grpc.RpcError):
+        predict(channel, wrong)
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(values['mammogan_requests_total{method="Predict",model="unet",status="OK"}']) >= 1
+    assert float(values['mammogan_requests_total{method="Predict",model="unet",status="INVALID_ARGUMENT"}']) == 1
+    assert float(values['mammogan_requests_total{method="Predict",model="",status="NOT_FOUND"}']) == 1
+    assert float(values['mammogan_request_seconds_count{method="Predict",model="unet"}']) >= 2
+    assert float(values['mammogan_batch_examples_sum{model="unet"}']) >= 3
+    assert float(values['mammogan_model_loaded{model="unet",version="1"}']) == 1
+    assert float(values["mammogan_queue_requests"]) == 0
+    assert "invented" not in "".join(lines)
+
+
+def test_the_log_has_a_line_for_each_request_and_no_pixels(channel, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with json_log():
+        predict(channel, film_request())
+        with pytest.raises(grpc.RpcError):
+            predict(channel, film_request(size=8))
+        health(channel, "")
+    good, bad = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert {key: good[key] for key in ("level", "event", "method", "model", "version", "status", "batch")} == {
+        "level": "info",
+        "event": "request",
+        "method": "Predict",
+        "model": "unet",
+        "version": 1,
+        "status": "OK",
+        "batch": 1,
+    }
+    assert good["ms"] > 0
+    assert bad["status"] == "INVALID_ARGUMENT"
+    assert "received: [1,8,8,1]" in bad["reason"]
+    assert max(map(len, stream.getvalue().splitlines())) < 400
+
+
+def test_a_log_line_is_one_line_whatever_is_in_it():
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "a\nb %s", ('"',), None)
+    record.fields = {"model": "../\x00\n"}
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["event"] == 'a\nb "'
+
+
+def test_a_deadline_that_passes_in_the_queue_ends_the_request(server, channel):
+    big = film_request(count=512)
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    running = [stub.Predict.future(big) for _ in range(4)]
+    with pytest.raises(grpc.RpcError) as late:
+        predict(channel, film_request(), timeout=0.01)
+    assert late.value.code().name == "DEADLINE_EXCEEDED"
+    running[3].cancel()
+    assert all(len(call.result().outputs["label_map"].int_val) == 512 * 16 * 16 for call in running[:3])
+    assert predict(channel, film_request(), timeout=30)
+
+
+def test_it_listens_on_ipv6(exported):
+    try:
+        server = Server(exported, host="::1", port=0, poll_seconds=3600)
+        server.start()
+    except ServingError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    try:
+        assert server.address.startswith("[::1]:")
+        with MammoganClient(server.address) as client:
+            assert client.status(["unet"])["unet"][0]["state"] == "AVAILABLE"
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory):
+    """Files of an authority, and a certificate for the server and one for a client from it."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make certificates")
+    folder = tmp_path_factory.mktemp("pem")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    def new(name, *signed_by):
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
+        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost", "-out", f"{name}.pem"]
+        openssl("req", "-x509", "-days", "1", *key, *subject, *signed_by)
+
+    new("authority")
+    for name in ("server", "client"):
+        new(name, "-CA", "authority.pem", "-CAkey", "authority.key", "-addext", "basicConstraints=CA:FALSE")
+    return folder
+
+
+def test_tls_asks_clients_for_a_certificate_where_told_to(exported, pem):
+    files = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key", "tls_client_ca": pem / "authority.pem"}
+    authority, key, certificate = (pem.joinpath(n).read_bytes() for n in ("authority.pem", "client.key", "client.pem"))
+    known, unknown = grpc.ssl_channel_credentials(authority, key, certificate), grpc.ssl_channel_credentials(authority)
+    with Server(exported, port=0, poll_seconds=3600, **files) as server:
+        address = f"localhost:{server.port}"
+        with grpc.secure_channel(address, known) as channel:
+            assert health(channel, "") == SERVING
+            assert predict(channel, film_request()).outputs
+        for channel in (grpc.secure_channel(address, unknown), grpc.insecure_channel(address)):
+            with channel, pytest.raises(grpc.RpcError) as refused:
+                health(channel, "")
+            assert refused.value.code().name == "UNAVAILABLE"
+
+
+def test_settings_that_do_not_fit_are_one_line(pem, tmp_path):
+    with pytest.raises(ServingError, match="TLS: expected a certificate and its key, received: one of them"):
+        ServerSettings(tls_cert=pem / "server.pem")
+    with pytest.raises(ServingError, match="tls_client_ca: expected a server certificate"):
+        ServerSettings(tls_client_ca=pem / "authority.pem")
+    for key in (pem / "client.key", tmp_path / "absent.key"):
+        with pytest.raises(ServingError, match="expected PEM files that belong together"):
+            ServerSettings(tls_cert=pem / "server.pem", tls_key=key)
+    with pytest.raises(ServingError, match="max_batch_size: expected 1 or more, received: 0"):
+        ServerSettings(max_batch_size=0)
+
+
+def test_a_metrics_port_in_use_is_one_line(exported):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=f"127.0.0.1:{port}: .*choose another with --metrics-port"):
+            Server(exported, port=0, metrics_port=port).start()
