@@ -16,6 +16,7 @@ __all__ = [
     "PRECISIONS",
     "PRESETS",
     "VIEWS",
+    "CrossValidationConfig",
     "DataConfig",
     "GANConfig",
     "UNetConfig",
@@ -133,6 +134,17 @@ class UNetConfig(_TrainConfig):
 
 
 @dataclass(frozen=True)
+class CrossValidationConfig(UNetConfig):
+    """Cross-validation of the segmentation network. The folds are the test shares: ``data.test`` does not count."""
+
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.folds >= 2, "folds", "2 or more", self.folds)
+
+
+@dataclass(frozen=True)
 class GANConfig(_TrainConfig):
     """Training of the conditional DCGAN with WGAN-GP.
 
@@ -214,7 +226,7 @@ def preset(kind: type[C], name: str, changes: dict[str, Any] | None = None) -> C
         ConfigError: unknown preset, unknown name, or a value that is not acceptable.
     """
     require(name in PRESETS, "preset", " | ".join(PRESETS), name)
-    values = dict(PRESETS[name][kind])
+    values = dict(next(values for base, values in PRESETS[name].items() if issubclass(kind, base)))
     changes = dict(changes or {})
     data = {f.name: changes.pop(f.name) for f in dataclasses.fields(DataConfig) if f.name in changes}
     values["data"] = dataclasses.replace(values.get("data", DataConfig()), **data)

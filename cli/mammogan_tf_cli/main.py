@@ -14,7 +14,7 @@ from mammogan_tf_cli.evaluate import evaluate
 from mammogan_tf_cli.quickstart import quickstart
 from mammogan_tf_cli.request import request
 from mammogan_tf_cli.serving import export, serve
-from mammogan_tf_cli.train import train_gan, train_unet
+from mammogan_tf_cli.train import cross_validate, train_gan, train_unet
 from mammogan_tf_cli.use import generate, segment
 
 __all__ = ["cli"]
@@ -61,5 +61,17 @@ def cli() -> None:
     """
 
 
-for command in (quickstart, data, train_unet, train_gan, segment, generate, evaluate, export, serve, request):
+for command in (
+    quickstart,
+    data,
+    train_unet,
+    cross_validate,
+    train_gan,
+    segment,
+    generate,
+    evaluate,
+    export,
+    serve,
+    request,
+):
     cli.add_command(command)

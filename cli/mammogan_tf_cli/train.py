@@ -1,4 +1,4 @@
-"""``train-unet`` and ``train-gan``."""
+"""``train-unet``, ``cross-validate`` and ``train-gan``."""
 
 import dataclasses
 from pathlib import Path
@@ -7,23 +7,71 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mammogan_tf.config import GANConfig, UNetConfig, preset
+from mammogan_tf.config import LESION_LOSSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
 from mammogan_tf_cli.options import folder, training_options
 from mammogan_tf_cli.quiet import import_tensorflow
 
-__all__ = ["train_gan", "train_unet"]
+__all__ = ["cross_validate", "train_gan", "train_unet"]
+
+
+class Widths(click.ParamType):
+    """``24,48,96,192``."""
+
+    name = "widths"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        try:
+            return tuple(int(width) for width in str(value).split(","))
+        except ValueError:
+            self.fail(f"expected numbers of channels such as 24,48,96,192, received: {value}", parameter, context)
+
+
+def unet_options(command: Any) -> Any:
+    """What ``train-unet`` and ``cross-validate`` have in common. A value that is not given comes from the preset."""
+    options = [
+        click.option(
+            "--widths", type=Widths(), show_default="24,48,96,192", help="Channels of each level, top to bottom."
+        ),
+        click.option(
+            "--attention/--no-attention", default=None, show_default="no", help="Attention gates on the skips."
+        ),
+        click.option(
+            "--dropout",
+            type=click.FloatRange(0, 1, max_open=True),
+            show_default=str(UNetConfig.dropout),
+            help="At the bottom.",
+        ),
+        click.option(
+            "--lesion-loss",
+            type=click.Choice(LESION_LOSSES),
+            show_default=UNetConfig.lesion_loss,
+            help="What the loss adds for lesions.",
+        ),
+        click.option(
+            "--lesion-repeats",
+            type=click.IntRange(min=1),
+            show_default=str(UNetConfig.lesion_repeats),
+            help="How often a film with a lesion comes in an epoch.",
+        ),
+        click.option("--epochs", type=click.IntRange(min=1), show_default=str(UNetConfig.epochs)),
+        click.option(
+            "--patience",
+            type=click.IntRange(min=1),
+            show_default=str(UNetConfig.patience),
+            help="Epochs without a better one.",
+        ),
+        click.option(
+            "--learning-rate", type=click.FloatRange(min=0, min_open=True), show_default=str(UNetConfig.learning_rate)
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return training_options(command)
 
 
 @click.command("train-unet")
-@training_options
-@click.option("--epochs", type=click.IntRange(min=1), show_default=str(UNetConfig.epochs))
-@click.option(
-    "--patience", type=click.IntRange(min=1), show_default=str(UNetConfig.patience), help="Epochs without a better one."
-)
-@click.option(
-    "--learning-rate", type=click.FloatRange(min=0, min_open=True), show_default=str(UNetConfig.learning_rate)
-)
+@unet_options
 def train_unet(data: tuple[Path, ...], workdir: Path, resume: Path | None, preset: str, **changes: Any) -> None:
     """Train the U-Net that outlines anatomy and lesions.
 
@@ -47,7 +95,43 @@ def train_unet(data: tuple[Path, ...], workdir: Path, resume: Path | None, prese
     for region, cell in report["dice"]["cleaned"].items():
         other = report["dice"]["as_it_is"][region]
         click.echo(f"  {region:38}   {_number(cell):>16}   {_number(other):>13}   {cell['films']:5}")
+    for name, value in report["lesions"]["cleaned"].items():
+        other = report["lesions"]["as_it_is"][name]
+        click.echo(f"  {name.replace('_', ' '):38}   {_figure(value):>16}   {_figure(other):>13}")
+    if "disc" in report:
+        cell = report["disc"]["cleaned"]
+        click.echo(
+            f"lesion Dice on {cell['films']} windows with a lesion: network {_figure(cell['network'])}, "
+            f"a disc in the middle {_figure(cell['disc'])}"
+        )
     click.echo(f"{run.path}: trained in {duration(report['seconds'])}, best epoch {report['best_epoch']}")
+
+
+@click.command("cross-validate")
+@unet_options
+@click.option("--folds", type=click.IntRange(min=2), show_default=str(CrossValidationConfig.folds))
+def cross_validate(data: tuple[Path, ...], workdir: Path, resume: Path | None, preset: str, **changes: Any) -> None:
+    """Cross-validate the U-Net by patient; leaves a mask of every film that its own network never saw.
+
+    \b
+    Example:
+      mammogan-tf cross-validate --data data/mias --folds 5
+      mammogan-tf train-gan --data data/mias --unet runs/cross-validate/00001
+    """
+    from mammogan_tf.data.sources import find_data, load_all
+
+    config = _config(CrossValidationConfig, preset, changes)
+    resumed = _open_run(resume, "cross-validate") if resume else None
+    sources = find_data(data or (resumed.data if resumed else ()))
+    films = load_all(sources)
+    import_tensorflow()
+    from mammogan_tf.training.cross_validation import create_cross_validation_run
+    from mammogan_tf.training.cross_validation import cross_validate as train
+
+    run = resumed or create_cross_validation_run(workdir, config, films, sources)
+    report = _interruptible(train, run, films)
+    click.echo((run.path / "MODEL_CARD.md").read_text().partition("## Intended use")[0].rstrip())
+    click.echo(f"{run.path}: {len(report['folds'])} folds in {duration(report['seconds'])}")
 
 
 @click.command("train-gan")
@@ -160,4 +244,8 @@ def _interruptible(train: Any, run: Any, films: Any) -> dict[str, Any]:
 
 
 def _number(cell: dict[str, Any]) -> str:
-    return "not judged" if cell["mean"] is None else f"{cell['mean']:.3f}"
+    return _figure(cell["mean"])
+
+
+def _figure(value: float | None) -> str:
+    return "not judged" if value is None else f"{value:.3f}"

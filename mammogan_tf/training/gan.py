@@ -97,7 +97,8 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     """The films with the masks that this run's generator is conditioned on.
 
     From a U-Net, the anatomy is what the network finds, or found in cross-validation, and the lesions are the annotated
-    ones; from annotations, the masks stay as they are. The background is black where the mask says background, unless the run keeps it.
+    ones; from annotations, the masks stay as they are. The background is black where the mask says background, unless the
+    run keeps it.
     """
     config = run.config
     assert isinstance(config, GANConfig)
@@ -117,7 +118,15 @@ def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
     if kept.exists():
         with np.load(kept) as masks:
             rows = {name: row for row, name in enumerate(masks["ids"])}
-            return masks["anatomy"][[rows[name] for name in films.names]]
+            chosen = [rows[name] for name in films.names]
+            anatomy, corners = masks["anatomy"][chosen], masks["corners"][chosen]
+        if anatomy.shape == films.label_maps.shape:
+            return anatomy
+        return (
+            dataclasses.replace(films, images=anatomy, films=anatomy, label_maps=anatomy, corners=corners)
+            .cropped()
+            .label_maps
+        )
     pictures = films.films if run.config.data.keep_background else films.images
     return predict_label_maps(load_network(run.path / MASKS["train-unet"]), pictures, lesions=False)
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mammogan_tf.config import DataConfig, GANConfig, UNetConfig, from_dict, to_dict
+from mammogan_tf.config import CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split
@@ -16,7 +16,13 @@ from mammogan_tf.files import read_json, write_json
 
 __all__ = ["Run", "load_split", "newest_run"]
 
-CONFIGS: dict[str, type[UNetConfig] | type[GANConfig]] = {"train-unet": UNetConfig, "train-gan": GANConfig}
+Config = UNetConfig | GANConfig
+
+CONFIGS: dict[str, type[UNetConfig] | type[GANConfig]] = {
+    "train-unet": UNetConfig,
+    "cross-validate": CrossValidationConfig,
+    "train-gan": GANConfig,
+}
 
 
 class Run:
@@ -24,23 +30,19 @@ class Run:
 
     Attributes:
         path: the directory.
-        command: ``train-unet`` or ``train-gan``.
+        command: ``train-unet``, ``cross-validate`` or ``train-gan``.
         config: the hyper-parameters, from ``config.json``.
         split: which films trained, validated and tested, from ``split.json``.
         data: the data sets, as absolute paths.
     """
 
-    def __init__(
-        self, path: Path, command: str, config: UNetConfig | GANConfig, split: Split, data: tuple[str, ...]
-    ) -> None:
+    def __init__(self, path: Path, command: str, config: Config, split: Split, data: tuple[str, ...]) -> None:
         self.path, self.command, self.config, self.split, self.data = path, command, config, split, data
 
     @classmethod
-    def create(
-        cls, workdir: str | Path, config: UNetConfig | GANConfig, split: Split, data: Sequence[str | Path]
-    ) -> "Run":
+    def create(cls, workdir: str | Path, config: Config, split: Split, data: Sequence[str | Path]) -> "Run":
         """Makes the next free run directory below ``workdir`` and writes down what will run, and on which data sets."""
-        command = next(name for name, kind in CONFIGS.items() if isinstance(config, kind))
+        command = next(name for name, kind in CONFIGS.items() if type(config) is kind)
         parent = Path(workdir) / command
         parent.mkdir(parents=True, exist_ok=True)
         number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
@@ -93,8 +95,13 @@ class Run:
         return self.path / "model.keras"
 
     @property
+    def masks_path(self) -> Path:
+        """Masks: those that a GAN was trained on, or those that cross-validation found, with which it is finished."""
+        return self.path / "masks.npz"
+
+    @property
     def finished(self) -> bool:
-        return self.model_path.exists()
+        return (self.masks_path if self.command == "cross-validate" else self.model_path).exists()
 
     def is_on(self, data: Sequence[str | Path]) -> bool:
         """Whether the run's data sets are these, in whatever order."""

@@ -1,0 +1,135 @@
+"""Cross-validation by patient: how good the U-Net is on every film, and a mask of each that no network has memorised."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammogan_tf.config import CrossValidationConfig, UNetConfig
+from mammogan_tf.console import Console
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.film_set import FilmSet, load_films
+from mammogan_tf.data.splits import Split, split_folds
+from mammogan_tf.errors import DataError
+from mammogan_tf.files import atomic_path, read_json, write_text
+from mammogan_tf.metrics.intervals import Estimate
+from mammogan_tf.training.card import cross_validation_card
+from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.scores import compare_with_disc, estimate_dice, estimate_lesions
+from mammogan_tf.training.segmentation import PICTURES, predict_label_maps, train_unet
+
+__all__ = ["create_cross_validation_run", "cross_validate"]
+
+
+def create_cross_validation_run(
+    workdir: str | Path, config: CrossValidationConfig, films: Sequence[Film], data: Sequence[str | Path]
+) -> Run:
+    """Makes a run directory. Its split names every film as a test film: each is tested once.
+
+    Raises:
+        DataError: too few patients for the folds.
+    """
+    _folds(config, films)
+    return Run.create(workdir, config, Split((), (), tuple(sorted(film.id for film in films))), data)
+
+
+def cross_validate(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
+    """Trains a U-Net for each fold, or goes on where it was stopped, and judges each film by the one that never saw it.
+
+    Writes an ordinary run for each fold into ``train-unet/``, then ``report.json``, ``MODEL_CARD.md`` and ``masks.npz``:
+    ``ids``, ``label_maps`` uint8 [N, S, S] as found, and ``anatomy`` uint8 [N, C, C] without lesions, for a GAN to be
+    conditioned on; in the roi view with its margin, C > S, and ``corners`` [N, 2] to cut the picture out.
+
+    Returns:
+        The report: Dice for each region, also by tissue density, and how lesions are found, with intervals over
+        patients, and the figures of each fold.
+
+    Raises:
+        DataError: the films are not those that the run began with.
+    """
+    console = console or Console()
+    config = run.config
+    assert isinstance(config, CrossValidationConfig)
+    if sorted(run.split.test) != sorted(film.id for film in films):
+        raise DataError(
+            f"{run.path}: expected the {len(run.split.test)} films that it began with, received: {len(films)}; "
+            "give the data back as they were, or start another run"
+        )
+    runs = _fold_runs(run, config, films)
+    reports = []
+    for number, fold in enumerate(runs, start=1):
+        console.line(f"fold {number} of {len(runs)}")
+        reports.append(read_json(fold.path / "report.json") if fold.finished else train_unet(fold, films, console))
+
+    everything = load_films(films, config.data.size, config.data.view, config.data.lesions)
+    tested = everything.select([id_ for fold in runs for id_ in fold.split.test])
+    found, anatomy = _predict(runs, everything)
+    report = {
+        "films": len(tested),
+        "seconds": round(sum(each["seconds"] for each in reports), 1),
+        **_judge(tested.cropped(), found, config.data.view),
+        "folds": [
+            {
+                "run": str(fold.path.relative_to(run.path)),
+                **{name: each[name] for name in ("best_epoch", "seconds")},
+                "dice": each["dice"]["cleaned"],
+            }
+            for fold, each in zip(runs, reports, strict=True)
+        ],
+    }
+    run.write_json("report.json", report)
+    write_text(run.path / "MODEL_CARD.md", cross_validation_card(run, report))
+    with atomic_path(run.masks_path) as temporary:
+        np.savez_compressed(
+            temporary,
+            ids=np.array(tested.names),
+            label_maps=found["cleaned"],
+            anatomy=anatomy,
+            corners=tested.corners,
+        )
+    return report
+
+
+def _folds(config: CrossValidationConfig, films: Sequence[Film]) -> list[Split]:
+    return split_folds(films, config.folds, config.data.validation, config.data.split_seed)
+
+
+def _fold_runs(run: Run, config: CrossValidationConfig, films: Sequence[Film]) -> list[Run]:
+    """The run of each fold; those that are not there yet are made."""
+    settings = UNetConfig(**{field.name: getattr(config, field.name) for field in dataclasses.fields(UNetConfig)})
+    begun = [Run.open(file.parent) for file in sorted(run.path.glob("train-unet/*/config.json"))]
+    by_split = {fold.split: fold for fold in begun}
+    return [by_split.get(split) or Run.create(run.path, settings, split, run.data) for split in _folds(config, films)]
+
+
+def _predict(runs: Sequence[Run], films: FilmSet) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Label maps of every film for both ways in which it can come, and its anatomy, fold by fold."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in PICTURES}
+    anatomy = []
+    for run in runs:
+        unet, test = load_network(run.model_path), films.select(run.split.test)
+        for name, part in PICTURES.items():
+            found[name].append(predict_label_maps(unet, getattr(test.cropped(), part)))
+        pictures = test.films if run.config.data.keep_background else test.images
+        anatomy.append(predict_label_maps(unet, pictures, lesions=False))
+    return {name: np.concatenate(parts) for name, parts in found.items()}, np.concatenate(anatomy)
+
+
+def _judge(films: FilmSet, found: dict[str, np.ndarray], view: str) -> dict[str, Any]:
+    tissues = sorted({tissue for tissue in films.tissues if tissue})
+    report: dict[str, Any] = {
+        "dice": {name: estimate_dice(films, label_maps) for name, label_maps in found.items()},
+        "tissue": {tissue: _of_tissue(films, found["cleaned"], tissue) for tissue in tissues},
+        "lesions": {name: estimate_lesions(films, label_maps) for name, label_maps in found.items()},
+    }
+    if view == "roi":
+        report["disc"] = {name: compare_with_disc(films, films, label_maps) for name, label_maps in found.items()}
+    return report
+
+
+def _of_tissue(films: FilmSet, found: np.ndarray, tissue: str) -> dict[str, Estimate]:
+    rows = [row for row, each in enumerate(films.tissues) if each == tissue]
+    return estimate_dice(films.select(list(dict.fromkeys(films.ids[row] for row in rows))), found[rows])
