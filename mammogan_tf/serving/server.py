@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
 )
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.answering import Decoding
 from mammogan_tf.serving.batching import Batcher
 from mammogan_tf.serving.health import SERVICE_NAME, Health
 from mammogan_tf.serving.metrics import Metrics
@@ -128,7 +129,7 @@ class Server:
         metrics.queue.set_function(lambda: self._batcher.waiting)
         self._health = Health(self.library)
         await self._health.refresh()
-        self._grpc = grpc.aio.server(options=OPTIONS)
+        self._grpc = grpc.aio.server(interceptors=[Decoding()], options=OPTIONS)
         prediction = PredictionService(self.library, metrics, self._batcher)
         model = ModelService(self.library, metrics, self._health)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, self._grpc)

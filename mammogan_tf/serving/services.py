@@ -131,6 +131,12 @@ def _check_config(config: ModelConfig, root: Path) -> None:
         raise invalid("every model needs a name")
     if config.model_platform not in ("", "tensorflow"):
         raise invalid(f"{config.name}: expected platform tensorflow, received: {config.model_platform}")
-    inside = (root / (config.base_path or config.name)).resolve().is_relative_to(root.resolve())
-    if not inside:
+    try:
+        folder = (root / (config.base_path or config.name)).resolve()
+        folder.is_dir()
+    except (OSError, ValueError) as error:  # A name that is too long, or holds a zero byte.
+        raise invalid(
+            f"{config.name[:100]!r}: expected a base_path inside the served folder, received: no path"
+        ) from error
+    if not folder.is_relative_to(root.resolve()):
         raise invalid(f"{config.name}: expected a base_path inside the served folder")
