@@ -159,6 +159,14 @@ def test_the_python_examples_run(address, code):
     assert re.search(r"\(2, 16, 16\)|bytes of PNG", output.getvalue())
 
 
+def test_the_example_of_the_foreign_client_runs(address, drawn_films, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ovmsclient", reason="needs the PyPI package ovmsclient")
+    monkeypatch.chdir(tmp_path)
+    Path("film.png").write_bytes(drawn_films[0])
+    exec(blocks("py")[0].replace("127.0.0.1:8500", address), {})
+    assert capsys.readouterr().out == "(1, 16, 16, 1)\n"
+
+
 def test_the_protoset_is_complete():
     script = next(block for block in blocks("sh") if "protoset <<'PY'" in block)
     code = script.split("<<'PY'\n")[1].split("\nPY")[0]
@@ -171,7 +179,7 @@ def test_the_protoset_is_complete():
     assert "HandleReloadConfigRequest" in pool.FindServiceByName("tensorflow.serving.ModelService").methods_by_name
 
 
-@pytest.mark.parametrize("model", ["unet", "generator"])
+@pytest.mark.parametrize("model", ["unet", "generator", "synthesize"])
 def test_the_grpcurl_requests_are_answered(address, model):
     # A 1 x 1 PNG stands in for the film.
     png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
