@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-__all__ = ["chest_wall_side", "find_outline"]
+__all__ = ["chest_wall_side", "find_outline", "find_outline_and_steadiness"]
 
 STRIP_GREY = 215
 """Unexposed film and scanner lamps are brighter than this and flat; tissue is seldom both."""
@@ -20,6 +20,10 @@ SKIN_LEVEL = 0.12
 0.15 and 0.20 the best on 33 hand-drawn DDSM films."""
 
 
+STEADY_LEVEL = 0.20
+"""The level to which the skin line is raised to see how far the outline moves."""
+
+
 def find_outline(grey: np.ndarray, side: str | None = None) -> np.ndarray:
     """Breast with pectoral muscle, as bool [H, W]; all False where the picture holds no tissue.
 
@@ -30,31 +34,40 @@ def find_outline(grey: np.ndarray, side: str | None = None) -> np.ndarray:
         grey: float or uint8 [H, W] in 0-255, shrunk to a few hundred pixels.
         side: the edge with the chest wall, ``"left"`` or ``"right"``; None where unknown.
     """
+    return find_outline_and_steadiness(grey, side)[0]
+
+
+def find_outline_and_steadiness(grey: np.ndarray, side: str | None = None) -> tuple[np.ndarray, float]:
+    """As :func:`find_outline`, with the share, in [0, 1], of the outline that is left where its threshold is raised to
+    ``STEADY_LEVEL``; 0 where the picture holds no tissue.
+    """
     grey = np.asarray(grey, np.float32)
     film = _film_frame(grey)
     if side is None:
-        side = chest_wall_side(_segment(grey, film & ~_strips(grey, film, ("left", "right")), None))
+        side = chest_wall_side(_segment(grey, film & ~_strips(grey, film, ("left", "right")), None)[0])
     other = "right" if side == "left" else "left"
     return _segment(grey, film & ~_strips(grey, film, (other,)), side)
 
 
-def _segment(grey: np.ndarray, inside: np.ndarray, side: str | None) -> np.ndarray:
+def _segment(grey: np.ndarray, inside: np.ndarray, side: str | None) -> tuple[np.ndarray, float]:
     smooth = ndimage.gaussian_filter(grey, 1.0)
-    tissue = inside & (smooth > _skin_grey(smooth[inside]))
-    tissue = _open(tissue, max(1, round(max(grey.shape) / 64)))
-    outline = _largest(tissue, inside, side)
-    return ndimage.binary_fill_holes(outline)
+    level = _tissue_level(smooth, inside)
+    tissue = _open(inside & (level > SKIN_LEVEL), max(1, round(max(grey.shape) / 64)))
+    outline = ndimage.binary_fill_holes(_largest(tissue, inside, side))
+    return outline, float((level[outline] > STEADY_LEVEL).mean()) if outline.any() else 0.0
 
 
-def _skin_grey(grey: np.ndarray) -> float:
+def _tissue_level(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Otsu's threshold on log intensity parts tissue from background, but lies inside the skin on some scanners and
-    outside it on others; the skin is at much the same share of the way between the medians of the two classes.
+    outside it on others; the skin is at much the same share of the way between the medians of the two classes, which
+    are 0 and 1 here. All zero where there are no two classes.
     """
-    if grey.size == 0 or np.ptp(grey) < 2:
-        return np.inf
-    dark = np.log1p(grey) <= threshold_otsu(np.log1p(grey))
-    background, tissue = np.median(grey[dark]), np.median(grey[~dark])
-    return float(background + SKIN_LEVEL * (tissue - background))
+    values = grey[inside]
+    if values.size == 0 or np.ptp(values) < 2:
+        return np.zeros(grey.shape, np.float32)
+    dark = np.log1p(values) <= threshold_otsu(np.log1p(values))
+    background, tissue = np.median(values[dark]), np.median(values[~dark])
+    return (grey - background) / (tissue - background)
 
 
 def chest_wall_side(outline: np.ndarray) -> str:

@@ -2,9 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from mammogan_tf.data.anatomy import find_anatomy
+from mammogan_tf.data.anatomy import DOUBTFUL, find_anatomy
 from mammogan_tf.data.density import find_dense
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.mias import load_mias
@@ -18,16 +19,16 @@ def dice(a, b):
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-def film_and_truth():
-    """A half-ellipse of fat with a dense disc and a bright corner, on dark film, chest wall on the left."""
+def film_and_truth(muscle_grey=200.0):
+    """A half-ellipse of fat with a dense disc and a bright corner, on dark film, softly drawn, chest wall on the left."""
     row, column = np.mgrid[:SIDE, :SIDE]
     breast = ((row - 128) / 110) ** 2 + (column / 120) ** 2 < 1
     muscle = breast & (column + 0.5 * row < 75)
     dense = (row - 150) ** 2 + (column - 70) ** 2 < 28**2
-    grey = np.select([muscle, dense, breast], [200.0, 180.0, 110.0], 5.0)
+    grey = np.select([muscle, dense, breast], [muscle_grey, 180.0, 110.0], 5.0)
     truth = np.select([muscle, dense, breast], [3, 2, 1], 0).astype(np.uint8)
     noise = np.random.default_rng(0).normal(0, 3, grey.shape)
-    return np.clip(grey + noise, 0, 255).astype(np.uint8), truth
+    return np.clip(gaussian_filter(grey, (2, 2), mode="nearest") + noise, 0, 255).astype(np.uint8), truth
 
 
 @pytest.fixture(scope="module")
@@ -73,17 +74,38 @@ def test_a_lit_scanner_edge_ties_no_label_to_the_breast(drawn):
     assert dice(find_outline(marked, "left")[8:], truth[8:] > 0) > 0.97
 
 
-def test_no_muscle_is_drawn_where_no_edge_is_seen(drawn):
-    grey, truth = drawn
-    plain = np.where(truth == 3, 110, grey).astype(np.uint8)
+def test_no_muscle_is_drawn_where_no_edge_is_seen():
+    plain, _ = film_and_truth(muscle_grey=110.0)
     assert not (find_anatomy(plain, "left").label_map == 3).any()
 
 
 def test_muscle_edge_is_followed_where_it_bends():
     row, column = np.mgrid[:SIDE, :160]
     muscle = column < 70 - 0.5 * row + 6 * np.sin(row / 25)
-    found = find_pectoral(np.where(muscle, 200.0, 120.0), np.ones(muscle.shape, bool))
+    found, clearness = find_pectoral(np.where(muscle, 200.0, 120.0), np.ones(muscle.shape, bool))
     assert dice(found, muscle) > 0.97
+    assert clearness > 0.85
+
+
+def test_an_island_at_the_lower_chest_wall_is_a_fold(drawn):
+    grey, truth = drawn
+    row, column = np.mgrid[:SIDE, :SIDE]
+    fold = (row > 195) & (row < 225) & (column < 14)
+    label_map = find_anatomy(np.where(fold, 235, grey).astype(np.uint8), "left").label_map
+    assert (label_map[fold] == 1).mean() > 0.9
+    assert dice(label_map == 2, truth == 2) > 0.80
+
+
+@pytest.mark.parametrize("spoil", ["fade the muscle", "blur the skin"])
+def test_confidence_falls_where_an_edge_is_lost(drawn, spoil):
+    grey, truth = drawn
+    if spoil == "fade the muscle":
+        worse, _ = film_and_truth(muscle_grey=130.0)
+    else:
+        worse = np.where(truth > 0, grey, gaussian_filter(np.where(truth > 0, 110.0, 5.0), 15))
+    sure, unsure = (find_anatomy(film.astype(np.uint8), "left").confidence for film in (grey, worse))
+    assert 0 < unsure < sure
+    assert DOUBTFUL < sure <= 1
 
 
 def test_dense_tissue_is_ranked_by_its_area():
@@ -92,7 +114,7 @@ def test_dense_tissue_is_ranked_by_its_area():
     shares = []
     for radius in (15, 30, 50):
         grey = np.where((row - 140) ** 2 + (column - 55) ** 2 < radius**2, 180.0, 110.0)
-        shares.append(find_dense(np.where(breast, grey, 5.0), breast, breast).sum() / breast.sum())
+        shares.append(find_dense(np.where(breast, grey, 5.0), breast, breast)[0].sum() / breast.sum())
     assert shares[0] < shares[1] < shares[2]
 
 
@@ -107,21 +129,23 @@ def test_a_blank_film_has_no_breast(value):
     anatomy = find_anatomy(np.full((100, 80), value, np.uint8))
     assert anatomy.label_map.shape == (256, round(256 * 80 / 100))
     assert not anatomy.label_map.any()
+    assert anatomy.confidence == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (8, 8), (20, 900), (900, 9)])
 def test_odd_shapes_are_no_error(shape):
-    grey = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    assert max(find_anatomy(grey).label_map.shape) == 256
+    anatomy = find_anatomy(np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8))
+    assert max(anatomy.label_map.shape) == 256
+    assert 0 <= anatomy.confidence <= 1
 
 
 def test_hand_drawn_films_are_matched(ddsm_root):
     """All 33 hand-labelled films, the side not told; ``pytest -s`` prints the table of docs/masks.md."""
-    scores = []
+    scores, confidence = [], []
     for path in sorted((ddsm_root / "images").glob("*.png")):
         label = read_grey(ddsm_root / "labels" / path.name)
-        found = find_anatomy(read_grey(path)).label_map
-        found = np.asarray(Image.fromarray(found).resize(label.shape[::-1], Image.Resampling.NEAREST))
+        anatomy = find_anatomy(read_grey(path))
+        found = np.asarray(Image.fromarray(anatomy.label_map).resize(label.shape[::-1], Image.Resampling.NEAREST))
         drawn = {
             "breast with pectoral": label > 64,
             "breast": (label == 128) | (label == 192),
@@ -134,25 +158,37 @@ def test_hand_drawn_films_are_matched(ddsm_root):
             "pectoral": found == 3,
             "dense": found == 2,
         }
-        scores.append({name: dice(ours[name], drawn[name]) for name in drawn})
-    table = pd.DataFrame(scores)
+        scores.append({"film": path.stem} | {name: dice(ours[name], drawn[name]) for name in drawn})
+        confidence.append(anatomy.confidence)
+    table = pd.DataFrame(scores).set_index("film")
+    three = spearmanr(confidence, table[["breast", "pectoral", "dense"]].mean(axis=1)).statistic
+    pectoral = spearmanr(confidence, table["pectoral"]).statistic
     print("\n" + table.describe(percentiles=[0.1, 0.5]).loc[["mean", "50%", "10%", "min"]].round(3).to_string())
-    assert table["breast with pectoral"].mean() > 0.97
-    assert table["breast"].mean() > 0.95
-    assert table["pectoral"].mean() > 0.93
+    for name in table:
+        print(f"worst {name}:", table[name].nsmallest(5).round(3).to_dict())
+    print(f"Spearman of the confidence with the mean Dice {three:.2f}, with the muscle's {pectoral:.2f}")
+    assert table["breast with pectoral"].mean() > 0.975
+    assert table["breast"].mean() > 0.958
+    assert table["pectoral"].mean() > 0.948
     assert (table["pectoral"] < 0.8).sum() <= 1
-    assert table["dense"].mean() > 0.74
+    assert table["dense"].mean() > 0.77
+    assert table["dense"].median() > 0.85
+    assert three > 0.4
+    assert pectoral > 0.4
 
 
 def test_dense_tissue_agrees_with_the_tissue_letters(mias_root):
     """On all of mini-MIAS: letters F < G < D, and left against right breast; no letter was used in fitting."""
     films = load_mias(mias_root)
-    shares = []
+    shares, doubtful = [], 0
     for film in films:
-        label_map = find_anatomy(read_grey(film.path), film.side).label_map
+        anatomy = find_anatomy(read_grey(film.path), film.side)
+        doubtful += anatomy.confidence < DOUBTFUL
+        label_map = anatomy.label_map
         shares.append((label_map == 2).sum() / np.isin(label_map, (1, 2)).sum())
-    letters = spearmanr(["FGD".index(film.tissue) for film in films], shares).statistic
+    letters = spearmanr(["FGD".index(film.tissue or "") for film in films], shares).statistic
     sides = np.corrcoef(shares[0::2], shares[1::2])[0, 1]
-    print(f"\nSpearman with F < G < D {letters:.3f}, left against right {sides:.3f}")
-    assert letters > 0.65
-    assert sides > 0.78
+    print(f"\nSpearman with F < G < D {letters:.3f}, left against right {sides:.3f}, {doubtful} films doubtful")
+    assert letters > 0.72
+    assert sides > 0.88
+    assert 20 < doubtful < 45
