@@ -4,11 +4,20 @@ import sys
 
 import pytest
 
-from mammogan_tf.config import PRESETS, DataConfig, GANConfig, UNetConfig, from_dict, preset, to_dict
+from mammogan_tf.config import (
+    PRESETS,
+    CrossValidationConfig,
+    DataConfig,
+    GANConfig,
+    UNetConfig,
+    from_dict,
+    preset,
+    to_dict,
+)
 from mammogan_tf.errors import ConfigError
 from tests.conformance import check_config_round_trip
 
-KINDS = (UNetConfig, GANConfig)
+KINDS = (UNetConfig, CrossValidationConfig, GANConfig)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -75,6 +84,7 @@ def test_widths_double_with_each_halving():
         (UNetConfig, {"dropout": 1.0}, "dropout"),
         (UNetConfig, {"ema": 1.0}, "ema"),
         (UNetConfig, {"lesion_loss": "dice"}, r"lesion_loss: expected none \| focal-tversky, received: dice"),
+        (CrossValidationConfig, {"folds": 1}, "folds: expected 2 or more"),
         (UNetConfig, {"lesion_repeats": 0}, "lesion_repeats"),
         (UNetConfig, {"learning_rate": 0.0}, "learning_rate"),
         (UNetConfig, {"epochs": 0}, "epochs"),

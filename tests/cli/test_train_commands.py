@@ -6,7 +6,7 @@ import signal
 import pandas as pd
 import pytest
 
-from mammogan_tf.config import GANConfig, UNetConfig, preset
+from mammogan_tf.config import CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.errors import DataError
 from mammogan_tf.training.run import Run
 from tests.command_line import assert_one_line, call, fails, little_room, start, unfinished_files
@@ -31,6 +31,7 @@ def asked(monkeypatch):
         raise DataError("enough: expected nothing more, received: nothing")
 
     monkeypatch.setattr("mammogan_tf.training.segmentation.create_unet_run", create)
+    monkeypatch.setattr("mammogan_tf.training.cross_validation.create_cross_validation_run", create)
     monkeypatch.setattr("mammogan_tf.training.gan.create_gan_run", create)
     return seen
 
@@ -53,6 +54,21 @@ def test_options_of_the_command_line(tree, asked):
     changes = {"size": 32, "keep_background": True, "gp": 5.0, "n_critic": 3, "z_dim": 16, "steps": 7, "seed": 2}
     changes |= {"precision": "mixed_bfloat16", "split_seed": 4, "deterministic": True, "masks": "annotation"}
     assert asked["config"] == preset(GANConfig, "default", changes)
+
+
+def test_options_of_the_segmentation_network(tree, asked):
+    options = ["--widths", "8,16,32", "--attention", "--dropout", 0.2, "--lesion-loss", "focal-tversky"]
+    options += ["--lesion-repeats", 3, "--epochs", 9]
+    fails("train-unet", "--data", tree, *options, says="enough")
+    changes = {"widths": (8, 16, 32), "attention": True, "dropout": 0.2, "lesion_loss": "focal-tversky"}
+    changes |= {"lesion_repeats": 3, "epochs": 9}
+    assert asked["config"] == preset(UNetConfig, "default", changes)
+    fails("cross-validate", "--data", tree, *options, "--folds", 3, says="enough")
+    assert asked["config"] == preset(CrossValidationConfig, "default", {**changes, "folds": 3})
+
+
+def test_widths_that_are_no_numbers(tree):
+    fails("train-unet", "--data", tree, "--widths", "8,x", says="expected numbers of channels such as", status=2)
 
 
 def test_a_preset_is_the_starting_point(tree, asked):
@@ -168,9 +184,9 @@ def test_train_gan_takes_the_newest_unet_on_the_same_data(phantom_root, unet_run
 def test_train_gan_wants_a_finished_unet_of_its_size(phantom_root, unet_run, gan_run, tmp_path):
     options = ["train-gan", "--data", phantom_root, "--workdir", tmp_path / "runs"]
     fails(*options, "--unet", unet_run, "--size", 32, says="expected a U-Net trained with size 32, received: size 16")
-    fails(*options, "--unet", gan_run, says="expected a finished train-unet run")
+    fails(*options, "--unet", gan_run, says="expected a finished train-unet or cross-validate run")
     fails(*options, "--unet", tmp_path, says="expected a run directory, received: one without config.json")
-    fails(*options, "--masks", "unet", says="expected a finished train-unet run, received: none")
+    fails(*options, "--masks", "unet", says="expected a finished train-unet or cross-validate run, received: none")
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,0 +1,154 @@
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mammogan_tf.config import CrossValidationConfig, GANConfig, preset
+from mammogan_tf.console import Console
+from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.sources import load_all
+from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.training import cross_validation
+from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.cross_validation import create_cross_validation_run, cross_validate
+from mammogan_tf.training.gan import condition, create_gan_run
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.scores import estimate_dice, estimate_lesions
+from mammogan_tf.training.segmentation import predict_label_maps
+
+QUIET = Console(quiet=True)
+LESION = 4
+
+
+@pytest.fixture(scope="module")
+def films(phantom_root):
+    return load_all([phantom_root])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, films, phantom_root):
+    """A finished run of windows in two folds; not to be changed."""
+    config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi", "epochs": 1})
+    run = create_cross_validation_run(tmp_path_factory.mktemp("runs"), config, films, [phantom_root])
+    cross_validate(run, films, QUIET)
+    return Run.open(run.path)
+
+
+@pytest.fixture(scope="module")
+def windows(films, finished):
+    """All windows with their margins, in the order of the masks."""
+    data = finished.config.data
+    return load_films(films, data.size, data.view).select(
+        [id_ for fold in folds_of(finished) for id_ in fold.split.test]
+    )
+
+
+def folds_of(run: Run) -> list[Run]:
+    return [Run.open(path) for path in sorted((run.path / "train-unet").iterdir())]
+
+
+def masks_of(run: Run) -> dict[str, np.ndarray]:
+    with np.load(run.masks_path) as masks:
+        return dict(masks)
+
+
+def test_every_film_is_tested_in_one_fold(finished, films):
+    assert finished.finished
+    assert finished.config.folds == len(folds_of(finished)) == 2
+    tested = [id_ for fold in folds_of(finished) for id_ in fold.split.test]
+    assert sorted(tested) == sorted(film.id for film in films) == list(finished.split.test)
+    for fold in folds_of(finished):
+        assert fold.finished
+        assert fold.config.widths == finished.config.widths
+
+
+def test_each_mask_comes_from_the_network_that_never_saw_the_patient(finished, windows):
+    masks = masks_of(finished)
+    assert tuple(masks["ids"]) == windows.names
+    for fold in folds_of(finished):
+        network, part = load_network(fold.model_path), windows.select(fold.split.test)
+        assert not {*part.patients} & {*windows.select(fold.split.train).patients}
+        rows = [list(masks["ids"]).index(name) for name in part.names]
+        np.testing.assert_array_equal(masks["label_maps"][rows], predict_label_maps(network, part.cropped().images))
+        np.testing.assert_array_equal(masks["anatomy"][rows], predict_label_maps(network, part.images, lesions=False))
+
+
+def test_the_report_is_over_all_films(finished, windows):
+    report = json.loads((finished.path / "report.json").read_text())
+    found, pictures = masks_of(finished)["label_maps"], windows.cropped()
+    assert report["dice"]["cleaned"] == estimate_dice(pictures, found)
+    assert report["lesions"]["cleaned"] == estimate_lesions(pictures, found)
+    assert set(report["tissue"]) == {*windows.tissues}
+    judged = [report["tissue"][tissue]["breast"].get("n", 0) for tissue in report["tissue"]]
+    assert sum(judged) <= len(windows) == report["films"]
+    assert report["disc"]["cleaned"]["films"] == (pictures.label_maps == LESION).any(axis=(1, 2)).sum()
+    assert [fold["run"] for fold in report["folds"]] == ["train-unet/00001", "train-unet/00002"]
+    card = (finished.path / "MODEL_CARD.md").read_text()
+    assert f"| breast | {report['dice']['cleaned']['breast']['value']:.3f} [" in card
+    assert "Never for diagnosis" in card
+
+
+def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, films, tmp_path, monkeypatch):
+    path = shutil.copytree(finished.path, tmp_path / "stopped")
+    second = path / "train-unet" / "00002"
+    for file in (second / "config.json", path / "masks.npz", path / "report.json"):
+        file.unlink()
+    trained = []
+
+    def train(run, films, console):
+        trained.append(run.split)
+        for name in ("model.keras", "report.json"):
+            shutil.copyfile(folds_of(finished)[1].path / name, run.path / name)
+        return json.loads((run.path / "report.json").read_text())
+
+    monkeypatch.setattr(cross_validation, "train_unet", train)
+    cross_validate(Run.open(path), films, QUIET)
+    assert trained == [folds_of(finished)[1].split]
+    before, after = masks_of(finished), masks_of(Run.open(path))
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+
+
+def test_other_films_than_at_the_beginning_are_refused(finished, films):
+    with pytest.raises(DataError, match=rf"the {len(films)} films that it began with, received: {len(films) - 1}"):
+        cross_validate(finished, films[1:], QUIET)
+
+
+@pytest.fixture
+def gan(tmp_path, films, phantom_root, finished):
+    return create_gan_run(tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), films, [phantom_root], finished)
+
+
+def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, finished, windows):
+    some = windows.select(gan.split.validation)
+    conditioned = condition(gan, some).label_maps
+    rows = [list(masks_of(finished)["ids"]).index(name) for name in some.names]
+    lesions = some.label_maps == LESION
+    assert (conditioned[lesions] == LESION).all()
+    np.testing.assert_array_equal(conditioned[~lesions], masks_of(finished)["anatomy"][rows][~lesions])
+    np.testing.assert_array_equal(
+        condition(gan, some.cropped()).label_maps,
+        dataclasses.replace(some, label_maps=conditioned).cropped().label_maps,
+    )
+
+
+def test_a_gan_keeps_its_own_split(gan, films):
+    assert gan.split.train
+    assert gan.split.test
+
+
+def test_a_film_without_a_mask_is_refused(tmp_path, films, phantom_root, finished):
+    stranger = dataclasses.replace(films[0], id="stranger")
+    with pytest.raises(ModelError, match="expected masks of all films, received: none of stranger"):
+        create_gan_run(
+            tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), [*films, stranger], [phantom_root], finished
+        )
+
+
+def test_a_cross_validation_that_is_not_finished_is_refused(tmp_path, films, phantom_root, finished):
+    path = shutil.copytree(finished.path, tmp_path / "begun")
+    (path / "masks.npz").unlink()
+    with pytest.raises(ModelError, match="expected a finished train-unet or cross-validate run"):
+        create_gan_run(tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), films, [phantom_root], Run.open(path))
