@@ -8,8 +8,10 @@ from typing import Any
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.data import folder, mias
-from mammogan_tf.data.film import SIDES, TISSUES
+from mammogan_tf.data.anatomy import DOUBTFUL
+from mammogan_tf.data.film import SIDES, TISSUES, Film
 from mammogan_tf.data.inspection import Finding, inspect_films
+from mammogan_tf.data.prepared import prepare_films, read_notes
 from mammogan_tf.data.sources import holds_folder
 from mammogan_tf.errors import DataError
 
@@ -17,6 +19,9 @@ __all__ = ["audit", "format_audit"]
 
 SHOWN = 12
 """Findings of one sort that :func:`format_audit` prints."""
+
+PREPARED_SIZE = 64
+"""Pixels at which films are prepared to learn how far their masks are to be trusted: training finds them done."""
 
 Progress = Callable[[int, int], None]
 
@@ -29,7 +34,8 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
         ``labels``, ``tissue``: films per label and per tissue letter;
         ``corrupt``: ``{"file", "why"}`` of unreadable films, masks, rows, and lines of ``Info.txt``;
         ``duplicates``: groups of files with identical pixels;
-        ``missing``: ``{"id", "why"}`` of films without a record and the reverse.
+        ``missing``: ``{"id", "why"}`` of films without a record and the reverse;
+        ``doubtful_masks``: ``{"id", "why"}`` of films whose automatic mask is worth a look, the most doubtful first.
 
     For mini-MIAS also:
         ``records``, ``lesion_circles``, ``images_with_circles``: counts;
@@ -134,7 +140,15 @@ def _common(findings: list[Finding], missing: Iterable[tuple[str, str]]) -> dict
         "tissue": {letter: tissues[letter] for letter in TISSUES},
         "duplicates": [sorted(names) for names in groups.values() if len(names) > 1],
         "missing": [{"id": film, "why": why} for film, why in sorted(missing)],
+        "doubtful_masks": _doubtful([found.film for found in findings if found.film and not found.broken]),
     }
+
+
+def _doubtful(films: list[Film]) -> list[dict[str, str]]:
+    """Films whose automatic mask is worth a look, the most doubtful first."""
+    confidences = [read_notes(path).confidence for path in prepare_films(films, PREPARED_SIZE)]
+    ranked = sorted(zip(confidences, [film.id for film in films], strict=True))
+    return [{"id": film, "why": f"confidence {value:.2f}"} for value, film in ranked if value < DOUBTFUL]
 
 
 def _doubts(findings: list[Finding]) -> list[dict[str, str]]:
@@ -158,7 +172,7 @@ def format_audit(result: dict[str, Any]) -> str:
     rows += [("labels", _counts(result["labels"]))]
     rows += _circle_rows(result) if "records" in result else _mask_rows(result)
     rows += [("tissue", _counts(result["tissue"]))]
-    for name in ("suspect_circles", "suspect_labels", "corrupt", "duplicates", "missing"):
+    for name in ("suspect_circles", "suspect_labels", "doubtful_masks", "corrupt", "duplicates", "missing"):
         lines = [_finding_line(entry) for entry in result.get(name, ())]
         if name in result:
             rows.append((name.replace("_", " "), str(len(lines)) if lines else "none"))

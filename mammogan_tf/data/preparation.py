@@ -91,10 +91,12 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
     anatomy = find_anatomy(grey, film.side)
     outline, geometry = _locate(grey, anatomy)
     label_map = _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST).copy()
+    confidence = anatomy.confidence
     if film.drawn is not None:
         drawn = read_drawn_mask(film.drawn, grey.shape)
         automatic = drawn == AUTOMATIC
         label_map, outline = np.where(automatic, label_map, drawn), np.where(automatic, outline, drawn > 0)
+        confidence = confidence if automatic.any() else 1.0
     if lesions == "refined":
         for lesion in film.lesions:
             label_map[refine_lesion(grey, lesion, outline).mask] = LESION
@@ -114,7 +116,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
         label_maps=pictures(square, shrink_label_map),
         labels=tuple(window.label for window in windows),
         corners=tuple((round(row * room), round(column * room)) for row, column in (w.corner for w in windows)),
-        confidence=1.0,
+        confidence=confidence,
         geometry=geometry,
     )
 

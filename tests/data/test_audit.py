@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammogan_tf.data.anatomy import DOUBTFUL, find_anatomy
 from mammogan_tf.data.audit import audit, format_audit
+from mammogan_tf.data.film import read_grey
 from mammogan_tf.errors import DataError
 from tests.mias_tree import RECORDS
 
@@ -176,3 +178,15 @@ def test_real_mias(mias_root):
     suspects = {entry["id"] for entry in result["suspect_circles"]}
     assert suspects == {f"mdb{number:03d}" for number in (72, 110, 126, 212, 214, 290)}
     assert result["corrupt"] == result["duplicates"] == result["missing"] == []
+
+
+def test_films_whose_masks_are_doubtful_are_listed_worst_first(draw_tree):
+    """A blank film has no breast, and no confidence at all."""
+    tree = draw_tree("mdb001 G NORM\nmdb002 G NORM\n")
+    Image.fromarray(np.zeros((1024, 1024), np.uint8)).save(tree / "mdb002.pgm")
+    confidence = find_anatomy(read_grey(tree / "mdb001.pgm"), "right").confidence
+    doubtful = [{"id": "mdb002", "why": "confidence 0.00"}]
+    doubtful += [{"id": "mdb001", "why": f"confidence {confidence:.2f}"}] if confidence < DOUBTFUL else []
+    result = audit(tree)
+    assert result["doubtful_masks"] == doubtful
+    assert "doubtful masks" in format_audit(result)
