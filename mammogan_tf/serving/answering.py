@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from mammogan_tf.serving.metrics import Metrics
 from mammogan_tf.serving.refusal import Refusal
 from mammogan_tf.serving.versions import Library
 
-__all__ = ["Call", "Decoding", "Service", "answers"]
+__all__ = ["Call", "Service", "answers"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,25 +46,6 @@ class Service:
             logger.info("request", extra={"fields": fields})
 
 
-class Decoding(grpc.aio.ServerInterceptor):
-    """Hands bytes that are no message to the method as ``None``: left to itself gRPC for Python answers UNKNOWN."""
-
-    async def intercept_service(
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
-    ) -> Any:
-        handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-
-        def decode(content: bytes) -> Any:
-            try:
-                return handler.request_deserializer(content)
-            except DecodeError:
-                return None
-
-        return grpc.unary_unary_rpc_method_handler(handler.unary_unary, decode, handler.response_serializer)
-
-
 def answers(
     method: Callable[[Any, Any, Call], Awaitable[Any]],
 ) -> Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]:
@@ -81,8 +61,8 @@ def answers(
         call = Call(float("inf") if left is None else begin + left)
         response, code, reason = None, grpc.StatusCode.OK, ""
         try:
-            if request is None:
-                raise Refusal(grpc.StatusCode.INTERNAL, "the message cannot be decoded")
+            if isinstance(request, Refusal):  # From mammogan_tf.serving.decoding.
+                raise request
             response = await method(service, request, call)
         except Refusal as refusal:
             code, reason = refusal.code, str(refusal)

@@ -20,8 +20,8 @@ from tensorflow_serving.apis import (
 )
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving.answering import Decoding
 from mammogan_tf.serving.batching import Batcher
+from mammogan_tf.serving.decoding import Decoding
 from mammogan_tf.serving.health import SERVICE_NAME, Health
 from mammogan_tf.serving.metrics import Metrics
 from mammogan_tf.serving.services import ModelService, PredictionService

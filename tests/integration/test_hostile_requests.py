@@ -273,6 +273,14 @@ def test_slow_senders_keep_nobody_waiting(served, channel):
             connection.close()
 
 
+def test_a_message_that_unfolds_to_gigabytes_is_refused(channel):
+    request = request_for("unet", "serving_default")
+    request.inputs["image"].MergeFromString(
+        b"\x72\0" * 2**20
+    )  # Empty messages: two bytes each here, a hundred in memory.
+    assert status(channel, request.SerializeToString() * 16) == "RESOURCE_EXHAUSTED"
+
+
 @pytest.mark.skipif("MAMMOGAN_FUZZ" not in os.environ, reason="takes memory: set MAMMOGAN_FUZZ=10000")
 def test_a_message_of_a_gigabyte_is_refused(channel):
     assert status(channel, bytes(2**30), timeout=60) == "RESOURCE_EXHAUSTED"

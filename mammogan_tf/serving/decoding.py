@@ -1,0 +1,78 @@
+"""From the bytes of a request to its message, or to the refusal of bytes that are none or that would eat the memory.
+
+A message of 64 MiB can hold 30 million empty sub-messages, each of a hundred bytes once decoded. Honest requests pack
+their values, so a large message with many fields is refused before it is decoded.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError
+
+from mammogan_tf.serving.refusal import Refusal, exhausted
+
+__all__ = ["Decoding"]
+
+COUNT_FROM_BYTES = 2**20
+MOST_FIELDS = 2**17
+
+VARINT, EIGHT_BYTES, DELIMITED, FOUR_BYTES = 0, 1, 2, 5  # Wire types; 3 and 4, groups, are in no message served here.
+
+
+class Decoding(grpc.aio.ServerInterceptor):
+    """Hands a method the :class:`Refusal` to answer with in place of a message that it cannot have."""
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        message = handler.request_deserializer.__self__  # FromString is a class method.
+        return grpc.unary_unary_rpc_method_handler(
+            handler.unary_unary, lambda content: decode(message, content), handler.response_serializer
+        )
+
+
+def decode(message: Any, content: bytes) -> Any:
+    """The message, or a :class:`Refusal`: INTERNAL for other bytes, RESOURCE_EXHAUSTED for too many fields."""
+    try:
+        if len(content) > COUNT_FROM_BYTES and _count(content, 0, len(content), message.DESCRIPTOR, 0) > MOST_FIELDS:
+            return exhausted(f"expected at most {MOST_FIELDS} fields in a large message, received: more")
+        return message.FromString(content)
+    except (DecodeError, IndexError):
+        return Refusal(grpc.StatusCode.INTERNAL, "the message cannot be decoded")
+
+
+def _count(content: bytes, position: int, end: int, descriptor: Descriptor | None, count: int) -> int:
+    """Fields in ``content[position:end]`` and the messages inside, beside ``count``; ends early past the most."""
+    while position < end and count <= MOST_FIELDS:
+        count += 1
+        tag, position = _varint(content, position)
+        kind = tag & 7
+        if kind == DELIMITED:
+            length, position = _varint(content, position)
+            field = descriptor.fields_by_number.get(tag >> 3) if descriptor else None
+            if field is not None and field.message_type is not None:
+                count = _count(content, position, min(position + length, end), field.message_type, count)
+            position += length
+        elif kind == VARINT:
+            _, position = _varint(content, position)
+        elif kind in (EIGHT_BYTES, FOUR_BYTES):
+            position += 8 if kind == EIGHT_BYTES else 4
+        else:
+            raise DecodeError("a group")
+    return count
+
+
+def _varint(content: bytes, position: int) -> tuple[int, int]:
+    """A number in base 128, lowest digits first, and the position behind it (Protocol Buffers encoding)."""
+    value = shift = 0
+    while (byte := content[position]) & 0x80:
+        value |= (byte & 0x7F) << shift
+        shift, position = shift + 7, position + 1
+        if shift > 63:
+            raise DecodeError("a number of more than 64 bits")
+    return value | byte << shift, position + 1
