@@ -1,6 +1,7 @@
 """``evaluate``: the report."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,38 +11,70 @@ from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["evaluate"]
 
+existing = click.Path(exists=True, file_okay=False, path_type=Path)
+
 
 @click.command()
-@click.option("--gan", type=folder, required=True, metavar="RUN", help="A finished train-gan run.")
+@click.option("--gan", type=folder, metavar="RUN", help="A finished train-gan run.")
+@click.option("--images", type=existing, help="Folder of square PNGs of one size, whoever made them.")
+@click.option("--masks", type=existing, help="Folder of the masks that the images were made from, of the same names.")
+@click.option(
+    "--split-of",
+    type=folder,
+    metavar="RUN",
+    show_default="the default split of the data",
+    help="For images: compare with the films of this run, prepared and split as it did.",
+)
 @data_option
-@click.option("--out", type=folder, required=True, help="Folder for report.json, report.html and sheet.png.")
+@click.option("--out", type=folder, required=True, help="Folder for report.json, report.html, report.md and sheet.png.")
 @click.option("--count", type=click.IntRange(min=1), default=500, help="Synthetic images, about.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of noise, pairs and bootstrap samples.")
-def evaluate(gan: Path, data: tuple[Path, ...], out: Path, count: int, seed: int) -> None:
+@click.option(
+    "--features",
+    type=click.Choice(["inception"]),
+    help="Judge in this space too; Keras downloads its weights where they are not in its cache.",
+)
+def evaluate(
+    gan: Path | None,
+    images: Path | None,
+    masks: Path | None,
+    split_of: Path | None,
+    data: tuple[Path, ...],
+    out: Path,
+    count: int,
+    seed: int,
+    features: str | None,
+) -> None:
     """Judge synthetic films against the real films of patients that no training has seen.
 
-    Trains a segmenter of its own first, to find the masks in the synthetic films.
+    Of a GAN, or of any folder of images. Trains a segmenter of its own first, to find the masks in the synthetic films.
 
     \b
-    Example:
+    Examples:
       mammogan-tf evaluate --gan runs/train-gan/00001 --out report
+      mammogan-tf evaluate --images synthetic/images --masks synthetic/masks --out report-of-images
     """
+    if (gan is None) == (images is None):
+        raise click.UsageError("expected one of --gan and --images, received: " + ("both" if gan else "neither"))
+    if gan and (masks or split_of):
+        raise click.UsageError("--masks, --split-of: expected with --images, received: --gan, which has its own")
     import_tensorflow()
-    from mammogan_tf.data.sources import load_all
-    from mammogan_tf.evaluation.page import format_estimate
+    from mammogan_tf.data.sources import find_data, load_all
     from mammogan_tf.evaluation.report import evaluate as judge
+    from mammogan_tf.evaluation.report import evaluate_images
+    from mammogan_tf.evaluation.words import in_words
     from mammogan_tf.training.run import Run
 
-    run = Run.open(gan)
-    films = load_all(data or run.data)
-    report = judge(run, films, out, count, seed, console=Console())
-    for section, measures in report["measures"].items():
-        click.echo(section)
-        for name, estimate in measures.items():
-            beside = [
-                f"{kind} {format_estimate(estimate[kind])}"
-                for kind in ("floor", "ceiling", "control")
-                if kind in estimate
-            ]
-            click.echo(f"  {name:32} {format_estimate(estimate)}   {'   '.join(beside)}".rstrip())
+    path = gan or split_of
+    run = Run.open(path) if path else None
+    sources = data or (run.data if run else find_data())
+    films = load_all(sources)
+    options: dict[str, Any] = {"seed": seed, "console": Console(), "inception": features == "inception"}
+    if images is None:
+        assert run
+        report = judge(run, films, out, count, **options)
+    else:
+        report = evaluate_images(images, masks, films, sources, out, run, **options)
+    for line in in_words(report):
+        click.echo(line)
     click.echo(out / "report.html")

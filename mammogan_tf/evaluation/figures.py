@@ -1,7 +1,7 @@
-"""The figures of the report, as PNG bytes (matplotlib without a display)."""
+"""The kinds of figure that the report has, as PNG bytes (matplotlib without a display)."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -11,85 +11,113 @@ from matplotlib.figure import Figure
 
 from mammogan_tf.metrics.features import power_spectrum
 from mammogan_tf.metrics.intervals import Estimate
-from mammogan_tf.metrics.memorisation import nearest
-from mammogan_tf.metrics.segmentation import REGIONS
 
-__all__ = ["closest_pairs", "obedience_bars", "similarity_bars", "spectra"]
+__all__ = ["gallery", "grouped_bars", "histograms", "intervals", "scatter", "spectra"]
 
-SYNTHETIC, REAL, CONTROL = "#d55e00", "#0072b2", "#999999"
-"""Colour-blind safe (Okabe and Ito), told apart in greyscale print too."""
+COLOURS = {"synthetic": "#d55e00", "real": "#0072b2", "control": "#999999"}
+"""Of the kinds of data: colour-blind safe (Okabe and Ito), told apart in greyscale print too."""
+
+MARKERS = {"synthetic": "D", "real": "o", "control": "x"}
+
+CYCLE = ("#56b4e9", "#0072b2", "#003f66", "#e69f00", "#d55e00", "#999999")
+"""Of series that are no kinds of data."""
 
 
-def obedience_bars(measures: Mapping[str, Estimate]) -> bytes:
-    """Dice of each region: synthetic, ceiling and control, with intervals."""
-    groups = {region: measures[f"dice_{region}"] for region in REGIONS}
-    series = (
-        ("synthetic", SYNTHETIC, list(groups.values())),
-        ("real (ceiling)", REAL, [group["ceiling"] for group in groups.values()]),
-        ("shuffled masks (control)", CONTROL, [group["control"] for group in groups.values()]),
-    )
+def grouped_bars(groups: Sequence[str], series: Mapping[str, Sequence[Estimate]], label: str) -> bytes:
+    """A group of bars with intervals for each name; a series has one estimate a group. Missing ones leave a gap."""
     figure, axes = _canvas(6.4, 3.2)
-    for place, (label, colour, estimates) in enumerate(series):
-        _bars(axes, np.arange(len(groups)) + (place - 1) * 0.27, estimates, colour, label)
-    axes.set(xticks=range(len(groups)), xticklabels=list(groups), ylim=(0, 1), ylabel="Dice")
-    _legend_above(axes, 3)
+    width = 0.8 / len(series)
+    for place, (name, estimates) in enumerate(series.items()):
+        shown = [(group, e) for group, e in enumerate(estimates) if "value" in e]
+        if shown:
+            values = np.array([[e["value"], e["value"] - e["low"], e["high"] - e["value"]] for _, e in shown])
+            places = [group + (place - (len(series) - 1) / 2) * width for group, _ in shown]
+            colour = COLOURS.get(name.partition(" ")[0], CYCLE[place % len(CYCLE)])
+            errors = np.clip(values[:, 1:].T, 0, None)
+            axes.bar(places, values[:, 0], 0.93 * width, yerr=errors, color=colour, label=name, capsize=2)
+    axes.set(xticks=range(len(groups)), xticklabels=list(groups), ylim=(0, 1), ylabel=label)
+    _legend_above(axes, min(len(series), 3))
     return _png(figure)
 
 
-def similarity_bars(similarity: Mapping[str, Estimate], diversity: Mapping[str, Estimate]) -> bytes:
-    """SSIM of all the pairs, synthetic and real, on one axis."""
-    rows = (
-        ("synthetic / its own film", SYNTHETIC, similarity["ssim_own_film"]),
-        ("real / other patient, same tissue", REAL, similarity["ssim_own_film"]["floor"]),
-        ("real / other breast", REAL, similarity["ssim_left_right"]),
-        ("synthetic / synthetic, same mask", SYNTHETIC, diversity["ssim_same_mask"]),
-        ("synthetic / synthetic, other patient", SYNTHETIC, diversity["ssim_across_masks"]),
-        ("real / real, other patient", REAL, diversity["ssim_across_masks"]["floor"]),
-    )
-    figure, axes = _canvas(6.4, 2.8)
-    for place, (_, colour, estimate) in enumerate(rows):
+def intervals(rows: Sequence[tuple[str, str, Estimate]], label: str, line: float | None = None) -> bytes:
+    """A row with a point and an interval for each (name, kind, estimate); a vertical ``line`` to compare with."""
+    figure, axes = _canvas(6.4, 1.0 + 0.3 * len(rows))
+    for place, (_, kind, estimate) in enumerate(rows):
         if "value" in estimate:
-            axes.plot([estimate["low"], estimate["high"]], [place, place], color=colour, linewidth=2)
-            axes.plot(estimate["value"], place, "o" if colour == REAL else "D", color=colour)
-    axes.set(yticks=range(len(rows)), yticklabels=[name for name, _, _ in rows], xlabel="SSIM", ylim=(5.5, -0.5))
+            axes.plot([estimate["low"], estimate["high"]], [place, place], color=COLOURS[kind], linewidth=2)
+            axes.plot(estimate["value"], place, MARKERS[kind], color=COLOURS[kind])
+    if line is not None:
+        axes.axvline(line, color="black", linewidth=0.8, linestyle=":")
+    names = [name for name, _, _ in rows]
+    axes.set(yticks=range(len(rows)), yticklabels=names, xlabel=label, ylim=(len(rows) - 0.5, -0.5))
     axes.grid(axis="x", alpha=0.3)
+    return _png(figure)
+
+
+def histograms(values: Mapping[str, np.ndarray], label: str, bins: int = 40) -> bytes:
+    """Outlines of the distributions of each kind, on common bins, with equal areas."""
+    figure, axes = _canvas(6.4, 2.8)
+    edges = np.histogram_bin_edges(np.concatenate([np.ravel(each) for each in values.values()]), bins)
+    for kind, each in values.items():
+        style = "--" if kind == "synthetic" else "-"
+        axes.hist(
+            np.ravel(each),
+            edges,
+            density=True,
+            histtype="step",
+            color=COLOURS[kind.partition(" ")[0]],
+            label=kind,
+            linestyle=style,
+            linewidth=1.6,
+        )
+    axes.set(xlabel=label, yticks=[], ylabel="share")
+    _legend_above(axes, len(values))
+    return _png(figure)
+
+
+def scatter(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], across: str, up: str) -> bytes:
+    """Points (x, y) of each kind in a panel for each name, with the diagonal on which both agree."""
+    figure = Figure(figsize=(6.4, 0.8 + 6.4 / len(panels)), layout="constrained")
+    for axes, (name, kinds) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        limit = max([0.01, *(np.max(values) for pair in kinds.values() for values in pair if len(values))]) * 1.05
+        axes.plot([0, limit], [0, limit], color="black", linewidth=0.8, linestyle=":")
+        for kind, (x, y) in kinds.items():
+            axes.plot(x, y, MARKERS[kind], color=COLOURS[kind], label=kind, markersize=3, alpha=0.7)
+        axes.set(title=name, xlim=(0, limit), ylim=(0, limit), xlabel=across, aspect="equal")
+        axes.locator_params(nbins=4)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=7)
+    figure.axes[0].set_ylabel(up)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return _png(figure)
 
 
 def spectra(real: np.ndarray, synthetic: np.ndarray) -> bytes:
     """Radially averaged power spectra of real [N, S, S] and synthetic [M, S, S] images: median, and 10 to 90 %."""
     figure, axes = _canvas(6.4, 3.2)
-    for label, colour, style, images in (("real", REAL, "-", real), ("synthetic", SYNTHETIC, "--", synthetic)):
+    for kind, style, images in (("real", "-", real), ("synthetic", "--", synthetic)):
         power = np.array([power_spectrum(image) for image in images]) + 1e-12
         frequency = np.arange(1, power.shape[1] + 1)
         low, median, high = np.percentile(power, [10, 50, 90], axis=0)
-        axes.fill_between(frequency, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(frequency, median, style, color=colour, label=label)
+        axes.fill_between(frequency, low, high, color=COLOURS[kind], alpha=0.2, linewidth=0)
+        axes.plot(frequency, median, style, color=COLOURS[kind], label=kind)
     axes.set(xscale="log", yscale="log", xlabel="cycles per image width", ylabel="power")
     _legend_above(axes, 2)
     return _png(figure)
 
 
-def closest_pairs(real: np.ndarray, synthetic: np.ndarray, train_images: np.ndarray, count: int = 8) -> bytes:
-    """The synthetic images most suspect of being copies, each above its nearest training film.
-
-    Suspect is what lies nearer to a training film than the real film of its mask does: small breasts are near to one
-    another in any case. One image for each real film [N, S, S] out of its synthetic ones [N, K, S, S].
-    """
-    distances, indices = nearest(synthetic.reshape(-1, *synthetic.shape[2:]), train_images)
-    distances, indices = (values.reshape(synthetic.shape[:2]) for values in (distances, indices))
-    ratios = distances.min(axis=1) / np.maximum(nearest(real, train_images)[0], 1e-9)
-    order = ratios.argsort(kind="stable")[:count]
-    figure = Figure(figsize=(1.0 * len(order) + 0.6, 2.5), layout="constrained")
-    grid = figure.subplots(2, len(order), squeeze=False)
-    for column, film in enumerate(order):
-        suspect = distances[film].argmin()
-        grid[0, column].set_title(f"{ratios[film]:.2f}", fontsize=8)
-        for row, image in enumerate((synthetic[film, suspect], train_images[indices[film, suspect]])):
-            grid[row, column].imshow(image, cmap="gray", vmin=0, vmax=1)
-            grid[row, column].set(xticks=[], yticks=[])
-    grid[0, 0].set_ylabel("synthetic", fontsize=8)
-    grid[1, 0].set_ylabel("training film", fontsize=8)
+def gallery(rows: Mapping[str, np.ndarray], titles: Sequence[str]) -> bytes:
+    """Rows of images [P, S, S] in [0, 1] with a name each; ``titles`` stand above the columns."""
+    figure = Figure(figsize=(1.0 * len(titles) + 0.6, 0.3 + 1.1 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(titles), squeeze=False)
+    for axes_of_row, (name, images) in zip(grid, rows.items(), strict=True):
+        for axes, image in zip(axes_of_row, images, strict=True):
+            axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        axes_of_row[0].set_ylabel(name, fontsize=8)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=8)
     return _png(figure)
 
 
@@ -98,15 +126,6 @@ def _canvas(width: float, height: float) -> tuple[Figure, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _bars(axes: Any, places: np.ndarray, estimates: list[Estimate], colour: str, label: str) -> None:
-    shown = [(place, e) for place, e in zip(places, estimates, strict=True) if "value" in e]
-    if not shown:
-        return
-    values = np.array([[e["value"], e["value"] - e["low"], e["high"] - e["value"]] for _, e in shown])
-    errors = np.clip(values[:, 1:].T, 0, None)
-    axes.bar([place for place, _ in shown], values[:, 0], 0.25, yerr=errors, color=colour, label=label, capsize=2)
 
 
 def _legend_above(axes: Any, columns: int) -> None:

@@ -1,34 +1,33 @@
-"""From a run to its report: films, synthetic images, judge, numbers, pages."""
+"""From a run, or a folder of images, to its report: films, images, judges, numbers, pages."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 import mammogan_tf
-from mammogan_tf.config import GANConfig, UNetConfig
+from mammogan_tf.config import CLASSES, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
-from mammogan_tf.data.film_set import FilmSet
+from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
-from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.judge import UnseenFilms, judge, synthesise
-from mammogan_tf.evaluation.page import SHEET, render_page
-from mammogan_tf.evaluation.sheet import comparison_sheet
-from mammogan_tf.files import write_json, write_text
+from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
+from mammogan_tf.evaluation.evidence import Critic, Evidence, Segmentation, synthesise
+from mammogan_tf.evaluation.folder import read_images, synthetic_films
+from mammogan_tf.evaluation.judge import judge
+from mammogan_tf.evaluation.reference import Reference, find_reference, real_films
+from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
+from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
+from mammogan_tf.evaluation.writing import write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
+from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.gan import condition
-from mammogan_tf.training.run import Run, load_split
-from mammogan_tf.training.segmentation import train_unet
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.segmentation import predict_label_maps
 
-__all__ = ["JUDGE_SEED", "evaluate"]
-
-JUDGE_SEED = 7919
-"""Seed of the judging segmenter, so that it is not the network that made the masks."""
-
-SHEET_ROWS = 16
+__all__ = ["evaluate", "evaluate_images", "gather"]
 
 
 def evaluate(
@@ -39,11 +38,14 @@ def evaluate(
     seed: int = 0,
     judge_config: UNetConfig | None = None,
     console: Console | None = None,
+    inception: bool = False,
 ) -> dict[str, Any]:
-    """Judges the generator of a run on its test patients; writes ``report.json``, ``report.html`` and ``sheet.png``.
+    """Judges the generator of a run on its test patients, and writes the figures into the run's model card.
 
-    A segmenter that looks for the masks in the synthetic images is trained first, on the run's training films, into
-    ``out/judge``; a second call finds it there, and goes on where an interrupted one stopped.
+    Writes ``report.json``, ``report.html``, ``report.md``, ``sheet.png`` and ``patients.json`` (what each value would be
+    without each patient, for :mod:`mammogan_tf.evaluation.compare`). A segmenter that looks for the masks in the
+    synthetic images is trained first, on the run's training films, into ``out/judge``; a second call finds it there, and
+    goes on where an interrupted one stopped.
 
     Args:
         run: a finished ``train-gan`` run.
@@ -52,106 +54,172 @@ def evaluate(
         count: synthetic images, about: the same number, two or more, from the mask of each test film.
         seed: of noise, drawn pairs and bootstrap samples; the same seed gives the same report.
         judge_config: the judging segmenter; the defaults of :class:`UNetConfig` where None. Its ``data`` is always that
-            of the run, its seed :data:`JUDGE_SEED`.
+            of the run.
         console: where to show progress.
+        inception: judge in the feature space of Inception-v3 too.
 
     Returns:
-        The content of ``report.json``: ``measures`` maps section and measure to ``{value, low, high, n, patients}`` or
-        ``{"not computed": why}``, with ``floor``, ``ceiling`` or ``control`` beside them in the same form.
+        The content of ``report.json``, as ``report.schema.json`` describes it.
 
     Raises:
-        ModelError: the run is not a finished GAN.
+        ModelError: the run is not a finished GAN; the weights of Inception-v3 cannot be had.
         DataError: films of the split are missing, or there are too few test patients.
     """
     console, out = console or Console(), Path(out)
+    evidence = gather(run, films, out, count, seed, judge_config, console, inception)
+    assert isinstance(run.config, GANConfig)
+    report = _report(evidence, str(run.path), "gan", run.config.masks, run.config.data, console)
+    write_report(report, evidence, out)
+    write_card(run, report, console)
+    return report
+
+
+def gather(
+    run: Run,
+    films: Sequence[Film],
+    out: Path,
+    count: int,
+    seed: int = 0,
+    judge_config: UNetConfig | None = None,
+    console: Console | None = None,
+    inception: bool = False,
+) -> Evidence:
+    """All that :func:`evaluate`, whose arguments these are, judges by: the judge is trained, the images are made."""
+    console = console or Console()
+    _require_own_folder(out)
+    config = run.config
+    if not isinstance(config, GANConfig) or not run.finished:
+        raise ModelError(f"{run.path}: expected a finished train-gan run, received: {run.command}; finish it first")
+    extra = _extra_spaces(inception, console)
+    reference = find_reference(films, config.data, run.split, run.data, out / "judge", judge_config, console)
+    train, test = (
+        real_films(condition(run, part), films, config.data.view) for part in (reference.training, reference.test)
+    )
+    generator, per_mask = load_generator(run.path), max(2, round(count / len(test)))
+    return Evidence(
+        real=test,
+        train=train,
+        synthetic=synthesise(test, generator, per_mask, seed, console.progress("synthetic images")),
+        segmenter=load_segmenter(reference.judge.path),
+        spaces=_spaces(reference, console) | extra,
+        segmentation=_segmentation(reference, run.path / "unet.keras"),
+        critic=_critic(run),
+        seed=seed,
+    )
+
+
+def evaluate_images(
+    images: Path,
+    masks: Path | None,
+    films: Sequence[Film],
+    sources: Sequence[str | Path],
+    out: str | Path,
+    like: Run | None = None,
+    seed: int = 0,
+    judge_config: UNetConfig | None = None,
+    console: Console | None = None,
+    inception: bool = False,
+) -> dict[str, Any]:
+    """Judges a folder of images, whoever made them; what needs to know more of them is marked ``not computed``.
+
+    Args:
+        images: a folder of square PNGs of one size, 16 pixels or more and a power of two.
+        masks: a folder of index PNGs of the same names and size, or None.
+        films: the real films to compare with.
+        sources: where these come from.
+        out, seed, judge_config, console, inception: as in :func:`evaluate`.
+        like: a run whose split and preparation of the films are taken over; the default split where None.
+
+    Raises:
+        DataError: the folder cannot be read as described, or there are too few films.
+    """
+    console, out = console or Console(), Path(out)
+    _require_own_folder(out)
+    pixels, label_maps = read_images(images, masks)
+    size = pixels.shape[1]
+    data = like.config.data if like else DataConfig(size=size)
+    if like and data.size != size:
+        raise DataError(f"{images}: expected images of {data.size} pixels, as {like.path} has, received: {size}")
+    extra = _extra_spaces(inception, console)
+    split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
+    reference = find_reference(films, data, split, sources, out / "judge", judge_config, console)
+    training, test = reference.training, reference.test
+    if like and isinstance(like.config, GANConfig):
+        training, test = condition(like, training), condition(like, test)
+    real = real_films(test, films, data.view)
+    evidence = Evidence(
+        real=real,
+        train=real_films(training, films, data.view),
+        synthetic=synthetic_films(pixels, label_maps, real, seed),
+        segmenter=load_segmenter(reference.judge.path),
+        spaces=_spaces(reference, console) | extra,
+        segmentation=_segmentation(reference),
+        seed=seed,
+    )
+    report = _report(evidence, str(images), "images", "given" if masks else "none", data, console)
+    write_report(report, evidence, out)
+    return report
+
+
+def _require_own_folder(out: Path) -> None:
     if (out / "config.json").exists():
         raise DataError(
             f"{out}: expected a folder of its own for the report, received: a run directory; choose another"
         )
-    if not isinstance(run.config, GANConfig) or not run.finished:
-        raise ModelError(f"{run.path}: expected a finished train-gan run, received: {run.command}; finish it first")
-    training, test = _load(run, films, console)
-    unseen = _unseen(test, films)
-    segmenter = load_segmenter(_trained_judge(run, films, out / "judge", judge_config, console).path)
-    per_mask = max(2, round(count / len(test)))
-    generator = load_generator(run.path)
-    synthetic = synthesise(unseen, generator, per_mask, seed, console.progress("synthetic images"))
-    train_images = _to_float(training.images)
-    report = {
-        "format": 1,
+
+
+def _extra_spaces(inception: bool, console: Console) -> dict[str, FeatureSpace]:
+    return {"inception": inception_space(console)} if inception else {}
+
+
+def _spaces(reference: Reference, console: Console) -> dict[str, FeatureSpace]:
+    return {
+        "texture": texture_space(console),
+        "segmenter": segmenter_space(reference.judge.model_path, console),
+    }
+
+
+def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentation:
+    """Of the U-Net that draws the masks of a GAN, where it has one; else of the judge."""
+    own = unet is not None and unet.exists()
+    network = load_network(unet if unet and own else reference.judge.model_path)
+    test = reference.test
+    found = predict_label_maps(network, test.films if reference.judge.config.data.keep_background else test.images)
+    return Segmentation("the run's U-Net" if own else "the judge", test.label_maps, found)
+
+
+def _critic(run: Run) -> Critic | None:
+    if not (run.path / "critic.keras").exists():
+        return None
+    network = load_network(run.path / "critic.keras")
+
+    def score(images: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        image, label = tf.constant(images[..., None] * 2 - 1), tf.constant(labels)
+        inputs = {"image": image, "mask": tf.one_hot(masks, len(CLASSES)), "label": label}
+        return np.asarray(network(inputs, training=False))[:, 0]
+
+    return score
+
+
+def _report(
+    evidence: Evidence, model: str, kind: str, masks: str, data: DataConfig, console: Console
+) -> dict[str, Any]:
+    measures = judge(evidence, console.progress("sections", 0))
+    return {
+        "format": 2,
         "version": mammogan_tf.__version__,
-        "run": str(run.path),
-        "masks": run.config.masks,
-        "size": run.config.data.size,
+        "model": model,
+        "kind": kind,
+        "masks": masks,
+        "size": data.size,
+        "view": data.view,
+        "segmented_by": evidence.segmentation.network,
         "films": {
-            "train": len(training),
-            "test": len(test),
-            "test_patients": len(set(test.patients)),
+            "train": len(evidence.train),
+            "test": len(evidence.real),
+            "test_patients": len(np.unique(evidence.real.patients)),
         },
-        "synthetic": {"images": len(test) * per_mask, "per_mask": per_mask, "seed": seed},
-        "measures": judge(unseen, synthetic, train_images, segmenter, seed, console.progress("measures")),
+        "synthetic": {"images": len(evidence.synthetic), "seed": evidence.seed},
+        "memorisation": judge_memorisation(evidence, measures["memorisation"]),
+        "measures": measures,
     }
-    _write(report, unseen, synthetic, train_images, out)
-    return report
-
-
-def _load(run: Run, films: Sequence[Film], console: Console) -> tuple[FilmSet, FilmSet]:
-    """Training and test films, with the masks that the generator is conditioned on."""
-    training, validation, test = load_split(run, films, console.progress("preparing films"))
-    leaked = sorted(set(test.patients) & {*training.patients, *validation.patients})
-    if leaked:
-        raise DataError(
-            f"evaluate: expected test patients that were never seen, received: {', '.join(leaked[:5])} in both"
-        )
-    return condition(run, training.cropped()), condition(run, test)
-
-
-def _unseen(test: FilmSet, films: Sequence[Film]) -> UnseenFilms:
-    sides = {film.id: film.side or "" for film in films}
-    return UnseenFilms(
-        images=_to_float(test.images),
-        masks=test.label_maps,
-        labels=test.labels,
-        patients=np.array(test.patients),
-        sides=np.array([sides[name] for name in test.ids]),
-        tissues=np.array([tissue or "" for tissue in test.tissues]),
-    )
-
-
-def _trained_judge(run: Run, films: Sequence[Film], folder: Path, config: UNetConfig | None, console: Console) -> Run:
-    """The judging segmenter for the split of ``run``: the one in ``folder`` if it fits, else a new one."""
-    config = dataclasses.replace(config or UNetConfig(), data=run.config.data, seed=JUDGE_SEED)
-    for file in sorted((folder / "train-unet").glob("[0-9]*/config.json")):
-        found = Run.open(file.parent)
-        if (found.config, found.split, found.data) == (config, run.split, run.data):
-            break
-    else:
-        found = Run.create(folder, config, run.split, run.data)
-    if not found.finished:
-        console.line("training the segmenter that judges")
-        train_unet(found, films, console)
-    return found
-
-
-def _write(
-    report: dict[str, Any], unseen: UnseenFilms, synthetic: np.ndarray, train_images: np.ndarray, out: Path
-) -> None:
-    every = synthetic.reshape(-1, *synthetic.shape[2:])
-    random = np.random.default_rng(report["synthetic"]["seed"])
-    rows = np.sort(random.permutation(len(unseen.images))[:SHEET_ROWS])
-    titles = ("mask", "its real film", "synthetic")
-    sheet = comparison_sheet(unseen.masks[rows], unseen.images[rows], synthetic[rows, 0], out / "sheet.png", titles)
-    measures = report["measures"]
-    pictures = {
-        SHEET: sheet.read_bytes(),
-        "bars": figures.similarity_bars(measures["similarity"], measures["diversity"]),
-        "obedience": figures.obedience_bars(measures["obedience"]),
-        "spectra": figures.spectra(unseen.images, every),
-        "closest": figures.closest_pairs(unseen.images, synthetic, train_images),
-    }
-    write_text(out / "report.html", render_page(report, pictures))
-    write_json(out / "report.json", report)
-
-
-def _to_float(images: np.ndarray) -> np.ndarray:
-    return images.astype(np.float32) / 255

@@ -11,29 +11,34 @@ MISSING = {"not computed": "needs 3 patients or more, found 1"}
 RANDOM = np.random.default_rng(0)
 
 
-def regions(estimate: dict) -> dict:
-    return {
-        f"dice_{region}": estimate | {"ceiling": estimate, "control": estimate}
-        for region in ("breast", "pectoral", "dense", "lesion")
-    }
-
-
-def similarity(estimate: dict) -> tuple[dict, dict]:
-    both = estimate | {"floor": estimate}
-    return {"ssim_own_film": both, "ssim_left_right": estimate}, {"ssim_same_mask": both, "ssim_across_masks": both}
+def size(png: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(png)).size
 
 
 @pytest.mark.parametrize("estimate", [ESTIMATE, MISSING])
-def test_bars_with_and_without_numbers(estimate):
-    for png in (figures.obedience_bars(regions(estimate)), figures.similarity_bars(*similarity(estimate))):
-        assert Image.open(io.BytesIO(png)).width > 600
+def test_estimates_with_and_without_numbers(estimate):
+    bars = figures.grouped_bars(
+        ["breast", "lesion"], {"synthetic": [estimate, MISSING], "other": [estimate] * 2}, "Dice"
+    )
+    rows = figures.intervals([("synthetic", "synthetic", estimate), ("real", "real", MISSING)], "SSIM", line=0.5)
+    assert size(bars)[0] > 600
+    assert size(rows)[0] > 600
 
 
 @pytest.mark.parametrize("count", [1, 20])
 def test_pictures_of_images(count):
-    real, synthetic, train = (RANDOM.random(shape) for shape in ((count, 16, 16), (count, 3, 16, 16), (5, 16, 16)))
-    for png in (figures.spectra(real, synthetic[:, 0]), figures.closest_pairs(real, synthetic, train)):
-        assert Image.open(io.BytesIO(png)).format == "PNG"
+    real, synthetic = RANDOM.random((5, 16, 16)), RANDOM.random((count, 16, 16))
+    assert size(figures.spectra(real, synthetic))
+    width, _ = size(figures.gallery({"a": synthetic, "b": synthetic}, ["title"] * count))
+    assert width > 80 * count
+
+
+def test_values_of_each_kind():
+    real, synthetic = RANDOM.random(30), RANDOM.random(50)
+    assert size(figures.histograms({"real": real, "synthetic": synthetic}, "distance"))
+    panel = {"real": (real, real), "synthetic": (synthetic, synthetic / 2)}
+    empty = {"real": (np.empty(0), np.empty(0))}
+    assert size(figures.scatter({"breast": panel, "lesion": empty}, "asked", "found"))
 
 
 def test_black_images_have_a_spectrum_to_draw():

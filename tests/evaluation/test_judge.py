@@ -1,188 +1,219 @@
+import dataclasses
+
 import numpy as np
 import pytest
-from skimage.filters import gaussian
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.evaluation.judge import UnseenFilms, judge, synthesise
-from mammogan_tf.evaluation.measures import SECTIONS
+from mammogan_tf.evaluation.evidence import SyntheticFilms, synthesise
+from mammogan_tf.evaluation.judge import draw, judge
+from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
+from mammogan_tf.evaluation.sections.diversity import DIVERSITY
+from mammogan_tf.evaluation.sections.memorisation import MEMORISATION
+from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
+from tests.evaluation.controls import CONTROLS, SHOWN, judge_controls, table
+from tests.toy_films import SIZE, draw_films, evidence_of, segment, with_images
 
-SIZE = 32
-GREY = np.array([0.0, 0.3, 0.5, 0.7, 0.9])
-
-
-def label_map(patient: int) -> np.ndarray:
-    """Half an ellipse with muscle, a dense patch and, for one patient in two, a lesion; every patient's is her own."""
-    random = np.random.default_rng(patient)
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    middle, reach = random.uniform(12, 20), random.uniform(16, 28)
-    result = ((rows - middle) ** 2 / 12**2 + columns**2 / reach**2 < 1).astype(np.uint8)
-    result[(result > 0) & (abs(rows - middle - 2) < 5) & (abs(columns - reach / 2) < 4)] = 2
-    result[(rows + columns) < random.uniform(6, 12)] = 3
-    if patient % 2:
-        result[(rows - middle - 2) ** 2 + (columns - reach / 2) ** 2 < 6] = 4
-    return result
-
-
-def render(seed: int, mask: np.ndarray) -> np.ndarray:
-    texture = gaussian(np.random.default_rng(seed).normal(size=mask.shape), 1)
-    return np.where(mask > 0, np.clip(GREY[mask] + 0.15 * texture, 0, 1), 0)
-
-
-def generate(seeds: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.array([render(seed, mask) for seed, mask in zip(seeds, masks, strict=True)])
-
-
-def segment(images: np.ndarray) -> np.ndarray:
-    return np.abs(images[..., None] - GREY).argmin(axis=-1).astype(np.uint8)
-
-
-def made(films: UnseenFilms, generator=generate) -> np.ndarray:
-    return synthesise(films, generator, per_mask=3)
+PATIENTS = 20
 
 
 @pytest.fixture(scope="module")
-def films() -> UnseenFilms:
-    patients = np.repeat(np.arange(20), 2)
-    masks = np.array([label_map(int(patient)) for patient in patients])
-    return UnseenFilms(
-        images=generate(1000 + np.arange(40), masks, patients),
-        masks=masks,
-        labels=patients % 3,
-        patients=patients.astype(str),
-        sides=np.array(["left", "right"] * 20),
-        tissues=np.array(list("FFGGDD") * 7)[:40],
-    )
+def evidence():
+    return evidence_of(draw_films(range(PATIENTS), 1000), draw_films(range(100, 130), 5000))
 
 
 @pytest.fixture(scope="module")
-def train_images() -> np.ndarray:
-    masks = np.array([label_map(patient) for patient in range(100, 160)])
-    return generate(5000 + np.arange(60), masks, masks)
+def controls(evidence):
+    return judge_controls(evidence)
 
 
 @pytest.fixture(scope="module")
-def faithful(films, train_images) -> dict:
-    return judge(films, made(films), train_images, segment)
+def faithful(controls):
+    return controls["as generated"][0]
 
 
-def values(report: dict) -> dict[str, float]:
-    return {key: estimate["value"] for section in report.values() for key, estimate in section.items()}
+def values(controls, name: str) -> dict[str, float]:
+    measured = controls[name][0]
+    return {f"{s}.{key}": e["value"] for s, rows in measured.items() for key, e in rows.items() if "value" in e}
 
 
-def test_every_number_has_interval_and_reference(faithful):
-    assert {s.key: {m.key for m in s.measures} for s in SECTIONS} == {s: set(rows) for s, rows in faithful.items()}
-    for section in faithful.values():
-        for key, estimate in section.items():
-            assert estimate["low"] <= estimate["value"] <= estimate["high"], key
-            assert estimate["n"] > 0
-            assert estimate["patients"] <= 20
-    assert set(faithful["obedience"]["dice_breast"]) >= {"ceiling", "control"}
-    assert all("floor" in faithful["diversity"][key] for key in ("ssim_across_masks", "ssim_same_mask"))
+def test_every_number_has_its_interval(faithful):
+    for section in SECTIONS:
+        known = {measure.key: measure for measure in section.measures}
+        assert set(faithful[section.key]) <= set(known)
+        for key, estimate in faithful[section.key].items():
+            for kind in ("", *REFERENCES):
+                found = estimate.get(kind, {}) if kind else estimate
+                assert not kind or not found or getattr(known[key], kind), f"{key}: what is its {kind}?"
+                if "value" in found:
+                    assert found["low"] <= found["value"] <= found["high"] or "_auc_" in key or "near_" in key, key
+                    assert found["n"] > 0
+                    assert found["patients"] <= PATIENTS + 30
+    computed = [e for rows in faithful.values() for e in rows.values() if "value" in e]
+    assert len(computed) > 70
 
 
 def test_a_faithful_generator_reaches_the_references(faithful):
-    found = values(faithful)
     for region in ("breast", "pectoral", "dense", "lesion"):
-        assert found[f"dice_{region}_to_ceiling"] == pytest.approx(1, abs=0.05)
-        assert found[f"dice_{region}"] > faithful["obedience"][f"dice_{region}"]["control"]["value"] + 0.05
-    assert found["ssim_across_masks_to_real"] == pytest.approx(1, abs=0.05)
-    assert found["ssim_own_film"] > faithful["similarity"]["ssim_own_film"]["floor"]["value"]
-    assert found["floor_over_fid_texture"] == pytest.approx(1, abs=0.25)
-    assert found["neighbour_ratio"] == pytest.approx(1, abs=0.05)
+        estimate = faithful["obedience"][f"dice_{region}"]
+        assert estimate["value"] == pytest.approx(estimate["ceiling"]["value"], abs=0.05)
+        assert estimate["value"] > estimate["control"]["value"] + 0.05
+    for key in ("ssim_across_masks", "ssim_same_mask"):
+        estimate = faithful["diversity"][key]
+        assert estimate["value"] == pytest.approx(estimate["floor"]["value"], abs=0.05)
+    assert faithful["fidelity"]["ssim_own_film"]["value"] > faithful["fidelity"]["ssim_own_film"]["floor"]["value"]
+    assert faithful["distribution"]["fine_texture"]["value"] == pytest.approx(1, abs=0.1)
+    assert faithful["distribution"]["classifier_auc_texture"]["value"] == pytest.approx(0.5, abs=0.15)
+    assert faithful["obedience"]["lesion_contrast_to_real"]["value"] == pytest.approx(1, abs=0.1)
+    assert faithful["obedience"]["lesion_auc"]["value"] > 0.9
+    assert faithful["memorisation"]["neighbour_ratio_pixels"]["value"] == pytest.approx(1, abs=0.05)
 
 
-def test_lesions_are_judged_where_they_are_asked_for(faithful):
-    assert faithful["obedience"]["dice_breast"]["n"] == 40
-    assert faithful["obedience"]["dice_lesion"]["n"] == 20
+def test_segmentation_of_an_ideal_network(faithful):
+    found = faithful["segmentation"]
+    assert found["dice_breast"]["value"] > 0.95 > found["dice_breast"]["control"]["value"]
+    assert found["hd95_breast"]["value"] < found["hd95_breast"]["control"]["value"]
+    assert found["lesions_found"]["value"] > 0.9 > found["lesions_found"]["control"]["value"]
+    assert found["lesions_found"]["n"] == 2 * PATIENTS
+    assert found["dice_lesion"]["n"] == PATIENTS  # films with a lesion
+    by_class = faithful["segmentation_by_class"]
+    assert "not computed" in by_class["dice_lesion_normal"]
+    assert sum(by_class[f"dice_breast_tissue_{tissue}"]["n"] for tissue in "FGD") == 2 * PATIENTS
 
 
-def test_black_images(films, train_images):
-    # black images: nothing is found, so Dice is 0 wherever a region was asked for; and all are alike
-    black = np.zeros((40, 2, SIZE, SIZE))
-    report = judge(films, black, train_images, segment)
-    assert report["obedience"]["dice_dense"]["value"] == 0
-    assert report["diversity"]["ssim_same_mask"]["value"] == pytest.approx(1)
+def test_real_films_are_as_good_as_real_films(controls):
+    found = values(controls, "real")
+    assert found["fidelity.ssim_own_film"] == 1
+    assert found["distribution.fine_texture"] == 1
+    measured, passed = controls["real"]
+    for key in ("kid_texture", "kid_segmenter", "radiomics_frechet"):
+        estimate = measured["distribution"].get(key, {})
+        assert estimate.get("value") == pytest.approx(estimate.get("floor", {}).get("value")), key
+    assert passed
 
 
-def test_control_blurred(films, train_images, faithful):
-    blurred = gaussian(made(films), sigma=(0, 0, 1, 1))
-    found, sharp = values(judge(films, blurred, train_images, segment)), values(faithful)
-    assert found["kid_texture"] > 10 * abs(sharp["kid_texture"])
-    assert found["floor_over_fid_texture"] < 0.5 * sharp["floor_over_fid_texture"]
-    assert found["neighbour_ratio"] < sharp["neighbour_ratio"]
+@pytest.mark.parametrize("name", ["real, blurred", "real, noisy", "real, patches shuffled", "one image repeated"])
+def test_texture_of_no_film(controls, name):
+    found, real = values(controls, name), values(controls, "real")
+    assert found["distribution.kid_texture"] > 5 * abs(real["distribution.kid_texture"])
+    assert found["distribution.classifier_auc_texture"] > 0.9
+    assert found["diversity.coverage_texture"] < 0.5 * real["diversity.coverage_texture"]
 
 
-def test_control_noisy(films, train_images, faithful):
-    synthetic = made(films)
-    noisy = np.clip(synthetic + np.random.default_rng(0).normal(0, 0.1, synthetic.shape), 0, 1)
-    found, clean = values(judge(films, noisy, train_images, segment)), values(faithful)
-    assert found["ssim_own_film"] < clean["ssim_own_film"]
-    assert found["kid_texture"] > 10 * abs(clean["kid_texture"])
+def test_blur_and_noise_change_the_finest_texture(controls):
+    assert values(controls, "real, blurred")["distribution.fine_texture"] < 0.3
+    assert values(controls, "real, noisy")["distribution.fine_texture"] > 1.1
 
 
-def test_control_masks_ignored(films, train_images, faithful):
-    def wrong_mask(seeds, masks, labels):
-        return generate(seeds, np.array([label_map(200 + int(seed) % 50) for seed in seeds]), labels)
-
-    obedience = judge(films, made(films, wrong_mask), train_images, segment)["obedience"]
+def test_swapped_masks_are_not_obeyed(controls, faithful):
+    obedience = controls["masks swapped"][0]["obedience"]
     for region in ("breast", "pectoral", "dense"):
         estimate = obedience[f"dice_{region}"]
         assert estimate["value"] < faithful["obedience"][f"dice_{region}"]["low"]
         assert estimate["value"] == pytest.approx(estimate["control"]["value"], abs=0.1)
+    assert obedience["lesion_auc"]["value"] < faithful["obedience"]["lesion_auc"]["low"]
 
 
-def test_control_one_image_repeated(films, train_images):
-    def collapsed(seeds, masks, labels):
-        return generate(np.zeros_like(seeds), np.repeat(films.masks[:1], len(seeds), axis=0), labels)
-
-    found = values(judge(films, made(films, collapsed), train_images, segment))
-    assert found["ssim_across_masks"] == pytest.approx(1)
-    assert found["ssim_across_masks_to_real"] > 1.5
+def test_one_image_repeated_is_not_diverse(controls, faithful):
+    found = values(controls, "one image repeated")
+    assert found["diversity.ssim_across_masks"] == pytest.approx(1)
+    assert found["diversity.recall_texture"] == 0
 
 
-def test_control_training_films_handed_out(films, train_images):
-    def copy(seeds, masks, labels):
-        return train_images[seeds % len(train_images)]
+def test_training_films_handed_out_fail(controls):
+    measured, passed = controls["training films"]
+    assert measured["memorisation"]["neighbour_ratio_pixels"]["high"] < 0.1
+    assert measured["memorisation"]["near_pixels"]["value"] == 1
+    assert not passed
+    assert controls["as generated"][1]
 
-    memorisation = judge(films, made(films, copy), train_images, segment)["memorisation"]
-    assert memorisation["neighbour_ratio"]["high"] < 0.1
+
+def test_the_table_of_controls(controls):
+    lines = table(controls).splitlines()
+    assert len(lines) == 3 + sum(map(len, SHOWN.values()))
+    assert lines[0].count("|") == 2 + len(CONTROLS)
+    assert lines[-1].startswith("| memorisation | PASS |")
 
 
-def test_what_cannot_be_computed_is_marked(films, train_images):
-    few = UnseenFilms(
-        films.images[:8], films.masks[:8], films.labels[:8], films.patients[:8], np.full(8, ""), np.full(8, "")
-    )
-    report = judge(few, made(few), train_images, segment)
-    assert "31 features" in report["distribution"]["floor_over_fid_texture"]["not computed"]
-    assert "not computed" in report["similarity"]["ssim_left_right"]
-    assert "not computed" in report["similarity"]["ssim_own_film"]["floor"]
+def test_the_critic_that_knows_its_films(evidence):
+    known = {image.tobytes() for image in evidence.train.images}
+
+    def by_heart(images, masks, labels):
+        assert images.shape == (16, SIZE, SIZE)
+        return np.array([image.tobytes() in known for image in images], float)
+
+    found = MEMORISATION.compute(dataclasses.replace(evidence, critic=by_heart))["membership_auc"]
+    assert found["value"] == 1
+    assert found["n"] == len(evidence.train) + len(evidence.real)
+
+
+def test_black_images(evidence):
+    black = with_images(evidence, np.zeros((len(evidence.synthetic), SIZE, SIZE)))
+    obedience = OBEDIENCE.compute(black)
+    assert obedience["dice_dense"]["value"] == 0
+    assert "not computed" in obedience["lesion_contrast"]
+    assert DIVERSITY.compute(black)["ssim_same_mask"]["value"] == pytest.approx(1)
+
+
+def test_films_without_any_texture(evidence):
+    flat = dataclasses.replace(evidence.train, images=np.zeros_like(evidence.train.images))
+    report = judge(dataclasses.replace(evidence, train=flat, _scaled={}))
+    for section, key in (("distribution", "kid_texture"), ("diversity", "recall_texture")):
+        assert "are all images the same" in report[section][key]["not computed"]
+    assert "near_texture" not in report["memorisation"]
+    assert "value" in report["memorisation"]["neighbour_ratio_pixels"]
+
+
+def test_few_films_of_unknown_side_and_tissue(evidence):
+    chosen = {field.name: getattr(evidence.real, field.name)[:8] for field in dataclasses.fields(evidence.real)}
+    few = dataclasses.replace(evidence.real, **chosen | {"sides": np.full(8, ""), "tissues": np.full(8, "")})
+    report = judge(evidence_of(few, evidence.train))
+    assert "40 films" in report["distribution"]["radiomics_frechet"]["not computed"]
+    assert "not computed" in report["fidelity"]["ssim_left_right"]
+    assert "not computed" in report["fidelity"]["ssim_own_film"]["floor"]
     assert "2" in report["obedience"]["dice_lesion"]["not computed"]  # 2 patients with a lesion
+    assert "take fewer folds" in report["distribution"]["classifier_auc_texture"]["not computed"]
     assert "value" in report["obedience"]["dice_breast"]
 
 
-def test_a_judge_that_fails_on_real_films_gives_no_share(films, train_images):
-    obedience = judge(films, made(films), train_images, lambda images: np.ones(images.shape, np.uint8))["obedience"]
-    assert obedience["dice_dense"]["ceiling"]["value"] == 0
-    assert obedience["dice_dense_to_ceiling"] == {
-        "not computed": "the segmenter that judges reaches 0.00 on real films"
-    }
+def test_a_judge_that_fails_on_real_films_says_so(evidence):
+    blind = dataclasses.replace(evidence, segmenter=lambda images: np.ones(images.shape, np.uint8))
+    dense = OBEDIENCE.compute(blind)["dice_dense"]
+    assert dense["ceiling"]["value"] == 0
+    assert dense["note"] == "the segmenter that judges reaches 0.00 on real films: it cannot tell"
 
 
-def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(films):
+def test_images_without_masks(evidence):
+    images = evidence.synthetic.images
+    patients = np.resize(np.unique(evidence.real.patients), len(images))
+    unknown = SyntheticFilms(images, None, None, patients, evidence.synthetic.sets)
+    changed = evidence_of(evidence.real, evidence.train, unknown)
+    report = judge(changed)
+    assert all("no masks" in estimate["not computed"] for estimate in report["obedience"].values())
+    assert "not computed" in report["fidelity"]["ssim_own_film"]
+    assert "value" in report["distribution"]["kid_texture"]
+    assert {key for key, pictures in draw(changed, report).items() if not pictures} >= {"obedience"}
+
+
+def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(evidence):
     def mask_mean(seeds, masks, labels):
         assert len(set(seeds.tolist())) == len(seeds)
         return np.broadcast_to((labels + seeds / 2**40)[:, None, None], masks.shape)
 
-    seen = []
-    images = synthesise(films, mask_mean, 2, seed=3, progress=lambda *step: seen.append(step))
-    assert images.shape == (40, 2, SIZE, SIZE)
-    assert np.floor(images[:, :, 0, 0]).tolist() == np.repeat(films.labels, 2).reshape(40, 2).tolist()
-    assert (images == synthesise(films, mask_mean, 2, seed=3)).all()
+    seen, real = [], evidence.real
+    made = synthesise(real, mask_mean, 2, seed=3, progress=lambda *step: seen.append(step))
+    assert made.images.shape == (80, SIZE, SIZE)
+    assert np.floor(made.images[:, 0, 0]).tolist() == np.repeat(real.labels, 2).tolist()
+    assert made.films.tolist() == np.repeat(np.arange(40), 2).tolist()
+    assert [rows.tolist() for rows in made.sets] == [list(range(0, 80, 2)), list(range(1, 80, 2))]
+    assert (made.images == synthesise(real, mask_mean, 2, seed=3).images).all()
     assert seen[-1] == (80, 80)
 
 
-def test_bad_arrays_are_refused(films, train_images):
+def test_evidence_that_does_not_fit_is_refused(evidence):
     with pytest.raises(DataError, match="3 patients or more, received: 1"):
-        UnseenFilms(*(getattr(films, name)[:2] for name in UnseenFilms.__dataclass_fields__))
-    with pytest.raises(DataError, match="2 or more"):
-        judge(films, np.zeros((40, 1, SIZE, SIZE)), train_images, segment)
+        evidence_of(draw_films(range(1), 0), evidence.train)
+    with pytest.raises(DataError, match="two or more of"):
+        with_images(evidence, np.zeros((1, SIZE, SIZE)))
+    with pytest.raises(DataError, match="a mask of its size"):
+        dataclasses.replace(evidence.real, masks=evidence.real.masks[:3])
+    assert segment(evidence.real.images).shape == evidence.real.masks.shape

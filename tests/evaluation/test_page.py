@@ -1,11 +1,14 @@
-import base64
 import re
+from html import escape
 from html.parser import HTMLParser
 
+import jsonschema
 import pytest
 
-from mammogan_tf.evaluation.measures import SECTIONS
-from mammogan_tf.evaluation.page import FIGURES, SHEET, format_estimate, render_page
+from mammogan_tf.evaluation.page import render_page
+from mammogan_tf.evaluation.sections import SECTIONS, Picture
+from mammogan_tf.evaluation.words import HEADLINES, format_estimate, in_words, render_card, render_markdown
+from tests.report_schema import SCHEMA
 
 ESTIMATE: dict = {"value": 0.71349, "low": 0.6, "high": 0.8, "n": 40, "patients": 20}
 MISSING: dict = {"not computed": "needs 3 patients or more, found 1"}
@@ -13,41 +16,56 @@ MISSING: dict = {"not computed": "needs 3 patients or more, found 1"}
 
 @pytest.fixture
 def report() -> dict:
-    measures: dict = {s.key: {m.key: dict(ESTIMATE) for m in s.measures} for s in SECTIONS}
+    measures: dict = {s.key: {m.key: dict(ESTIMATE) for m in s.measures if "inception" not in m.key} for s in SECTIONS}
     measures["obedience"]["dice_lesion"] = MISSING | {"ceiling": MISSING}
-    measures["similarity"]["ssim_own_film"]["floor"] = ESTIMATE | {"value": 0.25}
+    measures["fidelity"]["ssim_own_film"] |= {"floor": ESTIMATE | {"value": 0.25}}
+    measures["obedience"]["dice_dense"] |= {"ceiling": ESTIMATE, "control": ESTIMATE, "note": "it cannot tell"}
     return {
-        "run": "runs/<train-gan>/00001",
+        "format": 2,
+        "version": "0.1.0",
+        "model": "runs/<train-gan>/00001",
+        "kind": "gan",
         "masks": "unet",
         "size": 64,
-        "films": {"train": 240, "test": 48, "test_patients": 24},
-        "synthetic": {"images": 480, "per_mask": 10, "seed": 0},
+        "view": "whole",
+        "segmented_by": "the judge",
+        "films": {"train": 242, "test": 48, "test_patients": 24},
+        "synthetic": {"images": 1008, "seed": 7},
+        "memorisation": {"passed": False, "rule": "Pass: no copies.", "reasons": ["pixels: 3 copies"]},
         "measures": measures,
     }
 
 
 @pytest.fixture
 def page(report) -> str:
-    return render_page(report, {name: name.encode() for name in (SHEET, *(name for name, _ in FIGURES.values()))})
+    pictures = {section.key: [Picture("one", b"png", f"Figure of {section.key}.")] for section in SECTIONS}
+    return render_page(report, b"sheet", pictures)
+
+
+def test_the_example_is_a_report(report):
+    jsonschema.validate(report, SCHEMA)
 
 
 def test_every_measure_is_there_with_its_meaning_and_its_caution(page):
     for section in SECTIONS:
         assert section.title in page
-        assert section.caution in page
+        assert escape(section.caution) in page
+        assert f"Figure of {section.key}." in page
         for measure in section.measures:
-            assert measure.title in page
+            assert (measure.title in page) == ("inception" not in measure.key)
     assert page.count("When not to trust it") == len(SECTIONS)
-    assert "real films: 0.250 [0.600, 0.800]" in page
+    assert "floor (real, other patient of the same tissue): 0.250 [0.600, 0.800]" in page
+    assert "it cannot tell" in page
     assert "not computed: needs 3 patients or more, found 1" in page
+    assert "FAIL: pixels: 3 copies" in page
+    assert "Pass: no copies." in page
     assert "Never for diagnosis" in page
 
 
 def test_the_page_needs_no_other_file(page):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert len(sources) == 1 + len(FIGURES)
+    assert len(sources) == 1 + len(SECTIONS)
     assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert base64.b64decode(sources[0].partition(",")[2]) == SHEET.encode()
 
 
 def test_the_page_is_well_formed_and_escapes_what_it_is_given(page):
@@ -67,6 +85,33 @@ def test_the_page_is_well_formed_and_escapes_what_it_is_given(page):
     parser.feed(page)
     assert parser.open == []
     assert "runs/&lt;train-gan&gt;/00001" in page
+
+
+def test_a_section_that_was_left_out_is_not_there(report):
+    del report["measures"]["distribution"]
+    assert "Are grey levels and texture" not in render_page(report, b"sheet", {})
+    assert "Are grey levels and texture" not in render_markdown(report)
+
+
+def test_markdown(report):
+    text = render_markdown(report)
+    for section in SECTIONS:
+        assert f"## {section.title}\n" in text
+    assert "| SSIM with its own film | 0.713 [0.600, 0.800] | floor (real, other patient of the same tissue): " in text
+    assert "**FAIL: pixels: 3 copies.** Pass: no copies." in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {5}
+
+
+def test_the_headlines_exist(report):
+    keys = {section.key: {measure.key for measure in section.measures} for section in SECTIONS}
+    assert all(set(names) <= keys[section] for section, names in HEADLINES.items())
+    lines = list(in_words(report))
+    assert len(lines) == sum(map(len, HEADLINES.values())) + 1
+    assert lines[-1] == "memorisation   FAIL: pixels: 3 copies"
+    card = render_card(report)
+    assert card.startswith("## Measured\n\n1008 synthetic images of 64 x 64 pixels")
+    assert "Memorisation: **FAIL: pixels: 3 copies**" in card
 
 
 def test_format_estimate():

@@ -2,6 +2,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jsonschema
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,9 +13,11 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
-from mammogan_tf.evaluation.measures import SECTIONS
-from mammogan_tf.evaluation.report import evaluate
+from mammogan_tf.evaluation.report import evaluate, evaluate_images
+from mammogan_tf.files import write_json
 from mammogan_tf.training.run import Run
+from mammogan_tf.training.samples import save_picture
+from tests.report_schema import SCHEMA
 
 DATA = DataConfig(size=16, test=0.3)
 JUDGE = UNetConfig(widths=(4, 8), epochs=1, batch_size=4, seed=1)
@@ -27,11 +31,13 @@ def films(phantom_root) -> list[Film]:
 @pytest.fixture(scope="module")
 def run(films, tmp_path_factory) -> Run:
     """A finished run whose generator is as it was initialised."""
-    from mammogan_tf.models.dcgan import build_generator
+    from mammogan_tf.models.dcgan import build_critic, build_generator
 
     config = GANConfig(data=DATA, masks="annotation")
     split = split_patients(films, DATA.validation, DATA.test)
     made = Run.create(tmp_path_factory.mktemp("runs"), config, split, [films[0].path.parent])
+    made.write_json("report.json", {"films": {"train": 16, "validation": 2, "test": 6}, "seconds": 1.0})
+    build_critic(16, widths=(4, 4, 4)).save(made.path / "critic.keras")
     build_generator(16, z_dim=4, widths=(4, 4, 4)).save(made.model_path)
     return made
 
@@ -45,16 +51,51 @@ def evaluated(run, films, tmp_path_factory) -> tuple[Path, dict]:
 def test_the_report_is_complete(evaluated, run):
     out, report = evaluated
     assert report == json.loads((out / "report.json").read_text())
-    assert {s.key: {m.key for m in s.measures} for s in SECTIONS} == {
-        section: set(rows) for section, rows in report["measures"].items()
-    }
+    jsonschema.validate(report, SCHEMA)
     test_films = len(run.split.test)
-    per_mask = round(20 / test_films)
-    assert report["synthetic"] == {"images": test_films * per_mask, "per_mask": per_mask, "seed": 0}
+    assert report["synthetic"] == {"images": test_films * round(20 / test_films), "seed": 0}
     assert report["films"] == {"train": len(run.split.train), "test": test_films, "test_patients": test_films // 2}
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width > sheet.height / 3
-    assert report["measures"]["memorisation"]["neighbour_ratio"]["value"] > 0
+    assert report["measures"]["memorisation"]["neighbour_ratio_pixels"]["value"] > 0
+    assert report["segmented_by"] == "the judge"
+    assert "## Does it hand out training films?" in (out / "report.md").read_text()
+    assert (out / "report.html").read_text().count("<img") > 8
+    without = json.loads((out / "patients.json").read_text())["obedience"]["dice_breast"]
+    assert len(without) == test_films // 2
+
+
+def test_the_schema_is_a_schema_and_refuses_what_is_wrong(evaluated):
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    broken = json.loads(json.dumps(evaluated[1]))
+    del broken["measures"]["obedience"]["dice_breast"]["low"]
+    broken["measures"]["obedience"].pop("dice_dense")["without"] = {}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, SCHEMA)
+    broken = json.loads(json.dumps(evaluated[1]))
+    broken["measures"]["obedience"]["dice_breast"]["without"] = {}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, SCHEMA)
+
+
+def test_the_model_card_says_what_was_measured(evaluated, run):
+    card = (run.path / "MODEL_CARD.md").read_text()
+    assert "## Measured\n\n" in card
+    assert "| Breast: Dice | 0." in card
+    assert "Never for diagnosis" in card
+
+
+def test_a_killed_report_leaves_no_half_one(evaluated, run, films, monkeypatch):
+    out, report = evaluated
+
+    def killed(path, content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mammogan_tf.evaluation.writing.write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, films, out, count=20, judge_config=JUDGE, console=Console(quiet=True))
+    assert not (out / "report.json").exists()
+    write_json(out / "report.json", report)
 
 
 def test_a_second_call_trains_no_new_judge_and_says_the_same(evaluated, run, films):
@@ -93,3 +134,31 @@ def test_too_few_test_patients(run, films, tmp_path):
     narrow = dataclasses.replace(run.split, test=run.split.test[:2])
     with pytest.raises(DataError, match="3 patients or more, received: 1"):
         evaluate(Run(run.path, run.command, run.config, narrow, run.data), films, tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    random = np.random.default_rng(0)
+    for number in range(12):
+        pixels = random.integers(0, 255, (16, 16), dtype=np.uint8)
+        save_picture(tmp_path / "images" / f"{number}.png", pixels)
+    return tmp_path / "images"
+
+
+def test_a_folder_of_images(run, films, images, tmp_path):
+    report = evaluate_images(
+        images, None, films, run.data, tmp_path / "out", like=run, judge_config=JUDGE, console=Console(quiet=True)
+    )
+    jsonschema.validate(report, SCHEMA)
+    assert (report["kind"], report["masks"], report["synthetic"]["images"]) == ("images", "none", 12)
+    assert "no masks" in report["measures"]["obedience"]["dice_breast"]["not computed"]
+    assert report["measures"]["distribution"]["kid_segmenter"]["value"] > 0
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_images_of_another_size_than_the_run(run, films, tmp_path):
+    for number in range(2):
+        save_picture(tmp_path / "images" / f"{number}.png", np.zeros((32, 32), np.uint8))
+    with pytest.raises(DataError, match="expected images of 16 pixels"):
+        evaluate_images(tmp_path / "images", None, films, run.data, tmp_path / "out", like=run)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,97 @@
+"""The real films that a report stands on, and the segmenter that judges by them."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mammogan_tf.config import DataConfig, UNetConfig
+from mammogan_tf.console import Console
+from mammogan_tf.data.film import Film
+from mammogan_tf.data.film_set import FilmSet
+from mammogan_tf.data.splits import Split
+from mammogan_tf.errors import DataError
+from mammogan_tf.evaluation.evidence import RealFilms, require_patients
+from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.segmentation import train_unet
+
+__all__ = ["JUDGE_SEED", "Reference", "find_reference", "real_films"]
+
+JUDGE_SEED = 7919
+"""Seed of the judging segmenter, so that it is not the network that made the masks."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Training and test films as prepared, and the run of the judge, which is finished."""
+
+    training: FilmSet
+    test: FilmSet
+    judge: Run
+
+
+def find_reference(
+    films: Sequence[Film],
+    data: DataConfig,
+    split: Split,
+    sources: Sequence[str | Path],
+    folder: Path,
+    config: UNetConfig | None,
+    console: Console,
+) -> Reference:
+    """Prepares the films of a split and trains the judge on its training films, or finds it in ``folder``.
+
+    Args:
+        films: the films of the split; more do no harm.
+        data: how they are prepared.
+        split: which train and which are unseen.
+        sources: where they come from, to be written down.
+        folder: where the judge lies, and goes on from where an interrupted call stopped.
+        config: of the judge; the defaults where None. Its ``data`` and seed are set here.
+        console: where to show progress.
+
+    Raises:
+        DataError: films of the split are missing, a patient is in more than one part, or there are too few test patients.
+    """
+    config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED)
+    judge = _find_judge(folder, config, split, sources)
+    training, validation, test = load_split(judge, films, console.progress("preparing films"))
+    require_patients(test.patients)
+    leaked = sorted(set(test.patients) & {*training.patients, *validation.patients})
+    if leaked:
+        raise DataError(
+            f"evaluate: expected test patients that were never seen, received: {', '.join(leaked[:5])} in both"
+        )
+    if not judge.finished:
+        console.line("training the segmenter that judges")
+        train_unet(judge, films, console)
+    return Reference(training.cropped(), test, judge)
+
+
+def _find_judge(folder: Path, config: UNetConfig, split: Split, sources: Sequence[str | Path]) -> Run:
+    for file in sorted((folder / "train-unet").glob("[0-9]*/config.json")):
+        found = Run.open(file.parent)
+        if (found.config, found.split) == (config, split) and found.is_on(sources):
+            return found
+    return Run.create(folder, config, split, sources)
+
+
+def real_films(chosen: FilmSet, films: Sequence[Film], view: str) -> RealFilms:
+    """Films with the masks that a generator is asked for. Windows have no other breast to be compared with: no side."""
+    sides = {film.id: film.side or "" for film in films if view == "whole"}
+    return RealFilms(
+        images=to_float(chosen.images),
+        masks=chosen.label_maps,
+        labels=chosen.labels,
+        names=np.array(chosen.names),
+        patients=np.array(chosen.patients),
+        sides=np.array([sides.get(name, "") for name in chosen.ids]),
+        tissues=np.array([tissue or "" for tissue in chosen.tissues]),
+    )
+
+
+def to_float(images: np.ndarray) -> np.ndarray:
+    """uint8 to float32 in [0, 1]."""
+    return images.astype(np.float32) / 255

@@ -1,0 +1,195 @@
+"""Are grey levels and texture those of real films?"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from mammogan_tf.evaluation import figures
+from mammogan_tf.evaluation.estimates import auc_between, between, computed, left_out
+from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
+from mammogan_tf.evaluation.spaces import SPACES
+from mammogan_tf.metrics.distribution import frechet_distance, kid
+from mammogan_tf.metrics.features import power_spectrum
+from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.metrics.two_sample import TwoSampleTest, classifier_auc
+
+__all__ = ["DISTRIBUTION"]
+
+SETS = 10
+"""Sets of synthetic images, of as many as there are unseen films, over which a distance is averaged."""
+
+EASIEST = 10
+FOLDS = 5
+
+Distance = Callable[[np.ndarray, np.ndarray], float]
+
+
+def _compute(evidence: Evidence) -> dict[str, Estimate]:
+    report = {"fine_texture": _fine_texture(evidence)}
+    for space in evidence.spaces:
+        report[f"kid_{space}"] = computed(partial(_distances, evidence, space, kid))
+        report[f"floor_over_fid_{space}"] = computed(partial(_floor_over_fid, evidence, space))
+        report[f"classifier_auc_{space}"] = computed(partial(_classifier, evidence, space))
+    report["radiomics_frechet"] = computed(partial(_radiomics, evidence))
+    return report
+
+
+def _fine_texture(evidence: Evidence) -> Estimate:
+    """Power in the upper half of the spectrum, over that of the training films."""
+    real, made, train = (
+        np.array([power_spectrum(image)[-(image.shape[0] // 4) :].mean() for image in images])
+        for images in (evidence.real.images, evidence.synthetic.images, evidence.train.images)
+    )
+
+    def ratio(first: np.ndarray, second: np.ndarray) -> float:
+        return float(first.mean() / second.mean()) if second.any() else float("nan")
+
+    real_patients, seed = evidence.real.patients, evidence.seed
+    value = between(made, real, evidence.synthetic.patients, real_patients, ratio, seed)
+    return value | {"floor": between(real, train, real_patients, evidence.train.patients, ratio, seed)}
+
+
+def _to_synthetic(evidence: Evidence, space: str, distance: Distance, kept: np.ndarray) -> float:
+    """Mean over sets of a distance to the training films, of the patients who are kept."""
+    train, _, made = evidence.features(space)
+    synthetic = evidence.synthetic
+    sets = (rows[np.isin(synthetic.patients[rows], kept)] for rows in synthetic.sets[:SETS])
+    return float(np.mean([distance(train, made[rows]) for rows in sets]))
+
+
+def _to_real(evidence: Evidence, space: str, distance: Distance, kept: np.ndarray) -> float:
+    train, real, _ = evidence.features(space)
+    return distance(train, real[np.isin(evidence.real.patients, kept)])
+
+
+def _distances(evidence: Evidence, space: str, distance: Distance) -> Estimate:
+    """Training films are the reference of both: unseen films give the floor, and both sets share their anatomy."""
+    value, floor = (
+        left_out(partial(to, evidence, space, distance), evidence.real.patients) for to in (_to_synthetic, _to_real)
+    )
+    return value | {"floor": floor}
+
+
+def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
+    def ratio(kept: np.ndarray) -> float:
+        return _to_real(evidence, space, frechet_distance, kept) / _to_synthetic(
+            evidence, space, frechet_distance, kept
+        )
+
+    return _too_few(evidence, space) or left_out(ratio, evidence.real.patients)
+
+
+def _radiomics(evidence: Evidence) -> Estimate:
+    return _too_few(evidence, "texture") or _distances(evidence, "texture", frechet_distance)
+
+
+def _too_few(evidence: Evidence, space: str) -> Estimate | None:
+    """A covariance needs more films than features, and equal numbers on both sides are comparable alone."""
+    train, real, _ = evidence.features(space)
+    features, smallest = train.shape[1], min(map(len, (train, real, evidence.synthetic.sets[0])))
+    if smallest <= features:
+        return not_computed(f"needs more than {features} films or images, as many as it has features, found {smallest}")
+    if len(evidence.synthetic.sets[0]) < len(real):
+        return not_computed(f"needs as many images as test films, {len(real)}, found {len(evidence.synthetic)}")
+    return None
+
+
+def _test(evidence: Evidence, space: str) -> TwoSampleTest:
+    """Unseen films against synthetic images of their masks."""
+    _, real, made = evidence.features(space)
+    return classifier_auc(real, made, evidence.real.patients, evidence.synthetic.patients, FOLDS, evidence.seed)
+
+
+def _classifier(evidence: Evidence, space: str) -> Estimate:
+    train, real, _ = evidence.features(space)
+    patients, seed = (evidence.train.patients, evidence.real.patients), evidence.seed
+    floor = classifier_auc(train, real, *patients, FOLDS, seed)
+    value = _auc(_test(evidence, space), patients[1], evidence.synthetic.patients, seed)
+    return value | {"floor": _auc(floor, *patients, seed)}
+
+
+def _auc(test: TwoSampleTest, patients_real: np.ndarray, patients_synthetic: np.ndarray, seed: int) -> Estimate:
+    """The interval is that of the patients who are judged; the classifiers stay as they are."""
+    same_fold = test.folds_real[:, None] == test.folds_synthetic
+    scores = test.scores_real, test.scores_synthetic
+    return auc_between(*scores, patients_real, patients_synthetic, same_fold, seed)
+
+
+def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
+    real, synthetic = evidence.real.images, evidence.synthetic.images
+    pictures = [
+        Picture(
+            "spectra",
+            figures.spectra(real, synthetic),
+            "Radially averaged power spectrum: median and the middle 80 % of images. Synthetic below real on the right "
+            "means missing fine texture, a peak means a grid. Films of few patients give a ragged band.",
+        ),
+        Picture(
+            "grey_levels",
+            figures.histograms({"real": real[real > 0], "synthetic": synthetic[synthetic > 0]}, "grey level"),
+            "Grey levels inside the breast. They tell of exposure and of the share of dense tissue, not of where "
+            "anything is.",
+        ),
+    ]
+    if "value" in measures["classifier_auc_texture"]:
+        test = _test(evidence, "texture")
+        fold_median = np.array([np.median(test.scores_real[test.folds_real == fold]) for fold in range(FOLDS)])
+        easiest = np.argsort(fold_median[test.folds_synthetic] - test.scores_synthetic, kind="stable")[:EASIEST]
+        pictures.append(
+            Picture(
+                "easiest",
+                figures.gallery({"synthetic": synthetic[easiest]}, ["" for _ in easiest]),
+                "The synthetic images that the classifier in the texture space found easiest to tell: the worst, not "
+                "examples. What it saw may be too faint for an eye.",
+            )
+        )
+    return pictures
+
+
+def _of_space(space: str, name: str) -> tuple[Measure, ...]:
+    return (
+        Measure(
+            f"kid_{space}", f"KID, {name}", "near the floor is good; both scatter about 0", floor="unseen real films"
+        ),
+        Measure(f"floor_over_fid_{space}", f"Floor / FID, {name}", "1 is as close as real films are"),
+        Measure(
+            f"classifier_auc_{space}",
+            f"Real or synthetic, {name}: AUC",
+            "0.5: cannot be told apart, 1: always",
+            floor="training or unseen real films",
+        ),
+    )
+
+
+DISTRIBUTION = Section(
+    key="distribution",
+    title="Are grey levels and texture those of real films?",
+    meaning="Distances of features to those of the training films: kernel distance (KID, unbiased), floor over Frechet "
+    "distance (FID), and the AUC of a linear classifier, trained on other patients, that tells synthetic images from the "
+    "unseen films. The floor is the distance of the unseen films, whose masks the synthetic images share. Features are "
+    "handcrafted (40: grey levels, co-occurrence, local patterns, spectrum, wavelets), those at the bottom of the "
+    "segmenter that judges, or those of a network for photographs. Distances are means over sets of one synthetic image "
+    "for each film, so that both sides have equal numbers.",
+    caution="Few films give wide intervals; values below the floor hint at copied training films. A classifier may see a "
+    "difference that matters to nobody, such as the generator's rounding of the darkest grey. Texture does not see "
+    "whether anatomy makes sense; photographs are not mammograms.",
+    measures=(
+        Measure(
+            "fine_texture",
+            "Power of the finest texture, ratio to real",
+            "below 1: too smooth, above: noise or a grid",
+            floor="unseen to training films",
+        ),
+        *(measure for space, name in SPACES.items() for measure in _of_space(space, name)),
+        Measure(
+            "radiomics_frechet",
+            "Radiomics Frechet distance",
+            "near the floor is good; compares only with itself",
+            floor="unseen real films",
+        ),
+    ),
+    compute=_compute,
+    draw=_draw,
+)

@@ -1,0 +1,124 @@
+"""Are the synthetic images as different from one another as real films are?"""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import numpy as np
+
+from mammogan_tf.evaluation import figures
+from mammogan_tf.evaluation.estimates import computed, left_out, over_patients
+from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms
+from mammogan_tf.evaluation.sections.fidelity import MAX_PAIRS, left_right, other_patient
+from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
+from mammogan_tf.evaluation.spaces import SPACES
+from mammogan_tf.metrics.distribution import manifolds
+from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.metrics.similarity import pairwise_ssim, sample_pairs
+
+__all__ = ["DIVERSITY"]
+
+MANIFOLD_SETS = 4
+"""Sets of synthetic images, of as many as there are unseen films, over which a share is averaged."""
+
+SHARES = {
+    "precision": "synthetic images among real ones; low: odd images",
+    "recall": "real films among synthetic ones; low: kinds of film are missing",
+    "density": "as precision, but outliers weigh less; may exceed 1",
+    "coverage": "real films with a synthetic one nearby; low: kinds of film are missing",
+}
+
+
+def _compute(evidence: Evidence) -> dict[str, Estimate]:
+    real, synthetic, seed = evidence.real, evidence.synthetic, evidence.seed
+    first = synthetic.sets[0]
+    patients = synthetic.patients[first]
+    across = _of_pairs(synthetic.images[first], patients, patients[:, None] != patients, seed)
+    report = {
+        "ssim_across_masks": across | {"floor": _of_pairs(real.images, real.patients, other_patient(real), seed)},
+        "ssim_same_mask": _same_mask(synthetic, seed) | {"floor": left_right(real, seed)},
+    }
+    for space in evidence.spaces:
+        shares = cache(partial(_shares, evidence, space))
+        for share in SHARES:
+            report[f"{share}_{space}"] = computed(partial(_share, evidence, shares, share))
+    return report
+
+
+def _of_pairs(images: np.ndarray, patients: np.ndarray, allowed: np.ndarray, seed: int) -> Estimate:
+    pairs = sample_pairs(allowed, MAX_PAIRS, seed)
+    return over_patients(pairwise_ssim(images, pairs), patients[pairs], seed=seed)
+
+
+def _same_mask(synthetic: SyntheticFilms, seed: int) -> Estimate:
+    """Of pairs of neighbours among the images of each mask."""
+    if synthetic.masks is None:
+        return not_computed("no masks came with the images")
+    _, mask = np.unique(synthetic.masks.reshape(len(synthetic), -1), axis=0, return_inverse=True)
+    of_mask = [np.flatnonzero(mask.ravel() == number) for number in range(mask.max() + 1)]
+    pairs = np.array([pair for rows in of_mask for pair in zip(rows[::2], rows[1::2], strict=False)])
+    if not len(pairs):
+        return not_computed("no two images of one mask")
+    return over_patients(pairwise_ssim(synthetic.images, pairs), synthetic.patients[pairs[:, 0]], seed=seed)
+
+
+def _shares(evidence: Evidence, space: str, kept: tuple[str, ...], of_real: bool) -> dict[str, float]:
+    """All shares of the patients who are kept: of real films, or the means over sets of synthetic images."""
+    train, real, made = evidence.features(space)
+    synthetic = evidence.synthetic
+    if of_real:
+        return vars(manifolds(train, real[np.isin(evidence.real.patients, kept)]))
+    sets = [rows[np.isin(synthetic.patients[rows], kept)] for rows in synthetic.sets[:MANIFOLD_SETS]]
+    found = [manifolds(train, made[rows]) for rows in sets]
+    return {share: float(np.mean([getattr(each, share) for each in found])) for share in SHARES}
+
+
+def _share(evidence: Evidence, shares: Callable[..., dict[str, float]], share: str) -> Estimate:
+    patients, most = evidence.real.patients, np.inf if share == "density" else 1.0
+    value, floor = (
+        left_out(lambda kept, of_real=of_real: shares(tuple(kept), of_real)[share], patients, (0, most))  # type: ignore[misc]
+        for of_real in (False, True)
+    )
+    return value | {"floor": floor}
+
+
+def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
+    rows = [
+        row
+        for key, name in (("ssim_across_masks", "other patients"), ("ssim_same_mask", "one mask; both breasts"))
+        for row in (
+            (f"synthetic / synthetic, {name}", "synthetic", measures[key]),
+            (f"real / real, {name}", "real", measures[key]["floor"]),
+        )
+    ]
+    caption = (
+        "SSIM of pairs with 95 % intervals over patients; the further left, the more diverse. Noise moves a pair to the "
+        "left too: trust it only where the texture distances are good."
+    )
+    return [Picture("diversity", figures.intervals(rows, "SSIM"), caption)]
+
+
+DIVERSITY = Section(
+    key="diversity",
+    title="Are the synthetic images as different from one another as real films are?",
+    meaning="Pairwise SSIM among synthetic images: of masks of different patients, beside real films of different "
+    "patients; and of one mask with different noise, beside the two breasts of a patient. Lower is more diverse. "
+    "Precision, recall, density and coverage say how much of the synthetic images lies among the training films in a space "
+    "of features, and how much of the training films is reached; beside them the same for the real films of unseen "
+    "patients, in equal numbers.",
+    caution="Noise makes images differ too: read it together with the texture distances. Across masks, differing outlines "
+    "alone give some diversity. Few images reach few training films, so that recall and coverage are low for real films "
+    "as well: only the distance to them counts.",
+    measures=(
+        Measure("ssim_across_masks", "SSIM across masks", "near real films is good", floor="real, other patients"),
+        Measure(
+            "ssim_same_mask", "SSIM with the same mask", "near 1: noise changes nothing", floor="real, two breasts"
+        ),
+        *(
+            Measure(f"{share}_{space}", f"{share.capitalize()}, {name}", reading, floor="unseen real films")
+            for space, name in SPACES.items()
+            for share, reading in SHARES.items()
+        ),
+    ),
+    compute=_compute,
+    draw=_draw,
+)

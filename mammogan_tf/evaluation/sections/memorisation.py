@@ -1,0 +1,127 @@
+"""Does the generator hand out its training films?"""
+
+from typing import Any
+
+import numpy as np
+
+from mammogan_tf.evaluation import figures
+from mammogan_tf.evaluation.estimates import auc_between, between
+from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
+from mammogan_tf.evaluation.spaces import SPACES
+from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.metrics.memorisation import RULE, closeness, closest_pairs, median_ratio, verdict
+
+__all__ = ["MEMORISATION", "judge_memorisation"]
+
+CRITIC_BATCH = 16
+PAIRS = 10
+
+
+def _compute(evidence: Evidence) -> dict[str, Estimate]:
+    patients, seed = (evidence.synthetic.patients, evidence.real.patients), evidence.seed
+    report = {}
+    for space, neighbours in evidence.neighbours.items():
+        made, unseen = neighbours.made, neighbours.unseen
+        report[f"neighbour_ratio_{space}"] = between(made, unseen, *patients, median_ratio, seed)
+        report[f"near_{space}"] = between(made, unseen, *patients, _near, seed)
+    return report | {"membership_auc": _membership(evidence)}
+
+
+def _near(made: np.ndarray, unseen: np.ndarray) -> float:
+    return closeness(made, unseen).near
+
+
+def _membership(evidence: Evidence) -> Estimate:
+    if evidence.critic is None:
+        return not_computed("the run kept no critic (critic.keras)")
+    scores = _critic_scores(evidence)
+    count = len(evidence.train)
+    patients = evidence.real.patients, evidence.train.patients
+    return auc_between(scores[count:], scores[:count], *patients, seed=evidence.seed)
+
+
+def _critic_scores(evidence: Evidence) -> np.ndarray:
+    """Scores of training films, then unseen films: the white-box attack of Hayes et al. 2019 (section 4.1).
+
+    Judged in mixed batches, because the critic sees how a batch scatters.
+    """
+    assert evidence.critic is not None
+    images, masks, labels = (
+        np.concatenate([getattr(films, name) for films in (evidence.train, evidence.real)])
+        for name in ("images", "masks", "labels")
+    )
+    order = np.random.default_rng(evidence.seed).permutation(len(images))
+    scores = np.empty(len(images))
+    for start in range(0, len(order), CRITIC_BATCH):
+        rows = np.take(order, range(start, start + CRITIC_BATCH), mode="wrap")
+        scores[rows] = evidence.critic(images[rows], masks[rows], labels[rows])
+    return scores
+
+
+def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]:
+    """``{"passed", "rule", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`."""
+    spaces = {space: closeness(found.made, found.unseen) for space, found in evidence.neighbours.items()}
+    found = verdict(spaces, measures["membership_auc"].get("value"))
+    return {"passed": found.passed, "rule": RULE, "reasons": list(found.reasons)}
+
+
+def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
+    pixels = evidence.neighbours["pixels"]
+    histogram = figures.histograms(
+        {"real (unseen)": pixels.unseen, "synthetic": pixels.made}, "distance to the nearest training film"
+    )
+    return [
+        Picture(
+            "neighbours",
+            histogram,
+            "Root-mean-square difference to the nearest training film, in grey levels from 0 to 1. A heap at the far "
+            "left means copies. Smooth images lie further left than real ones without being copies.",
+        ),
+        Picture(
+            "closest",
+            _closest(evidence),
+            "The synthetic images most suspect of being copies, one a patient, above their nearest training film, with "
+            "their distance to it over that of the real film of the same mask (over the median of unseen films where "
+            "there is none). The same outline is no copy; the same texture is. Mirrored copies are not sought.",
+        ),
+    ]
+
+
+def _closest(evidence: Evidence) -> bytes:
+    pixels, synthetic = evidence.neighbours["pixels"], evidence.synthetic
+    scale = np.median(pixels.unseen) if synthetic.films is None else pixels.unseen[synthetic.films]
+    ratios = pixels.made / np.maximum(scale, 1e-9)
+    of_patient = [np.flatnonzero(synthetic.patients == patient) for patient in np.unique(synthetic.patients)]
+    suspects = np.array([rows[ratios[rows].argmin()] for rows in of_patient])
+    pairs = closest_pairs(ratios[suspects], pixels.nearest[suspects], PAIRS)
+    shown, films = suspects[pairs[:, 0]], pairs[:, 1]
+    titles = [f"{ratio:.2f}\n{name}" for ratio, name in zip(ratios[shown], evidence.train.names[films], strict=True)]
+    rows = {"synthetic": synthetic.images[shown], "training film": evidence.train.images[films]}
+    return figures.gallery(rows, titles)
+
+
+MEMORISATION = Section(
+    key="memorisation",
+    title="Does it hand out training films?",
+    meaning="Distance of each synthetic image to its nearest training film, in pixels and in features, against the same for "
+    "real films of unseen patients: the ratio of medians, and the share that lies nearer than 5 % of the unseen films do. "
+    "Membership: how well the critic's score tells training films from unseen ones.",
+    caution="Well below 1 means copies, or images smoother than real ones, which lowers every distance: look at the "
+    "closest pairs. A pass does not prove privacy: parts of films, and copies that are mirrored or moved, are not sought.",
+    measures=(
+        *(
+            measure
+            for space, name in {"pixels": "pixels", **SPACES}.items()
+            for measure in (
+                Measure(
+                    f"neighbour_ratio_{space}", f"Nearest training film, {name}: ratio to unseen", "0.8 or more passes"
+                ),
+                Measure(f"near_{space}", f"Nearer than 5 % of unseen films, {name}", "0.05 is expected, 0.10 passes"),
+            )
+        ),
+        Measure("membership_auc", "Training films told from unseen by the critic: AUC", "0.5 is best, 0.6 passes"),
+    ),
+    compute=_compute,
+    draw=_draw,
+)

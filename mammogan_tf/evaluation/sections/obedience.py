@@ -1,0 +1,186 @@
+"""Does the generator draw what the mask asks for?"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.evaluation import figures
+from mammogan_tf.evaluation.estimates import auc_between, between, over_patients
+from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
+from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.metrics.lesions import control_contrast, lesion_contrast
+from mammogan_tf.metrics.segmentation import REGIONS, dice
+
+__all__ = ["OBEDIENCE"]
+
+LOWEST_CEILING = 0.3
+"""Dice on real films below which the segmenter is no judge of a region."""
+
+NO_MASKS = "no masks came with the images"
+
+Contrasts = tuple[np.ndarray, np.ndarray]
+"""Contrasts [L], and the patient of each [L]."""
+
+
+def _compute(evidence: Evidence) -> dict[str, Estimate]:
+    if evidence.synthetic.masks is None:
+        return {measure.key: not_computed(NO_MASKS) for measure in OBEDIENCE.measures}
+    return _dice(evidence) | _lesions(evidence)
+
+
+def _dice(evidence: Evidence) -> dict[str, Estimate]:
+    real, synthetic, seed = evidence.real, evidence.synthetic, evidence.seed
+    masks = _masks(evidence)
+    shuffled = masks[evidence.someone_else(synthetic.patients)]
+    report = {}
+    for region, classes in REGIONS.items():
+        value, control = (
+            over_patients(_where_asked(asked, evidence.found, classes), synthetic.patients, seed=seed)
+            for asked in (masks, shuffled)
+        )
+        on_real = _where_asked(real.masks, evidence.found_real, classes)
+        ceiling = over_patients(on_real, real.patients, seed=seed)
+        report[f"dice_{region}"] = value | {"ceiling": ceiling, "control": control}
+        if ceiling.get("value", 1) < LOWEST_CEILING:
+            note = f"the segmenter that judges reaches {ceiling['value']:.2f} on real films: it cannot tell"
+            report[f"dice_{region}"]["note"] = note
+    return report
+
+
+def _where_asked(masks: np.ndarray, found: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
+    """Dice of each image; nan where the mask does not ask for the region."""
+    return np.where(np.isin(masks, classes).any(axis=(1, 2)), dice(masks, found, classes), np.nan)
+
+
+def _lesions(evidence: Evidence) -> dict[str, Estimate]:
+    real, synthetic, seed = evidence.real, evidence.synthetic, evidence.seed
+    masks = _masks(evidence)
+    made = _contrasts(synthetic.images, masks, synthetic.patients, lesion_contrast)
+    at_random = _contrasts(synthetic.images, masks, synthetic.patients, _elsewhere(seed))
+    on_real = _contrasts(real.images, real.masks, real.patients, lesion_contrast)
+    real_at_random = _contrasts(real.images, real.masks, real.patients, _elsewhere(seed))
+    clear, clear_real = ((maps != LESION).all(axis=(1, 2)) for maps in (masks, real.masks))
+    false, false_real = ((maps == LESION).any(axis=(1, 2)) for maps in (evidence.found, evidence.found_real))
+    return {
+        "lesion_contrast": over_patients(*made, seed=seed)
+        | {"ceiling": over_patients(*on_real, seed=seed), "control": over_patients(*at_random, seed=seed)},
+        "lesion_contrast_to_real": between(made[0], on_real[0], made[1], on_real[1], _ratio, seed),
+        "lesion_auc": _told_apart(at_random, made, seed) | {"ceiling": _told_apart(real_at_random, on_real, seed)},
+        "lesion_false_alarms": over_patients(np.where(clear, false, np.nan), synthetic.patients, seed=seed)
+        | {"floor": over_patients(np.where(clear_real, false_real, np.nan), real.patients, seed=seed)},
+    }
+
+
+def _masks(evidence: Evidence) -> np.ndarray:
+    assert evidence.synthetic.masks is not None
+    return evidence.synthetic.masks
+
+
+def _contrasts(
+    images: np.ndarray, masks: np.ndarray, patients: np.ndarray, measure: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Contrasts:
+    rows = np.flatnonzero((masks == LESION).any(axis=(1, 2)))
+    of_image = [measure(images[row], masks[row]) for row in rows]
+    values = np.concatenate([np.empty(0), *of_image])
+    owners = np.repeat(patients[rows], [len(each) for each in of_image])
+    return values[np.isfinite(values)], owners[np.isfinite(values)]
+
+
+def _elsewhere(seed: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    return lambda image, mask: control_contrast(image, mask, mask, seed)
+
+
+def _ratio(made: np.ndarray, real: np.ndarray) -> float:
+    return float(made.mean() / real.mean()) if real.mean() > 0 else float("nan")
+
+
+def _told_apart(control: Contrasts, asked: Contrasts, seed: int) -> Estimate:
+    return auc_between(control[0], asked[0], control[1], asked[1], seed=seed)
+
+
+def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
+    if evidence.synthetic.masks is None:
+        return []
+    series = {
+        "synthetic": [measures[f"dice_{region}"] for region in REGIONS],
+        "real (ceiling)": [measures[f"dice_{region}"]["ceiling"] for region in REGIONS],
+        "control (shuffled masks)": [measures[f"dice_{region}"]["control"] for region in REGIONS],
+    }
+    bars = (
+        "Dice by region with 95 % intervals over patients. Where the blue bar is low the segmenter cannot judge, and "
+        "where the grey one is high any breast would do."
+    )
+    areas = (
+        "Share of the image that the mask asks for against the share that is found, film by film (synthetic: means over "
+        "the images of a mask). On the diagonal the amount is right; it may still be in the wrong place."
+    )
+    return [
+        Picture("obedience", figures.grouped_bars(list(REGIONS), series, "Dice"), bars),
+        Picture("areas", figures.scatter(_areas(evidence), "asked", "found"), areas),
+    ]
+
+
+def _areas(evidence: Evidence) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """By region and kind: the share of each image that is asked for, and that is found."""
+    masks = _masks(evidence)
+    _, first, mask = np.unique(masks.reshape(len(masks), -1), axis=0, return_index=True, return_inverse=True)
+    panels = {}
+    for region, classes in REGIONS.items():
+        asked, found, asked_real, found_real = (
+            np.isin(maps, classes).mean(axis=(1, 2))
+            for maps in (masks, evidence.found, evidence.real.masks, evidence.found_real)
+        )
+        mean_found = np.bincount(mask.ravel(), found) / np.bincount(mask.ravel())
+        panels[region] = {"real": (asked_real, found_real), "synthetic": (asked[first], mean_found)}
+    return panels
+
+
+OBEDIENCE = Section(
+    key="obedience",
+    title="Does the generator draw what the mask asks for?",
+    meaning="Dice between the mask asked for and the mask that an independent segmenter, trained on real films only, "
+    "finds in the image. The ceiling is its Dice on the real films of the same masks; the control compares with "
+    "the mask of another patient. Only images whose mask holds the region are judged. Lesions also by eye, as it were: "
+    "contrast of the inside of a lesion with the ring of tissue around it, in standard deviations of the breast, beside "
+    "that of real lesions and that of random places where none was asked for.",
+    caution="Where the ceiling is low the segmenter cannot judge the region: lesions are a few pixels wide on whole films. "
+    "A generator that cuts the background out of the mask gets the outline of the breast for nothing. Above the "
+    "ceiling means images that are easier than real ones, not better. Contrast is blind to shape and texture, and "
+    "circles wider than their lesion thin it out.",
+    measures=(
+        *(
+            Measure(
+                f"dice_{region}",
+                f"{region.capitalize()}: Dice",
+                "near the ceiling and far above the control is good",
+                ceiling="real films",
+                control="shuffled masks",
+            )
+            for region in REGIONS
+        ),
+        Measure(
+            "lesion_contrast",
+            "Lesions: contrast with their ring",
+            "near that of real lesions is good",
+            ceiling="real lesions",
+            control="where none was asked for",
+        ),
+        Measure("lesion_contrast_to_real", "Lesions: share of the contrast of real ones", "1 is as plain as real"),
+        Measure(
+            "lesion_auc",
+            "Lesions told from random places by contrast: AUC",
+            "0.5: no lesions were drawn",
+            ceiling="real lesions",
+        ),
+        Measure(
+            "lesion_false_alarms",
+            "Images without a lesion in which one is found",
+            "near real films is good",
+            floor="real films",
+        ),
+    ),
+    compute=_compute,
+    draw=_draw,
+)

@@ -1,0 +1,135 @@
+"""Does the U-Net outline anatomy and lesions on films of patients that it has not seen?"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from mammogan_tf.config import LABELS
+from mammogan_tf.data.film import TISSUES
+from mammogan_tf.evaluation import figures
+from mammogan_tf.evaluation.estimates import over_patients
+from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
+from mammogan_tf.metrics.detection import free_response
+from mammogan_tf.metrics.intervals import Estimate, ratio_of_means
+from mammogan_tf.metrics.segmentation import REGIONS, dice, hd95, iou, precision, sensitivity
+
+__all__ = ["AGREEMENT", "BY_CLASS"]
+
+SCORES: dict[str, tuple[Callable, str]] = {
+    "dice": (dice, "Dice"),
+    "iou": (iou, "IoU"),
+    "hd95": (hd95, "HD95, pixels"),
+    "sensitivity": (sensitivity, "sensitivity"),
+    "precision": (precision, "precision"),
+}
+
+DETECTION = {
+    "lesions_found": ("Lesions found (IoU 0.1)", (1, 0)),
+    "false_positives": ("False positives per film", (2, 3)),
+    "clear_films_with_false_positives": ("Films without a lesion that get one", (4, 5)),
+}
+"""For each measure its title, and the columns of :func:`_counts` whose ratio it is."""
+
+CLASSES = {f"tissue_{tissue}": f"tissue {tissue}" for tissue in TISSUES} | {label: label for label in LABELS}
+
+
+def _agreement(evidence: Evidence) -> dict[str, Estimate]:
+    """Of the films whose mask holds the region, so that one found in excess shows in precision alone."""
+    truth, found = evidence.segmentation.truth, evidence.segmentation.found
+    patients, seed = evidence.real.patients, evidence.seed
+    other = evidence.someone_else(patients)
+    report = {}
+    for region, classes in REGIONS.items():
+        asked = np.isin(truth, classes).any(axis=(1, 2))
+        for name, (score, _) in SCORES.items():
+            values, control = (np.where(asked, score(truth, maps, classes), np.nan) for maps in (found, found[other]))
+            report[f"{name}_{region}"] = {
+                **over_patients(values, patients, seed=seed),
+                "control": over_patients(control, patients, seed=seed),
+            }
+    counts, control = _counts(truth, found), _counts(truth, found[other])
+    for name, (_, columns) in DETECTION.items():
+        report[name] = {
+            **over_patients(counts[:, columns], patients, ratio_of_means, seed),
+            "control": over_patients(control[:, columns], patients, ratio_of_means, seed),
+        }
+    return report
+
+
+def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Film by film [N, 6]: lesions, found, false positives, 1, clear with a false positive, clear."""
+    lesions, hits, false = free_response(truth, found).per_image.T
+    clear = lesions == 0
+    return np.stack([lesions, hits, false, np.ones(len(truth)), clear & (false > 0), clear], axis=1).astype(float)
+
+
+def _by_class(evidence: Evidence) -> dict[str, Estimate]:
+    real, truth, found = evidence.real, evidence.segmentation.truth, evidence.segmentation.found
+    report = {}
+    for region, classes in REGIONS.items():
+        asked = np.isin(truth, classes).any(axis=(1, 2))
+        values = np.where(asked, dice(truth, found, classes), np.nan)
+        for name, members in _members(real.tissues, real.labels):
+            chosen = np.where(members, values, np.nan)
+            report[f"dice_{region}_{name}"] = over_patients(chosen, real.patients, seed=evidence.seed)
+    return report
+
+
+def _members(tissues: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    for tissue in TISSUES:
+        yield f"tissue_{tissue}", tissues == tissue
+    for number, label in enumerate(LABELS):
+        yield label, labels == number
+
+
+def _draw_by_class(evidence: Evidence, measures: Measures) -> list[Picture]:
+    series = {name: [measures[f"dice_{region}_{key}"] for region in REGIONS] for key, name in CLASSES.items()}
+    caption = (
+        "Dice of each region by tissue (F fatty, G fatty-glandular, D dense-glandular) and by severity, with 95 % "
+        "intervals over patients. Classes of few patients have wide intervals: bars that overlap are not told apart."
+    )
+    return [Picture("by_class", figures.grouped_bars(list(REGIONS), series, "Dice"), caption)]
+
+
+AGREEMENT = Section(
+    key="segmentation",
+    title="Does the U-Net outline films that it has not seen?",
+    meaning="Agreement of the label maps found on the test films with the automatic anatomy and the annotated lesions "
+    "(or with drawn masks, where there are any), for the films whose mask holds the region. HD95: distance between the "
+    "outlines that 95 % of their points keep; a region that is missed counts the image's diagonal. Lesions are found one by "
+    "one where the overlap reaches an IoU of 0.1. The control is what was found on the film of another patient.",
+    caution="The automatic anatomy is no reading by a radiologist, and circles are wider than lesions. The breast fills "
+    "much of any film, so that even the control is high: read the distance to it.",
+    measures=tuple(
+        Measure(
+            f"{name}_{region}",
+            f"{region.capitalize()}: {title}",
+            "low is good" if name == "hd95" else "1 is best",
+            control="another patient's",
+        )
+        for region in REGIONS
+        for name, (_, title) in SCORES.items()
+    )
+    + tuple(
+        Measure(name, title, "1 is best" if name == "lesions_found" else "0 is best", control="another patient's")
+        for name, (title, _) in DETECTION.items()
+    ),
+    compute=_agreement,
+    draw=lambda evidence, measures: [],
+)
+
+BY_CLASS = Section(
+    key="segmentation_by_class",
+    title="Does it do so for dense breasts and for malignant films too?",
+    meaning="The Dice of the section above, for the films of each tissue class and of each severity.",
+    caution="The classes have few patients each, and the intervals say so. Differences between classes may come from "
+    "the automatic anatomy, which is itself worse on dense breasts.",
+    measures=tuple(
+        Measure(f"dice_{region}_{key}", f"{region.capitalize()}, {name}: Dice", "compare within the region")
+        for region in REGIONS
+        for key, name in CLASSES.items()
+    ),
+    compute=_by_class,
+    draw=_draw_by_class,
+)

@@ -1,0 +1,65 @@
+"""Images as feature vectors, kept on disk by the content of the images."""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mammogan_tf.console import Console
+from mammogan_tf.files import write_bytes
+from mammogan_tf.metrics.features import radiomics_features
+
+__all__ = ["SPACES", "FeatureSpace", "texture_space"]
+
+SPACES = {"texture": "texture", "segmenter": "segmenter", "inception": "Inception-v3"}
+"""Names of the spaces in ``report.json`` and in words: handcrafted features, those of the judge, those of photographs."""
+
+PART = 64
+"""Images whose features are kept together: what a killed report has to do again at most."""
+
+TEXTURE_VERSION = 1
+"""Part of the cache key: raise it whenever the handcrafted features change."""
+
+
+class FeatureSpace:
+    """A function from images float32 [N, S, S] to features float64 [N, D], computed once for each content.
+
+    The cache lies in ``$MAMMOGAN_CACHE/features``, else in ``~/.cache/mammogan-tf/features``.
+
+    Args:
+        key: names the function and everything that its result depends on but the images.
+        extract: images [B, S, S] to features [B, D].
+        console: where to show progress.
+    """
+
+    def __init__(self, key: str, extract: Callable[[np.ndarray], np.ndarray], console: Console) -> None:
+        self._key, self._extract, self._console = key, extract, console
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        parts = []
+        progress = self._console.progress(f"features: {self._key.partition(' ')[0]}")
+        for start in range(0, len(images), PART):
+            parts.append(self._features(np.ascontiguousarray(images[start : start + PART], np.float32)))
+            progress(min(start + PART, len(images)), len(images))
+        return np.concatenate(parts)
+
+    def _features(self, images: np.ndarray) -> np.ndarray:
+        digest = hashlib.sha256(f"{self._key} {images.shape}".encode() + images.tobytes()).hexdigest()
+        cache = Path(os.environ.get("MAMMOGAN_CACHE") or Path.home() / ".cache" / "mammogan-tf")
+        path = cache / "features" / f"{digest}.npy"
+        try:
+            return np.load(path)
+        except (OSError, ValueError, EOFError):  # Not there, or broken.
+            features = self._extract(images)
+            stream = io.BytesIO()
+            np.save(stream, features)
+            write_bytes(path, stream.getvalue())
+            return features
+
+
+def texture_space(console: Console) -> FeatureSpace:
+    """The handcrafted features of :func:`mammogan_tf.metrics.features.radiomics_features`."""
+    return FeatureSpace(f"texture {TEXTURE_VERSION}", radiomics_features, console)

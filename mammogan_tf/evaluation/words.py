@@ -1,0 +1,134 @@
+"""The report in words: for a terminal, for a repository, for a model card."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS, Measure, Section
+from mammogan_tf.metrics.intervals import Estimate
+
+__all__ = [
+    "DIAGNOSIS",
+    "HEADLINES",
+    "beside",
+    "describe",
+    "format_estimate",
+    "in_words",
+    "render_card",
+    "render_markdown",
+    "shown",
+    "verdict",
+]
+
+HEADLINES = {
+    "fidelity": ("ssim_own_film",),
+    "diversity": ("ssim_across_masks", "ssim_same_mask", "recall_texture", "coverage_texture"),
+    "distribution": ("fine_texture", "kid_texture", "kid_segmenter", "classifier_auc_texture"),
+    "obedience": ("dice_breast", "dice_pectoral", "dice_dense", "dice_lesion", "lesion_contrast_to_real"),
+    "memorisation": ("neighbour_ratio_pixels", "neighbour_ratio_segmenter", "membership_auc"),
+}
+"""What goes into a model card, and what a terminal shows, by section."""
+
+DIAGNOSIS = "For research and teaching. Never for diagnosis."
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """``0.713 [0.688, 0.740]``, or ``not computed: why``."""
+    if "not computed" in estimate:
+        return f"not computed: {estimate['not computed']}"
+    value, low, high = (
+        f"{estimate[name]:.3f}" if abs(estimate[name]) < 100 else f"{estimate[name]:.3g}"
+        for name in ("value", "low", "high")
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def beside(measure: Measure, estimate: Estimate) -> list[str]:
+    """What stands beside a value, each with its name in words, and the note that goes with it."""
+    found = [
+        f"{kind} ({getattr(measure, kind) or 'real films'}): {format_estimate(estimate[kind])}"
+        for kind in REFERENCES
+        if kind in estimate
+    ]
+    return found + ([estimate["note"]] if "note" in estimate else [])
+
+
+def shown(section: Section, measures: Mapping[str, Estimate]) -> list[tuple[Measure, Estimate]]:
+    """The rows of a section that a report has."""
+    return [(measure, measures[measure.key]) for measure in section.measures if measure.key in measures]
+
+
+def describe(report: Mapping[str, Any]) -> str:
+    """What was judged, in a sentence or two."""
+    films, synthetic = report["films"], report["synthetic"]
+    made = "from the masks of" if report["kind"] == "gan" else "beside"
+    return (
+        f"{synthetic['images']} synthetic images of {report['size']} x {report['size']} pixels ({report['view']} view) "
+        f"{made} {films['test']} pictures of {films['test_patients']} patients that no network was trained on; "
+        f"{films['train']} pictures were. Masks: {report['masks']}. Seed {synthetic['seed']}."
+    )
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """``PASS`` or ``FAIL: why``, of memorisation."""
+    found = report["memorisation"]
+    return "PASS" if found["passed"] else f"FAIL: {'; '.join(found['reasons'])}"
+
+
+def in_words(report: Mapping[str, Any]) -> Iterable[str]:
+    """The headlines, line by line."""
+    for section, measure, estimate in _headlines(report):
+        references = "   ".join(f"{kind} {format_estimate(estimate[kind])}" for kind in REFERENCES if kind in estimate)
+        yield f"{section.key:14} {measure.key:26} {format_estimate(estimate)}   {references}".rstrip()
+    yield f"memorisation   {verdict(report)}"
+
+
+def render_card(report: Mapping[str, Any]) -> str:
+    """The section "Measured" of a model card."""
+    rows = [_row(measure, estimate) for _, measure, estimate in _headlines(report)]
+    return "\n".join(
+        [
+            "## Measured",
+            "",
+            f"{describe(report)} 95 % intervals over patients.",
+            "",
+            *_table(rows),
+            "",
+            f"Memorisation: **{verdict(report)}**. {report['memorisation']['rule']}",
+        ]
+    )
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """The whole report without its figures."""
+    lines = [
+        "# Synthetic mammograms: evaluation",
+        "",
+        f"**{DIAGNOSIS}**",
+        "",
+        f"`{report['model']}`: {describe(report)}",
+    ]
+    lines += ["Every value stands with its 95 % interval over patients."]
+    for section in SECTIONS:
+        rows = [_row(*pair) for pair in shown(section, report["measures"].get(section.key, {}))]
+        if rows:
+            lines += ["", f"## {section.title}", "", section.meaning, "", *_table(rows)]
+            if section.key == "memorisation":
+                lines += ["", f"**{verdict(report)}.** {report['memorisation']['rule']}"]
+            lines += ["", f"When not to trust it: {section.caution}"]
+    return "\n".join(lines) + "\n"
+
+
+def _headlines(report: Mapping[str, Any]) -> Iterable[tuple[Section, Measure, Estimate]]:
+    for section in SECTIONS:
+        for measure, estimate in shown(section, report["measures"].get(section.key, {})):
+            if measure.key in HEADLINES.get(section.key, ()):
+                yield section, measure, estimate
+
+
+def _row(measure: Measure, estimate: Estimate) -> str:
+    cells = [measure.title, format_estimate(estimate), "; ".join(beside(measure, estimate)), str(estimate.get("n", ""))]
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _table(rows: list[str]) -> list[str]:
+    return ["| measure | value | beside it | n |", "| --- | --- | --- | --- |", *rows]

@@ -1,0 +1,76 @@
+"""The files of a report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammogan_tf.console import Console
+from mammogan_tf.evaluation.estimates import WITHOUT
+from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.evaluation.judge import Measured, draw
+from mammogan_tf.evaluation.page import render_page
+from mammogan_tf.evaluation.sections import REFERENCES
+from mammogan_tf.evaluation.sheet import comparison_sheet
+from mammogan_tf.evaluation.words import render_card, render_markdown
+from mammogan_tf.files import read_json, write_json, write_text
+from mammogan_tf.training.card import gan_card
+from mammogan_tf.training.run import Run
+
+__all__ = ["PATIENTS", "REPORT", "write_card", "write_report"]
+
+REPORT = "report.json"
+PATIENTS = "patients.json"
+"""What each value would be without each patient."""
+
+SHEET_ROWS = 16
+
+
+def write_report(report: dict[str, Any], evidence: Evidence, out: Path) -> None:
+    """Writes all files of a report, ``report.json`` last: where that is, the report is whole.
+
+    Takes the values without each patient out of ``report``.
+    """
+    (out / REPORT).unlink(missing_ok=True)
+    pictures = draw(evidence, report["measures"])
+    without = _take_out(report["measures"])
+    write_text(out / "report.html", render_page(report, _sheet(evidence, out), pictures))
+    write_text(out / "report.md", render_markdown(report))
+    write_json(out / PATIENTS, without)
+    write_json(out / REPORT, report)
+
+
+def _take_out(measures: Measured) -> dict[str, dict[str, dict[str, float]]]:
+    without: dict[str, dict[str, dict[str, float]]] = {}
+    for section, estimates in measures.items():
+        without[section] = {}
+        for key, estimate in estimates.items():
+            if WITHOUT in estimate:
+                without[section][key] = estimate.pop(WITHOUT)
+            for kind in REFERENCES:
+                estimate.get(kind, {}).pop(WITHOUT, None)
+    return without
+
+
+def _sheet(evidence: Evidence, out: Path) -> bytes:
+    """Mask, real film and synthetic image, drawn at random; without masks real films and images that have no relation."""
+    real, synthetic = evidence.real, evidence.synthetic
+    rows = np.random.default_rng(evidence.seed).permutation(synthetic.sets[0])[:SHEET_ROWS]
+    if synthetic.films is not None:
+        rows = np.sort(rows)
+        films, title = synthetic.films[rows], "its real film"
+    else:
+        films, title = np.arange(len(rows)) % len(real), "some real film"
+    masks = real.masks[films] if synthetic.masks is None else synthetic.masks[rows]
+    titles = ("mask" if synthetic.masks is not None else "mask of the film", title, "synthetic")
+    path = comparison_sheet(masks, real.images[films], synthetic.images[rows], out / "sheet.png", titles)
+    return path.read_bytes()
+
+
+def write_card(run: Run, report: dict[str, Any], console: Console) -> None:
+    """Writes what was measured into the run's model card."""
+    try:
+        card = gan_card(run, read_json(run.path / "report.json"), render_card(report))
+        write_text(run.path / "MODEL_CARD.md", card)
+    except OSError as error:
+        console.line(f"{run.path}: the model card stays as it was ({error})")

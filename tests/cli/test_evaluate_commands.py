@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mammogan_tf.training.samples import save_picture
+from tests.command_line import call, fails
+
+ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8, "patients": 4}
+REPORT = {
+    "measures": {"fidelity": {"ssim_own_film": ESTIMATE | {"floor": ESTIMATE}}},
+    "memorisation": {"passed": True, "rule": "", "reasons": []},
+}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the library is asked for; nothing is trained."""
+    calls = []
+
+    def stand_in(*arguments, **options):
+        calls.append((arguments, {name: value for name, value in options.items() if name != "console"}))
+        return REPORT
+
+    for name in ("evaluate", "evaluate_images"):
+        monkeypatch.setattr(f"mammogan_tf.evaluation.report.{name}", stand_in)
+    return calls
+
+
+def test_a_gan(gan_run, asked, tmp_path):
+    result = call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--count", 30, "--features", "inception")
+    assert result.exit_code == 0
+    (run, films, out, count), options = asked[0]
+    assert (run.path, len(films), out, count) == (gan_run, 24, tmp_path / "out", 30)
+    assert options == {"seed": 0, "inception": True}
+    assert "ssim_own_film              0.500 [0.400, 0.600]   floor 0.500" in result.stdout
+    assert result.stdout.splitlines()[-2:] == ["memorisation   PASS", str(tmp_path / "out" / "report.html")]
+
+
+def test_images(phantom_root, asked, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    folders = ["--images", tmp_path / "images", "--masks", tmp_path / "masks"]
+    assert call("evaluate", *folders, "--data", phantom_root, "--out", tmp_path / "out").exit_code == 0
+    (images, masks, films, sources, _, run), _ = asked[0]
+    assert (images.name, masks.name, len(films), sources, run) == ("images", "masks", 24, (phantom_root,), None)
+
+
+def test_images_beside_the_films_of_a_run(gan_run, phantom_root, asked, tmp_path):
+    options = ["--images", tmp_path, "--split-of", gan_run, "--out", tmp_path / "out"]
+    assert call("evaluate", *options).exit_code == 0
+    (_, _, films, sources, _, run), _ = asked[0]
+    assert (len(films), [Path(source) for source in sources], run.path) == (24, [phantom_root], gan_run)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "expected one of --gan and --images, received: neither"),
+        (["--gan", "run", "--images", "."], "expected one of --gan and --images, received: both"),
+        (["--gan", "run", "--masks", "."], "expected with --images ... received: --gan"),
+        (["--images", "nowhere"], "'--images': Directory 'nowhere' does not exist"),
+        (["--gan", "run", "--features", "texture"], "'texture' is not 'inception'"),
+    ],
+)
+def test_wrong_usage(options, says):
+    fails("evaluate", *options, "--out", "out", says=says, status=2)
+
+
+def test_images_that_cannot_be_judged(phantom_root, tmp_path):
+    options = ["--images", tmp_path / "images", "--data", phantom_root, "--out", tmp_path / "out"]
+    save_picture(tmp_path / "images" / "one.png", np.zeros((16, 16), np.uint8))
+    fails("evaluate", *options, says="expected two PNGs or more, received: 1")
+    save_picture(tmp_path / "images" / "two.png", np.zeros((24, 24), np.uint8))
+    fails("evaluate", *options, says="two.png: expected square images of one size")
+    save_picture(tmp_path / "images" / "one.png", np.zeros((24, 24), np.uint8))
+    fails("evaluate", *options, says="size: expected a power of two, 16 or more, received: 24", status=2)
+    assert not (tmp_path / "out").exists()

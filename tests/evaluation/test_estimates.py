@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from mammogan_tf.errors import DataError
+from mammogan_tf.evaluation.estimates import WITHOUT, auc_between, between, computed, left_out, over_patients
+from mammogan_tf.metrics.two_sample import auc
+
+PATIENTS = np.array(["a", "a", "b", "c"])
+
+
+def test_a_mean_without_each_patient():
+    found = over_patients(np.array([1.0, 3.0, 5.0, np.nan]), np.array(["a", "a", "b", "c"]))
+    assert "not computed" in found  # only two patients are left
+    found = over_patients(np.array([1.0, 3.0, 5.0, 9.0]), PATIENTS)
+    assert found["value"] == (1 + 3 + 5 + 9) / 4
+    assert found[WITHOUT] == {"a": (5 + 9) / 2, "b": (1 + 3 + 9) / 3, "c": (1 + 3 + 5) / 3}
+
+
+def test_a_pair_is_left_out_with_either_patient():
+    pairs = np.array([["a", "b"], ["b", "c"], ["a", "c"]])
+    found = over_patients(np.array([1.0, 2.0, 4.0]), pairs)
+    assert found[WITHOUT] == {"a": 2, "b": 4, "c": 1}
+
+
+def test_no_rows_at_all():
+    assert over_patients(np.empty(0), np.empty(0)) == {"not computed": "nothing to judge"}
+
+
+def test_a_statistic_of_two_sets():
+    first, second = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0])
+    found = between(first, second, np.array(["a", "b", "c"]), np.array(["a", "b"]), lambda x, y: x.max() / y.max())
+    assert found["value"] == 3 / 20
+    assert found[WITHOUT] == {"a": 3 / 20, "b": 3 / 10, "c": 2 / 20}
+    assert found["n"] == 3 + 2
+
+
+def test_the_area_is_that_of_the_metric():
+    random = np.random.default_rng(0)
+    negative, positive = random.integers(0, 5, 30).astype(float), random.integers(1, 6, 40).astype(float)
+    patients = np.arange(30).astype(str), np.arange(40).astype(str)
+    found = auc_between(negative, positive, *patients)
+    assert found["value"] == pytest.approx(auc(negative, positive))
+    assert found["low"] < found["value"] < found["high"]
+    half = np.arange(30)[:, None] % 2 == np.arange(40) % 2
+    areas = [auc(negative[start::2], positive[start::2]) for start in (0, 1)]
+    assert auc_between(negative, positive, *patients, half)["value"] == pytest.approx(np.mean(areas))
+    assert "not computed" in auc_between(negative, positive, *patients, np.zeros((30, 40)))
+
+
+def test_leaving_out_patients():
+    names = np.array(["a", "a", "b", "c", "d"])
+    found = left_out(lambda kept: float(np.mean([ord(name) - ord("a") for name in kept])), names)
+    assert found["value"] == (0 + 1 + 2 + 3) / 4
+    assert found[WITHOUT] == {"a": (1 + 2 + 3) / 3, "b": (2 + 3) / 3, "c": (1 + 3) / 3, "d": (1 + 2) / 3}
+    assert (found["n"], found["patients"]) == (5, 4)
+    error = np.sqrt(3 * np.var(list(found[WITHOUT].values())))
+    assert found["high"] == pytest.approx(1.5 + 1.96 * error)
+
+
+def test_many_patients_are_left_out_in_blocks():
+    names = np.array([f"{number:03d}" for number in range(100)])
+    seen = []
+
+    def count(kept: np.ndarray) -> float:
+        seen.append(len(kept))
+        return float(len(kept))
+
+    found = left_out(count, names, limits=(0, 99))
+    assert len(seen) == 1 + 30
+    assert set(seen[1:]) == {100 - 3, 100 - 4}
+    assert " ".join(found[WITHOUT]).split() == names.tolist()
+    assert found["high"] == 99
+    assert found["patients"] == 100
+
+
+def test_too_few_patients():
+    assert "not computed" in left_out(lambda kept: 1.0, np.array(["a", "b"]))
+
+
+def test_data_that_do_not_allow_for_a_measure():
+    def fails():
+        raise DataError("needs more")
+
+    assert computed(fails) == {"not computed": "needs more"}

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mammogan_tf.data.label_maps import save_label_map
+from mammogan_tf.errors import DataError
+from mammogan_tf.evaluation.folder import read_images, synthetic_films
+from tests.toy_films import SIZE, draw_films
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Images 0.png-4.png of increasing grey, and a mask for each."""
+    for number in range(5):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(np.full((16, 16), 51 * number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        save_label_map(tmp_path / "masks" / f"{number}.png", np.full((16, 16), number, np.uint8))
+    return tmp_path / "images", tmp_path / "masks"
+
+
+def test_images_and_masks(folders):
+    images, masks = read_images(*folders)
+    np.testing.assert_allclose(images[:, 0, 0], np.arange(5) / 5, atol=1e-6)
+    assert masks[:, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert read_images(folders[0])[1] is None
+
+
+def test_bad_folders(folders, tmp_path):
+    images, masks = folders
+    with pytest.raises(DataError, match="two PNGs or more, received: 0"):
+        read_images(tmp_path)
+    (masks / "3.png").unlink()
+    with pytest.raises(DataError, match=r"3\.png: expected .* nothing there"):
+        read_images(images, masks)
+    save_label_map(masks / "3.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"3\.png: expected a mask of \(16, 16\) pixels .* received: \(8, 8\)"):
+        read_images(images, masks)
+    Image.fromarray(np.zeros((16, 20), np.uint8)).save(images / "2.png")
+    with pytest.raises(DataError, match=r"2\.png: expected square images of one size, received: \(16, 20\) beside"):
+        read_images(images)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return draw_films(range(6), 0)
+
+
+def test_images_alone_are_dealt_to_patients_and_sets(real):
+    images = np.zeros((30, SIZE, SIZE), np.float32)
+    films = synthetic_films(images, None, real)
+    assert films.films is None
+    assert np.unique(films.patients, return_counts=True)[1].tolist() == [30 // 6] * 6
+    assert [len(rows) for rows in films.sets] == [12, 12]  # as many as there are films
+    assert len(set(np.concatenate(films.sets).tolist())) == 24
+
+
+def test_images_of_one_mask_stay_together(real):
+    masks = np.repeat(np.arange(5, dtype=np.uint8) % 5, 6)[:, None, None] * np.ones((1, SIZE, SIZE), np.uint8)
+    films = synthetic_films(np.zeros(masks.shape, np.float32), masks, real)
+    assert films.films is None
+    assert len(set(films.patients)) == 5
+    assert all(len(set(films.patients[start : start + 6])) == 1 for start in range(0, 30, 6))
+
+
+def test_masks_of_unseen_films_tell_the_film(real):
+    rows = np.array([2, 4, 2, 8])
+    films = synthetic_films(np.zeros((4, SIZE, SIZE), np.float32), real.masks[rows], real)
+    assert (real.masks[films.films] == real.masks[rows]).all()
+    assert films.patients.tolist() == real.patients[rows].tolist()
+
+
+def test_few_images_make_one_small_set(real):
+    films = synthetic_films(np.zeros((5, SIZE, SIZE), np.float32), None, real)
+    assert [len(rows) for rows in films.sets] == [5]

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from mammogan_tf.console import Console
+from mammogan_tf.errors import ModelError
+from mammogan_tf.evaluation.spaces import PART, FeatureSpace, texture_space
+
+IMAGES = np.random.default_rng(0).random((PART + 3, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAMMOGAN_CACHE", str(tmp_path))
+    return tmp_path / "features"
+
+
+def counting(key: str = "mean") -> tuple[FeatureSpace, list[int]]:
+    seen: list[int] = []
+
+    def extract(images):
+        seen.append(len(images))
+        return images.mean(axis=(1, 2))[:, None].astype(np.float64)
+
+    return FeatureSpace(key, extract, Console(quiet=True)), seen
+
+
+def test_features_are_computed_once_for_each_content(cache):
+    space, seen = counting()
+    first = space(IMAGES)
+    assert seen == [PART, 3]
+    np.testing.assert_array_equal(space(IMAGES.copy()), first)
+    assert seen == [PART, 3]
+    np.testing.assert_allclose(first[:, 0], IMAGES.mean(axis=(1, 2)), rtol=1e-6)
+    space(IMAGES + 1)
+    assert len(seen) == 4
+
+
+def test_another_function_has_another_key(cache):
+    counting("one")[0](IMAGES)
+    space, seen = counting("two")
+    space(IMAGES)
+    assert seen == [PART, 3]
+
+
+def test_what_was_done_before_a_kill_is_kept(cache):
+    space, _ = counting()
+    space(IMAGES[:PART])
+    again, seen = counting()
+    again(IMAGES)
+    assert seen == [3]
+
+
+def test_a_broken_file_is_made_again(cache):
+    space, seen = counting()
+    first = space(IMAGES[:2])
+    for file in cache.iterdir():
+        file.write_bytes(b"broken")
+    np.testing.assert_array_equal(space(IMAGES[:2]), first)
+    assert seen == [2, 2]
+
+
+def test_texture(cache):
+    assert texture_space(Console(quiet=True))(IMAGES[:3]).shape == (3, 40)
+
+
+def test_features_of_a_segmenter(cache, tmp_path):
+    from mammogan_tf.evaluation.encoders import segmenter_space
+    from mammogan_tf.models.unet import build_unet
+
+    network = build_unet(16, widths=(4, 6))
+    network.save(tmp_path / "model.keras")
+    features = segmenter_space(tmp_path / "model.keras", Console(quiet=True))(IMAGES[:3])
+    assert features.shape == (3, 6)
+    assert np.ptp(features, axis=0).max() > 0
+
+
+def test_without_weights_and_without_network(tmp_path, monkeypatch, capsys):
+    from mammogan_tf.evaluation import encoders
+
+    def no_network(**arguments):
+        raise OSError("URL fetch failure: Name or service not known\nand more")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(encoders.keras.applications, "InceptionV3", no_network)
+    with pytest.raises(
+        ModelError, match=r"or a connection to download them, received: URL fetch failure.*; put"
+    ) as error:
+        encoders.inception_space(Console())
+    assert "\n" not in str(error.value)
+    assert "downloading the weights of Inception-v3" in capsys.readouterr().err
+
+
+def test_what_inception_is_given(cache, monkeypatch):
+    from mammogan_tf.evaluation import encoders
+
+    class Means:
+        """Stands in for the network: the range and size of what it is given are what matters."""
+
+        def __call__(self, images, training):
+            assert images.shape[1:] == (encoders.INCEPTION_SIZE, encoders.INCEPTION_SIZE, 3)
+            assert -1 <= float(np.min(images)) < 0 < float(np.max(images)) <= 1
+            return np.mean(images, axis=(1, 2))
+
+    monkeypatch.setattr(encoders.keras.applications, "InceptionV3", lambda **arguments: Means())
+    assert encoders.inception_space(Console(quiet=True))(IMAGES[:2]).shape == (2, 3)
