@@ -50,7 +50,7 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     from mammogan_tf.evaluation.report import evaluate
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_model
-    from mammogan_tf.serving.export import export_run
+    from mammogan_tf.serving.export import export_runs
     from mammogan_tf.training.gan import create_gan_run, train_gan
     from mammogan_tf.training.segmentation import create_unet_run, train_unet
 
@@ -69,7 +69,7 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     evaluate(gan, films, out / "report", 48, seed, preset(UNetConfig, name), console)
 
     step(6, "exporting both networks as SavedModels")
-    models = [export_run(run, out / "saved_models") for run in (unet.path, gan.path)]
+    models = export_runs([unet.path, gan.path], out / "saved_models")
     console.line("  " + "\n  ".join(map(str, models)))
 
     step(7, "serving them, and asking over gRPC")
