@@ -44,9 +44,13 @@ class Augmentation:
     noise: float = 0.03
 
 
-AUGMENTATIONS = {"whole": Augmentation(), "roi": Augmentation(scale=0.25, shift=0.25, mirror=0.5)}
-"""By view. A whole film is never mirrored: its chest wall lies on the left, and a network that has seen it on the right
-outlines the muscle and dense tissue worse. A window is shifted as far as its canvas reaches."""
+AUGMENTATIONS = {
+    "whole": Augmentation(),
+    "roi": Augmentation(rotation=45.0, scale=0.25, shift=0.15, elastic=0.02, mirror=0.5),
+}
+"""By view. A whole film is never mirrored and not bent: its chest wall lies on the left, and networks that had seen it on the
+right, or tissue out of shape, outlined muscle and dense tissue worse. Windows of a test vary as much as the shift and
+the scale of the roi view."""
 
 
 def augment_film(

@@ -68,23 +68,18 @@ def compare_with_disc(training: FilmSet, films: FilmSet, found: np.ndarray) -> d
         ``{"network", "disc", "radius", "films"}``; the first two None where no window shows a lesion.
     """
     radius = max(range(1, training.size // 2), key=lambda radius: _disc_dice(training, radius).sum())
-    network = dice(*_of_lesions(films, films.label_maps, found), LESION)
-    disc = _disc_dice(films, radius)
-    means = {"network": float(network.mean()), "disc": float(disc.mean())} if len(disc) else dict.fromkeys(DISC)
-    return {**means, "radius": radius, "films": len(disc)}
-
-
-DISC = ("network", "disc")
+    network, disc = _lesion_dice(films, found), _disc_dice(films, radius)
+    means = [float(values.mean()) if len(values) else None for values in (network, disc)]
+    return {"network": means[0], "disc": means[1], "radius": radius, "films": len(disc)}
 
 
 def _disc_dice(films: FilmSet, radius: int) -> np.ndarray:
     places = np.arange(films.size) - (films.size - 1) / 2
     disc = np.where(places[:, None] ** 2 + places**2 <= radius**2, LESION, 0)
-    truth, discs = _of_lesions(films, films.label_maps, np.broadcast_to(disc, films.label_maps.shape))
-    return dice(truth, discs, LESION)
+    return _lesion_dice(films, np.broadcast_to(disc, films.label_maps.shape))
 
 
-def _of_lesions(films: FilmSet, *arrays: np.ndarray) -> list[np.ndarray]:
-    """The rows of ``arrays`` that belong to windows with a lesion."""
+def _lesion_dice(films: FilmSet, found: np.ndarray) -> np.ndarray:
+    """Dice of the lesion in each window that shows one."""
     rows = (films.label_maps == LESION).any(axis=(1, 2))
-    return [array[rows] for array in arrays]
+    return dice(films.label_maps[rows], found[rows], LESION)

@@ -188,7 +188,7 @@ def predict_label_maps(
     maps = []
     for begin in range(0, len(images), batch_size):
         batch = images[begin : begin + batch_size, ..., None].astype(np.float32) / 255
-        probabilities = sum(_shifted(model, batch, *shift) for shift in shifts)
+        probabilities = np.sum([_shifted(model, batch, *shift) for shift in shifts], axis=0)
         maps.append(probabilities[..., :classes].argmax(axis=-1).astype(np.uint8))
     return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
 
@@ -218,7 +218,7 @@ def _at_size(unet: keras.Model, side: int) -> keras.Model:
 def _test(model: keras.Model, training: FilmSet, films: FilmSet, view: str) -> dict[str, dict]:
     """What the network finds on test films, for both ways in which a film can come, beside a disc in the roi view."""
     found = {name: predict_label_maps(model, getattr(films, part)) for name, part in PICTURES.items()}
-    report = {
+    report: dict[str, dict] = {
         "dice": {name: mean_dice(films, label_maps) for name, label_maps in found.items()},
         "lesions": {name: lesion_scores(films, label_maps) for name, label_maps in found.items()},
     }
