@@ -1,4 +1,4 @@
-"""``evaluate``: the report."""
+"""``evaluate``: the report. ``compare``: several of them side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from mammogan_tf.console import Console
 from mammogan_tf_cli.options import data_option, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
-__all__ = ["evaluate"]
+__all__ = ["compare", "evaluate"]
 
 existing = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -50,7 +50,7 @@ def evaluate(
     Of a GAN, or of any folder of images. Trains a segmenter of its own first, to find the masks in the synthetic films.
 
     \b
-    Examples:
+    Example:
       mammogan-tf evaluate --gan runs/train-gan/00001 --out report
       mammogan-tf evaluate --images synthetic/images --masks synthetic/masks --out report-of-images
     """
@@ -78,3 +78,21 @@ def evaluate(
     for line in in_words(report):
         click.echo(line)
     click.echo(out / "report.html")
+
+
+@click.command()
+@click.argument("reports", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the table to, as Markdown.")
+def compare(reports: tuple[Path, ...], out: Path | None) -> None:
+    """Put reports side by side, with the differences to the first and their intervals.
+
+    REPORTS are report.json files, folders that hold one, or runs that were evaluated into a folder of their own.
+    Differences on films of the same patients are paired.
+
+    \b
+    Example:
+      mammogan-tf compare report-of-a report-of-b
+    """
+    from mammogan_tf.evaluation.compare import compare as side_by_side
+
+    click.echo(side_by_side(reports, out), nl=False)

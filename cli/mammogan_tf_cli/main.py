@@ -10,7 +10,7 @@ import click
 from mammogan_tf import __version__
 from mammogan_tf.errors import ConfigError, MammoganError
 from mammogan_tf_cli.data import data
-from mammogan_tf_cli.evaluate import evaluate
+from mammogan_tf_cli.evaluate import compare, evaluate
 from mammogan_tf_cli.quickstart import quickstart
 from mammogan_tf_cli.request import request
 from mammogan_tf_cli.serving import export, serve
@@ -70,6 +70,7 @@ for command in (
     segment,
     generate,
     evaluate,
+    compare,
     export,
     serve,
     request,

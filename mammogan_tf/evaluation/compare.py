@@ -1,0 +1,160 @@
+"""Several reports side by side, and what they differ by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+
+from mammogan_tf.errors import DataError
+from mammogan_tf.evaluation.sections import SECTIONS
+from mammogan_tf.evaluation.words import format_estimate, verdict
+from mammogan_tf.evaluation.writing import PATIENTS, REPORT
+from mammogan_tf.files import read_json, write_text
+from mammogan_tf.metrics.intervals import Estimate, not_computed
+
+__all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
+
+FORMAT = 2
+
+HALF_WIDTH = 1.96
+"""Of a 95 % interval, in standard errors."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A report, where it came from, and what its values would be without each patient (empty where that is not known)."""
+
+    name: str
+    report: dict[str, Any]
+    without: dict[str, dict[str, dict[str, float]]]
+
+    def estimate(self, section: str, key: str) -> Estimate:
+        return self.report["measures"].get(section, {}).get(key, not_computed("not in this report"))
+
+
+def find_report(path: Path) -> Path:
+    """The report that a path means: itself, the one in this folder, or the newest in a folder inside it (of a run).
+
+    Raises:
+        DataError: there is none.
+    """
+    if path.is_file():
+        return path
+    inside = sorted(path.glob(f"*/{REPORT}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    own = [] if (path / "config.json").exists() else [path / REPORT]  # A run has a report of its training.
+    for file in (*own, *inside):
+        if file.exists():
+            return file
+    raise DataError(
+        f"{path}: expected a report, a folder that holds one, or a run with one inside it, received: none of these; "
+        "write one with mammogan-tf evaluate"
+    )
+
+
+def read_report(path: Path) -> Reported:
+    """The report at a path, by :func:`find_report`.
+
+    Raises:
+        DataError: there is none, it is broken, or of another version.
+    """
+    file = find_report(path)
+    try:
+        report = read_json(file)
+        found = report.get("format", 1) if isinstance(report, dict) else None
+        if found != FORMAT or "measures" not in report:
+            raise DataError(f"{file}: expected a report of format {FORMAT}, received: {found}; write it again")
+        patients = file.with_name(PATIENTS)
+        without = read_json(patients) if patients.exists() else {}
+    except ValueError as error:
+        raise DataError(f"{file}: expected a report, received: a broken file ({error}); write it again") from error
+    return Reported(str(path), report, without)
+
+
+def difference(first: Reported, other: Reported, section: str, key: str) -> Estimate:
+    """``other`` minus ``first``, with a 95 % interval of 1.96 standard errors.
+
+    Where both know what they would be without each patient, and the patients are the same, the error is that of the
+    paired differences by the jackknife (Efron and Stein 1981); else the two errors, read off the intervals, are added as
+    those of independent values, which is too wide for the same films and right for others.
+    """
+    a, b = first.estimate(section, key), other.estimate(section, key)
+    for reported, estimate in ((first, a), (other, b)):
+        if "value" not in estimate:
+            return not_computed(f"{reported.name}: {estimate['not computed']}")
+    without_a, without_b = (each.without.get(section, {}).get(key, {}) for each in (first, other))
+    paired = bool(without_a) and without_a.keys() == without_b.keys()
+    if paired:
+        changes = np.array([without_b[name] - without_a[name] for name in without_a])
+        error = float(np.sqrt((len(changes) - 1) * changes.var()))
+    else:
+        error = float(np.hypot(*((each["high"] - each["low"]) / (2 * HALF_WIDTH) for each in (a, b))))
+    value, reach = b["value"] - a["value"], HALF_WIDTH * error
+    patients = min(a["patients"], b["patients"])
+    return {
+        "value": value,
+        "low": value - reach,
+        "high": value + reach,
+        "n": min(a["n"], b["n"]),
+        "patients": patients,
+    } | ({} if paired else {"note": "unpaired"})
+
+
+def compare(paths: Sequence[Path], out: Path | None = None) -> str:
+    """A Markdown table of all measures: a column for each report, and for each but the first its difference to that.
+
+    An asterisk marks a difference whose interval leaves 0 out.
+
+    Args:
+        paths: 2 to 26 reports, folders of reports, or runs.
+        out: a file to write the table to.
+
+    Raises:
+        DataError: too few or too many, or one that is no report.
+    """
+    if not 2 <= len(paths) <= len(ascii_uppercase):
+        raise DataError(f"compare: expected 2 to {len(ascii_uppercase)} reports, received: {len(paths)}")
+    reports = [read_report(path) for path in paths]
+    first, *others = reports
+    heads = [f"{letter}: {each.name}" for letter, each in zip(ascii_uppercase, reports, strict=False)]
+    changes = [f"{letter} - A" for letter in ascii_uppercase[1 : len(reports)]]
+    lines = [_line(["measure", *heads, *changes]), _line(["---"] * (2 * len(reports)))]
+    for section in SECTIONS:
+        for measure in section.measures:
+            estimates = [each.estimate(section.key, measure.key) for each in reports]
+            if any("value" in estimate for estimate in estimates):
+                differences = [difference(first, other, section.key, measure.key) for other in others]
+                cells = [*map(_short, estimates), *map(_signed, differences)]
+                lines.append(_line([f"{section.key}: {measure.title}", *cells]))
+    lines.append(_line(["memorisation: verdict", *(verdict(each.report) for each in reports), *[""] * len(others)]))
+    text = "\n".join([*lines, "", *_notes(reports)]) + "\n"
+    if out:
+        write_text(out, text)
+    return text
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _short(estimate: Estimate) -> str:
+    return format_estimate(estimate) if "value" in estimate else "not computed"
+
+
+def _signed(estimate: Estimate) -> str:
+    if "value" not in estimate:
+        return ""
+    mark = "*" if estimate["low"] > 0 or estimate["high"] < 0 else ""
+    sign = "+" if estimate["value"] >= 0 else ""
+    return f"{sign}{format_estimate(estimate)}{mark}{' (unpaired)' if 'note' in estimate else ''}"
+
+
+def _notes(reports: Sequence[Reported]) -> list[str]:
+    notes = ["95 % intervals over patients; \\* the interval of the difference leaves 0 out."]
+    sizes = {(each.report["size"], each.report["view"]) for each in reports}
+    if len(sizes) > 1:
+        found = ", ".join(f"{size} pixels ({view})" for size, view in sorted(sizes))
+        notes.append(f"The images differ in size or view ({found}): most measures do not compare.")
+    return notes

@@ -1,0 +1,108 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from mammogan_tf.errors import DataError
+from mammogan_tf.evaluation.compare import compare, difference, find_report, read_report
+from mammogan_tf.files import write_json
+from tests.command_line import call, fails
+
+
+def write(folder, value: float, without: dict[str, float] | None, **changes):
+    """A report with one measure."""
+    estimate = {"value": value, "low": value - 0.196, "high": value + 0.196, "n": 8, "patients": 4}
+    report = {
+        "format": 2,
+        "size": 64,
+        "view": "whole",
+        "measures": {"fidelity": {"ssim_own_film": estimate, "ssim_left_right": {"not computed": "no such pair"}}},
+        "memorisation": {"passed": value < 0.6, "rule": "", "reasons": ["copies"] if value >= 0.6 else []},
+    }
+    write_json(folder / "report.json", report | changes)
+    if without is not None:
+        write_json(folder / "patients.json", {"fidelity": {"ssim_own_film": without}})
+    return folder
+
+
+A = {"p": 0.4, "q": 0.5, "r": 0.6, "s": 0.5}
+
+
+def reported(tmp_path, without_b, value: float = 0.7):
+    paths = write(tmp_path / "a", 0.5, A), write(tmp_path / "b", value, without_b)
+    return [read_report(path) for path in paths]
+
+
+def test_differences_on_the_same_patients_are_paired(tmp_path):
+    changes = np.array([0.2, 0.21, 0.19, 0.2])
+    pair = reported(tmp_path, {name: value + change for (name, value), change in zip(A.items(), changes, strict=True)})
+    found = difference(*pair, "fidelity", "ssim_own_film")
+    error = np.sqrt(3 / 4 * np.sum((changes - 0.2) ** 2))
+    assert found["value"] == pytest.approx(0.7 - 0.5)
+    assert found["low"] == pytest.approx(0.2 - 1.96 * error)
+    assert found["high"] == pytest.approx(0.2 + 1.96 * error)
+    assert "note" not in found
+
+
+@pytest.mark.parametrize("without", [None, {"other": 0.5, "q": 0.5, "r": 0.5, "s": 0.5}])
+def test_differences_on_other_patients_are_not(tmp_path, without):
+    found = difference(*reported(tmp_path, without), "fidelity", "ssim_own_film")
+    assert found["high"] - found["value"] == pytest.approx(np.hypot(0.196, 0.196))
+    assert found["note"] == "unpaired"
+
+
+def test_the_table(tmp_path):
+    reported(tmp_path, {name: value + 0.2 for name, value in A.items()})
+    write(tmp_path / "c", 0.5, None, size=32)
+    text = compare([tmp_path / name for name in "abc"], tmp_path / "table.md")
+    assert (tmp_path / "table.md").read_text() == text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert [len(row) for row in rows] == [6] * 4  # without the measure that no report has
+    assert rows[0][3:] == [f"C: {tmp_path / 'c'}", "B - A", "C - A |"]
+    assert rows[2][4] == "+0.200 [0.200, 0.200]*"
+    assert rows[2][5].startswith("+0.000 [-0.277, 0.277] (unpaired)")
+    assert rows[3][1:4] == ["PASS", "FAIL: copies", "PASS"]
+    assert "differ in size or view (32 pixels (whole), 64 pixels (whole))" in text
+
+
+def test_what_one_report_lacks_has_no_difference(tmp_path):
+    pair = reported(tmp_path, None)
+    assert difference(*pair, "fidelity", "ssim_left_right") == {"not computed": f"{tmp_path / 'a'}: no such pair"}
+    assert "not in this report" in difference(*pair, "use", "auc")["not computed"]
+
+
+def test_where_a_report_is_found(tmp_path):
+    run = write(tmp_path / "run", 0.5, None)  # the report of a training has another form
+    write_json(run / "config.json", {})
+    with pytest.raises(DataError, match="a run with one inside it, received: none"):
+        find_report(run)
+    older, newer = write(run / "zz-older", 0.5, None), write(run / "aa-newer", 0.6, None)
+    os.utime(older / "report.json", (1, 1))
+    assert find_report(run) == newer / "report.json"
+    assert find_report(older) == find_report(older / "report.json") == older / "report.json"
+
+
+def test_what_is_no_report(tmp_path):
+    file = tmp_path / "report.json"
+    for content, says in (
+        ("{", "a broken file"),
+        ("[]", "received: None"),
+        (json.dumps({"dice": {}}), "expected a report of format 2, received: 1"),
+        (json.dumps({"format": 3, "measures": {}}), "received: 3"),
+    ):
+        file.write_text(content)
+        with pytest.raises(DataError, match=says):
+            read_report(tmp_path)
+    with pytest.raises(DataError, match="2 to 26 reports, received: 1"):
+        compare([tmp_path])
+
+
+def test_on_the_command_line(tmp_path):
+    reported(tmp_path, A)
+    result = call("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.md")
+    assert result.exit_code == 0
+    assert result.stdout == (tmp_path / "table.md").read_text()
+    (tmp_path / "empty").mkdir()
+    fails("compare", tmp_path / "a", tmp_path / "empty", says="expected a report ... received: none of these")
+    fails("compare", tmp_path / "nowhere", says="does not exist", status=2)
