@@ -25,9 +25,9 @@ STATUS = {code.value[0]: code for code in grpc.StatusCode}
 class Job:
     """A request that fits a signature, not yet unpacked.
 
-    ``examples`` is the length of the batch, or None where the signature has no batch or the inputs disagree; ``kind`` is
-    the same for jobs of one servable that can share a forward pass; nobody waits for a job that is ``abandoned`` or past
-    its ``deadline`` (of ``time.monotonic``).
+    ``examples`` is the length of the batch, or None where the signature has none; ``kind`` is the same for jobs of one
+    servable that can share a forward pass; nobody waits for a job that is ``abandoned`` or past its ``deadline`` (of
+    ``time.monotonic``).
     """
 
     request: predict_pb2.PredictRequest
@@ -74,10 +74,9 @@ class Servable:
         signature = self._signatures[name]
         _require_names(request, signature.inputs)
         outputs = _chosen_outputs(request, signature.outputs)
-        shapes = [expected.check(request.inputs[key]) for key, expected in signature.inputs.items()]
-        counts = {shape[0] for shape in shapes} if signature.batched else set()
-        examples = counts.pop() if len(counts) == 1 else None
-        kind = (name, *(shape[1:] for shape in shapes))
+        shapes = {key: expected.check(request.inputs[key]) for key, expected in signature.inputs.items()}
+        examples = _examples(shapes) if signature.batched else None
+        kind = (name, *(shape[1:] for shape in shapes.values()))
         return Job(request, name, outputs, examples, kind, deadline)
 
     def answer(self, jobs: Sequence[Job], most: int = 32) -> list[predict_pb2.PredictResponse | Refusal]:
@@ -123,7 +122,7 @@ class _Signature:
         inputs, self.outputs = function.structured_input_signature[1], set(function.structured_outputs)
         self.inputs = {name: Input(name, spec) for name, spec in inputs.items()}
         specs = [*inputs.values(), *function.structured_outputs.values()]
-        self.batched = all(spec.shape.rank and spec.shape[0] is None for spec in specs)
+        self.batched = bool(inputs) and all(spec.shape.rank and spec.shape[0] is None for spec in specs)
 
     def unpack(self, jobs: Sequence[Job]) -> dict[str, np.ndarray]:
         return {
@@ -137,6 +136,14 @@ class _Signature:
         except tf.errors.OpError as error:
             raise Refusal(STATUS[error.error_code], _one_line(error.message)) from error
         return {key: results[key].numpy() for key in outputs}
+
+
+def _examples(shapes: dict[str, tuple[int, ...]]) -> int:
+    counts = {key: shape[0] for key, shape in shapes.items()}
+    if len(set(counts.values())) > 1:
+        received = ", ".join(f"{count} of {key}" for key, count in counts.items())
+        raise invalid(f"expected batches of one length, received: {received}")
+    return next(iter(counts.values()))
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
