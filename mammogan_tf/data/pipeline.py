@@ -10,7 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_film, one_hot, to_network_range
+from mammogan_tf.data.transforms import (
+    AUGMENTATIONS,
+    Augmentation,
+    augment_film,
+    one_hot,
+    paste_film_label,
+    to_network_range,
+)
 
 __all__ = ["gan_batches", "segmentation_batches", "validation_batches"]
 
@@ -27,7 +34,7 @@ def segmentation_batches(
     """Endless augmented batches of (image float32 [B, S, S, 1] in [0, 1], one-hot mask float32 [B, S, S, 5]).
 
     Unless ``keep_background`` is set, half of the films come with their background black and half as they are, so that the
-    network outlines a cleaned film and a raw one alike.
+    network outlines a cleaned film and a raw one alike. A film as it is gets one more label on its background.
 
     Args:
         films: the training films.
@@ -44,6 +51,8 @@ def segmentation_batches(
         kind = tf.random.stateless_uniform([], key + 2, 0, 2, tf.int64)
         image, label_map = _fetch(lambda i, k: (pictures[k, i], films.label_maps[i]), [index, kind], films)
         image, label_map = augment_film(_to_float(image), label_map, key, films.size, limits)
+        raw = keep_background | (kind == 0)
+        image = tf.cond(raw, lambda: paste_film_label(image, label_map, key), lambda: image)
         return image, one_hot(label_map)
 
     return _batches(len(films), batch_size, seed, start, example)
