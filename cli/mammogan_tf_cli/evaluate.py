@@ -11,13 +11,11 @@ from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["compare", "evaluate"]
 
-existing = click.Path(exists=True, file_okay=False, path_type=Path)
-
 
 @click.command()
 @click.option("--gan", type=folder, metavar="RUN", help="A finished train-gan run.")
-@click.option("--images", type=existing, help="Folder of square PNGs of one size, whoever made them.")
-@click.option("--masks", type=existing, help="Folder of the masks that the images were made from, of the same names.")
+@click.option("--images", type=folder, help="Folder of square PNGs of one size, whoever made them.")
+@click.option("--masks", type=folder, help="Folder of the masks that the images were made from, of the same names.")
 @click.option(
     "--split-of",
     type=folder,
@@ -34,6 +32,9 @@ existing = click.Path(exists=True, file_okay=False, path_type=Path)
     type=click.Choice(["inception"]),
     help="Judge in this space too; Keras downloads its weights where they are not in its cache.",
 )
+@click.option(
+    "--quick", is_flag=True, help="Leave out whether training with the images is of use, which takes longest."
+)
 def evaluate(
     gan: Path | None,
     images: Path | None,
@@ -44,10 +45,12 @@ def evaluate(
     count: int,
     seed: int,
     features: str | None,
+    quick: bool,
 ) -> None:
     """Judge synthetic films against the real films of patients that no training has seen.
 
-    Of a GAN, or of any folder of images. Trains a segmenter of its own first, to find the masks in the synthetic films.
+    Of a GAN, or of any folder of images. Trains a segmenter of its own first, to find the masks in the synthetic films;
+    for a GAN also small networks with and without its films, unless --quick is given. Stopped, it goes on when called again.
 
     \b
     Example:
@@ -62,6 +65,7 @@ def evaluate(
     from mammogan_tf.data.sources import find_data, load_all
     from mammogan_tf.evaluation.report import evaluate as judge
     from mammogan_tf.evaluation.report import evaluate_images
+    from mammogan_tf.evaluation.use import Recipe
     from mammogan_tf.evaluation.words import in_words
     from mammogan_tf.training.run import Run
 
@@ -72,7 +76,7 @@ def evaluate(
     options: dict[str, Any] = {"seed": seed, "console": Console(), "inception": features == "inception"}
     if images is None:
         assert run
-        report = judge(run, films, out, count, **options)
+        report = judge(run, films, out, count, recipe=None if quick else Recipe(), **options)
     else:
         report = evaluate_images(images, masks, films, sources, out, run, **options)
     for line in in_words(report):
@@ -81,7 +85,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("reports", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
+@click.argument("reports", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the table to, as Markdown.")
 def compare(reports: tuple[Path, ...], out: Path | None) -> None:
     """Put reports side by side, with the differences to the first and their intervals.

@@ -7,7 +7,7 @@ import numpy as np
 from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.intervals import Estimate, Statistic, bootstrap, jackknife, mean, not_computed
 
-__all__ = ["WITHOUT", "auc_between", "between", "computed", "left_out", "over_patients"]
+__all__ = ["WITHOUT", "auc_between", "between", "computed", "left_out", "over_pairs", "over_patients"]
 
 WITHOUT = "without"
 """Key of an estimate under which the values without each patient, by name, are kept."""
@@ -63,16 +63,31 @@ def auc_between(
     Args:
         comparable: bool [N, M], the pairs that count; all where None.
     """
-    counts = np.ones((len(negative), len(positive))) if comparable is None else comparable.astype(float)
-    above = counts * (np.sign(positive - negative[:, None]) + 1) / 2
+    above = (np.sign(positive - negative[:, None]) + 1) / 2
+    return over_pairs(above, patients_negative, patients_positive, comparable, seed)
 
-    def area(rows: np.ndarray, weights: np.ndarray) -> float:
-        of_negative, of_positive = np.split(weights, [len(negative)])
-        pairs = of_negative @ counts @ of_positive
-        return float(of_negative @ above @ of_positive / pairs) if pairs else float("nan")
 
-    patients = np.concatenate([patients_negative, patients_positive])
-    return over_patients(np.arange(len(patients)), patients, area, seed)
+def over_pairs(
+    values: np.ndarray,
+    patients_first: np.ndarray,
+    patients_second: np.ndarray,
+    counted: np.ndarray | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of ``values`` [N, M] over all pairs of a first and a second, or those ``counted``, bool [N, M].
+
+    Patients are drawn with all that is theirs; a pair counts as often as both of its sides were drawn.
+    """
+    counts = np.ones(values.shape) if counted is None else counted.astype(float)
+    count = len(values)
+
+    def average(rows: np.ndarray, weights: np.ndarray) -> float:
+        of_first, of_second = np.split(weights, [count])
+        pairs = of_first @ counts @ of_second
+        return float(of_first @ (values * counts) @ of_second / pairs) if pairs else float("nan")
+
+    patients = np.concatenate([patients_first, patients_second])
+    return over_patients(np.arange(len(patients)), patients, average, seed)
 
 
 def left_out(

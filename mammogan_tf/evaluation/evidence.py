@@ -127,7 +127,7 @@ class Evidence:
         spaces: images [B, S, S] to features, by name.
         segmentation: of the unseen films.
         critic: images, masks and labels to scores [B]; None where it was not kept.
-        use: results of training with synthetic images; empty where it was left out.
+        use: results of training with synthetic images; empty where that cannot be, None where it was left out.
         seed: for drawn pairs, shuffled masks and bootstrap samples.
     """
 
@@ -138,7 +138,7 @@ class Evidence:
     spaces: Mapping[str, FeatureSpace]
     segmentation: Segmentation
     critic: Critic | None = None
-    use: tuple[UseResult, ...] = ()
+    use: tuple[UseResult, ...] | None = None
     seed: int = 0
     _scaled: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 

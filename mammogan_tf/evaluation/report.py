@@ -1,6 +1,7 @@
 """From a run, or a folder of images, to its report: films, images, judges, numbers, pages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mammogan_tf.evaluation.judge import judge
 from mammogan_tf.evaluation.reference import Reference, find_reference, real_films
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
+from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.training.checkpoint import load_network
@@ -28,6 +30,8 @@ from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["evaluate", "evaluate_images", "gather"]
+
+USE = "use.jsonl"
 
 
 def evaluate(
@@ -39,6 +43,7 @@ def evaluate(
     judge_config: UNetConfig | None = None,
     console: Console | None = None,
     inception: bool = False,
+    recipe: Recipe | None = None,
 ) -> dict[str, Any]:
     """Judges the generator of a run on its test patients, and writes the figures into the run's model card.
 
@@ -57,6 +62,8 @@ def evaluate(
             of the run.
         console: where to show progress.
         inception: judge in the feature space of Inception-v3 too.
+        recipe: how networks are trained to see whether the images are of use, which takes longest; where None, they are
+            not. What is finished is kept in ``out/use.jsonl``, and a second call goes on from there.
 
     Returns:
         The content of ``report.json``, as ``report.schema.json`` describes it.
@@ -67,6 +74,10 @@ def evaluate(
     """
     console, out = console or Console(), Path(out)
     evidence = gather(run, films, out, count, seed, judge_config, console, inception)
+    if recipe:
+        generator, view = load_generator(run.path), run.config.data.view
+        use = measure_use(evidence.train, evidence.real, generator, view, out / USE, seed, recipe, console)
+        evidence = replace(evidence, use=use)
     assert isinstance(run.config, GANConfig)
     report = _report(evidence, str(run.path), "gan", run.config.masks, run.config.data, console)
     write_report(report, evidence, out)

@@ -1,0 +1,138 @@
+"""Is it of use to train on the synthetic images?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mammogan_tf.config import LABELS
+from mammogan_tf.evaluation import figures
+from mammogan_tf.evaluation.estimates import over_pairs, over_patients
+from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
+from mammogan_tf.metrics.intervals import Estimate, not_computed
+
+__all__ = ["ARMS", "USE", "Arm"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What the networks of an arm are trained on.
+
+    ``synthetic``: synthetic images for each real film; ``real``: with the real films or without them; ``augment``: change
+    the films at random; ``pretrain``: the synthetic images first, then the real films alone.
+    """
+
+    title: str
+    synthetic: float = 0.0
+    real: bool = True
+    augment: bool = False
+    pretrain: bool = False
+
+
+ARMS = {
+    "real": Arm("real films"),
+    "augmented": Arm("real films with classic augmentation", augment=True),
+    "half": Arm("real films and half as many synthetic", synthetic=0.5),
+    "equal": Arm("real films and as many synthetic", synthetic=1.0),
+    "double": Arm("real films and twice as many synthetic", synthetic=2.0),
+    "synthetic": Arm("synthetic images only, twice as many", synthetic=2.0, real=False),
+    "pretrained": Arm("pre-trained on synthetic, then real films", synthetic=2.0, pretrain=True),
+}
+"""All are compared with the first."""
+
+BASE = "real"
+
+
+def _compute(evidence: Evidence) -> dict[str, Estimate]:
+    """Means over the seeds; where the report left this out, nothing."""
+    if evidence.use is None:
+        return {}
+    if not evidence.use:
+        return {measure.key: not_computed("no training film has a lesion") for measure in USE.measures}
+    return _classifier(evidence) | _segmenter(evidence)
+
+
+def _by_arm(evidence: Evidence, name: str) -> dict[str, np.ndarray]:
+    """Values [seeds, N] of each arm."""
+    return {arm: np.array([getattr(each, name) for each in evidence.use or () if each.arm == arm]) for arm in ARMS}
+
+
+def _classifier(evidence: Evidence) -> dict[str, Estimate]:
+    benign, malignant = (np.flatnonzero(evidence.real.labels == LABELS.index(name)) for name in LABELS[:2])
+    patients = evidence.real.patients[benign], evidence.real.patients[malignant]
+    above = {
+        arm: (np.sign(scores[:, None, malignant] - scores[:, benign, None]) + 1) / 2
+        for arm, scores in _by_arm(evidence, "malignant").items()
+    }
+    report = {}
+    for arm, wins in above.items():
+        of_seeds = wins.mean(axis=(1, 2)) if wins.size else np.zeros(1)
+        value = over_pairs(wins.mean(axis=0), *patients, seed=evidence.seed)
+        report[f"auc_{arm}"] = value | {"note": _scatter(of_seeds)}
+        if arm != BASE:
+            gain = (wins - above[BASE]).mean(axis=0)
+            report[f"auc_{arm}_gain"] = over_pairs(gain, *patients, seed=evidence.seed)
+    return report
+
+
+def _segmenter(evidence: Evidence) -> dict[str, Estimate]:
+    values, patients, seed = _by_arm(evidence, "dice"), evidence.real.patients, evidence.seed
+    report = {}
+    for arm, of_films in values.items():
+        has_lesion = np.isfinite(of_films).all(axis=0)
+        of_seeds = of_films[:, has_lesion].mean(axis=1) if has_lesion.any() else np.zeros(1)
+        value = over_patients(of_films.mean(axis=0), patients, seed=seed)
+        report[f"dice_{arm}"] = value | {"note": _scatter(of_seeds)}
+        if arm != BASE:
+            gain = (of_films - values[BASE]).mean(axis=0)
+            report[f"dice_{arm}_gain"] = over_patients(gain, patients, seed=seed)
+    return report
+
+
+def _scatter(of_seeds: np.ndarray) -> str:
+    return f"{len(of_seeds)} seeds: {of_seeds.min():.3f} to {of_seeds.max():.3f}"
+
+
+def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
+    if not evidence.use:
+        return []
+    pictures = []
+    for score, name in (("auc", "AUC of benign or malignant"), ("dice", "Dice of the lesions")):
+        rows = [(arm.title, _kind(arm), measures[f"{score}_{key}"]) for key, arm in ARMS.items()]
+        caption = (
+            f"{name} on unseen films by what the network was trained on; means over the seeds with 95 % intervals over "
+            "patients. Overlapping intervals do not say that arms are equal: read the paired differences."
+        )
+        picture = figures.intervals(rows, name, 0.5 if score == "auc" else None)
+        pictures.append(Picture(f"use_{score}", picture, caption))
+    return pictures
+
+
+def _kind(arm: Arm) -> str:
+    return "synthetic" if arm.synthetic else "real"
+
+
+def _measures(score: str, title: str) -> tuple[Measure, ...]:
+    rows = []
+    for key, arm in ARMS.items():
+        rows.append(Measure(f"{score}_{key}", f"{title}, {arm.title}", "higher is better"))
+        if key != BASE:
+            reading = "an interval that holds 0 shows nothing"
+            rows.append(Measure(f"{score}_{key}_gain", f"{title}, {arm.title}: gain over real films", reading))
+    return tuple(rows)
+
+
+USE = Section(
+    key="use",
+    title="Is it of use to train on the synthetic images?",
+    meaning="A small classifier of benign and malignant films and a small segmenter of lesions, trained on the training "
+    "films that have a lesion, on synthetic images made from their masks and labels, or on both, and tested on the films "
+    "of unseen patients. Every arm has the same networks and the same number of updates (pre-training has as many again) "
+    "and is repeated with several seeds. Gains are paired: the same films, the same seeds.",
+    caution="The recipe is small and fixed; its numbers are no measure of what is possible. Intervals are over the few "
+    "test patients with a lesion; how much seeds matter is noted beside. What helps a weak network may not help a good "
+    "one. A null result is a result.",
+    measures=_measures("auc", "Malignant: AUC") + _measures("dice", "Lesion: Dice"),
+    compute=_compute,
+    draw=_draw,
+)

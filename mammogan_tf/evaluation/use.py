@@ -1,0 +1,231 @@
+"""Is synthetic data of use? Small networks trained on real films, with and without synthetic ones, judged on unseen films.
+
+The recipe is fixed and the same for all: a network, a number of steps, a learning rate. So the arms differ in their films
+alone, and the numbers are those of this recipe, not the best that can be reached.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from mammogan_tf.config import LABELS
+from mammogan_tf.console import Console
+from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_film
+from mammogan_tf.evaluation.evidence import Generator, RealFilms, UseResult
+from mammogan_tf.evaluation.sections.use import ARMS, Arm
+from mammogan_tf.files import write_text
+from mammogan_tf.losses import cross_entropy, dice_loss
+from mammogan_tf.metrics.segmentation import dice
+from mammogan_tf.models.blocks import convolution_block
+from mammogan_tf.models.unet import build_unet
+from mammogan_tf.training.strategy import set_up_device
+
+__all__ = ["Recipe", "measure_use"]
+
+BATCH = 64
+MOST_SYNTHETIC = max(arm.synthetic for arm in ARMS.values())
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every network is trained. ``steps`` counts updates, for pre-training again as many; ``seeds`` the repetitions."""
+
+    widths: tuple[int, ...] = (16, 32, 64)
+    steps: int = 400
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    seeds: int = 5
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Films to train on: ``images`` float32 [N, S, S], ``lesions`` uint8 [N, S, S] (0 or 1), ``malignant`` int [N]."""
+
+    images: np.ndarray
+    lesions: np.ndarray
+    malignant: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __add__(self, other: "Pool") -> "Pool":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Pool(*(np.concatenate(pair) for pair in pairs))
+
+    def draw(self, count: int, seed: int) -> "Pool":
+        rows = np.random.default_rng(seed).permutation(len(self))[:count]
+        return Pool(self.images[rows], self.lesions[rows], self.malignant[rows])
+
+
+def measure_use(
+    train: RealFilms,
+    test: RealFilms,
+    generator: Generator,
+    view: str,
+    file: Path,
+    seed: int = 0,
+    recipe: Recipe = Recipe(),
+    console: Console | None = None,
+) -> tuple[UseResult, ...]:
+    """Trains a classifier of severity and a segmenter of lesions for every arm and seed, and tests them on unseen films.
+
+    Training films are those with a lesion. The synthetic ones are made from their masks and labels.
+
+    Args:
+        train: films that the generator was trained on; test: films of other patients.
+        generator: seeds, masks and labels to images, as in :func:`mammogan_tf.evaluation.evidence.synthesise`.
+        view: one of ``config.VIEWS``; it says how the classic augmentation changes a film.
+        file: a line of JSON for each arm and seed that is finished; a second call goes on from there.
+        seed: of the synthetic images.
+        recipe: how the networks are trained.
+        console: where to show progress.
+    """
+    console = console or Console()
+    rows = np.flatnonzero((train.masks == LESION).any(axis=(1, 2)) & (train.labels != LABELS.index("normal")))
+    if not len(rows):
+        return ()
+    real = _pool(train, rows, train.images[rows])
+    repeated = np.tile(rows, int(np.ceil(MOST_SYNTHETIC)))
+    synthetic = _pool(train, repeated, _synthesise(train, repeated, generator, seed))
+    set_up_device("float32", seed, deterministic=False)
+    key = _key(recipe, view, real, synthetic, test)
+    done = {(result.arm, result.seed): result for result in _read(file, key)}
+    jobs = [(name, repetition) for repetition in range(recipe.seeds) for name in ARMS]
+    progress = console.progress("use of synthetic films")
+    for number, (name, repetition) in enumerate(jobs, start=1):
+        if (name, repetition) not in done:
+            pools = _pools(ARMS[name], real, synthetic, repetition)
+            limits = AUGMENTATIONS[view] if ARMS[name].augment else None
+            done[name, repetition] = UseResult(
+                name,
+                repetition,
+                malignant=_classify(recipe, pools, limits, test, repetition),
+                dice=_segment(recipe, pools, limits, test, repetition),
+            )
+            _write(file, key, list(done.values()))
+        progress(number, len(jobs), f"{name}, seed {repetition}")
+    return tuple(done[job] for job in jobs)
+
+
+def _pool(films: RealFilms, rows: np.ndarray, images: np.ndarray) -> Pool:
+    """Images with the lesions and the severity of the films in these rows."""
+    malignant = films.labels[rows] == LABELS.index("malignant")
+    return Pool(images, (films.masks[rows] == LESION).astype(np.uint8), malignant.astype(np.int32))
+
+
+def _synthesise(films: RealFilms, rows: np.ndarray, generator: Generator, seed: int) -> np.ndarray:
+    """With other seeds than the images that the rest of the report is about."""
+    seeds = np.random.default_rng([seed, 1]).choice(2**31, size=len(rows), replace=False).astype(np.int64)
+    parts = [slice(start, start + BATCH) for start in range(0, len(rows), BATCH)]
+    made = [generator(seeds[part], films.masks[rows[part]], films.labels[rows[part]]) for part in parts]
+    return np.concatenate(made).astype(np.float32)
+
+
+def _pools(arm: Arm, real: Pool, synthetic: Pool, seed: int) -> list[Pool]:
+    """What an arm is trained on, one after the other."""
+    added = synthetic.draw(round(arm.synthetic * len(real)), seed)
+    if arm.pretrain:
+        return [added, real]
+    if not arm.real:
+        return [added]
+    return [real + added]
+
+
+def _classify(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, test: RealFilms, seed: int) -> np.ndarray:
+    """Log odds of malignancy of the films that are benign or malignant; nan for the others."""
+    keras.utils.set_random_seed(seed)
+    network = _classifier(test.images.shape[1], recipe.widths)
+    for pool in pools:
+        batches = _batches(pool, recipe, limits, seed).map(lambda image, lesions, malignant: (image, malignant))
+        _fit(network, keras.losses.BinaryCrossentropy(from_logits=True), batches, recipe)
+    scores = np.concatenate([network(part, training=False)[:, 0] for part in _parts(test.images)])
+    return np.where(test.labels == LABELS.index("normal"), np.nan, scores)
+
+
+def _segment(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, test: RealFilms, seed: int) -> np.ndarray:
+    """Dice of the lesions; nan for the films without one."""
+    keras.utils.set_random_seed(seed)
+    network = build_unet(test.images.shape[1], classes=2, widths=recipe.widths, dropout=0.0)
+    for pool in pools:
+        batches = _batches(pool, recipe, limits, seed).map(
+            lambda image, lesions, malignant: (image, tf.one_hot(tf.cast(lesions, tf.int32), 2))
+        )
+        _fit(network, lambda truth, found: dice_loss(truth, found) + cross_entropy(truth, found), batches, recipe)
+    found = np.concatenate([np.argmax(network(part, training=False), axis=-1) for part in _parts(test.images)])
+    values = dice(test.masks == LESION, found, 1)
+    return np.where((test.masks == LESION).any(axis=(1, 2)), values, np.nan)
+
+
+def _classifier(size: int, widths: tuple[int, ...]) -> keras.Model:
+    x = image = keras.Input((size, size, 1), name="image")
+    for level, width in enumerate(widths):
+        x = convolution_block(x, width, f"block{level}")
+        x = layers.MaxPooling2D(2, name=f"pool{level}")(x)
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
+    return keras.Model(image, layers.Dense(1, name="malignant")(x), name="classifier")
+
+
+def _fit(network: keras.Model, loss: Callable, batches: tf.data.Dataset, recipe: Recipe) -> None:
+    rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps, alpha=0.01)
+    network.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
+    network.fit(batches, epochs=1, steps_per_epoch=recipe.steps, shuffle=False, verbose=0)
+
+
+def _batches(pool: Pool, recipe: Recipe, limits: Augmentation | None, seed: int) -> tf.data.Dataset:
+    """Endless batches of (image [B, S, S, 1], lesions [B, S, S], malignant [B]), each epoch in another order."""
+    size = pool.images.shape[1]
+    films = tf.data.Dataset.from_tensor_slices((pool.images[..., None], pool.lesions, pool.malignant))
+    films = films.shuffle(len(pool), seed=seed).repeat()
+    if limits:
+
+        def change(number: tf.Tensor, film: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            image, lesions, malignant = film
+            key = tf.stack([tf.constant(seed, tf.int64), number])
+            return *augment_film(image, lesions, key, size, limits), malignant
+
+        films = tf.data.Dataset.zip(tf.data.Dataset.counter(), films).map(change, tf.data.AUTOTUNE, deterministic=True)
+    return films.batch(recipe.batch_size).prefetch(2)
+
+
+def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
+    return (images[start : start + BATCH, ..., None] for start in range(0, len(images), BATCH))
+
+
+def _key(recipe: Recipe, view: str, *films: Pool | RealFilms) -> str:
+    """Names everything that a result depends on."""
+    digest = hashlib.sha256(f"{recipe} {view} {ARMS}".encode())
+    for each in films:
+        for value in vars(each).values():
+            digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def _read(file: Path, key: str) -> Iterator[UseResult]:
+    """The results of this key; broken lines, and those of other films or recipes, are passed over."""
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            values = json.loads(line)
+            if values.pop("key") == key:
+                scores, dices = (np.array(values[name], np.float64) for name in ("malignant", "dice"))
+                yield UseResult(values["arm"], values["seed"], scores, dices)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+
+
+def _write(file: Path, key: str, results: list[UseResult]) -> None:
+    lines = []
+    for result in results:
+        arrays = {
+            name: [None if np.isnan(value) else round(float(value), 6) for value in getattr(result, name)]
+            for name in ("malignant", "dice")
+        }
+        lines.append(json.dumps({"key": key, "arm": result.arm, "seed": result.seed, **arrays}))
+    write_text(file, "\n".join(lines) + "\n")

@@ -1,0 +1,156 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mammogan_tf.console import Console
+from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.evaluation import use
+from mammogan_tf.evaluation.evidence import UseResult
+from mammogan_tf.evaluation.sections.use import ARMS, USE
+from mammogan_tf.evaluation.use import Recipe, measure_use
+from tests.toy_films import SIZE, draw_films, evidence_of, generate
+
+RECIPE = Recipe(widths=(2, 4), steps=2, batch_size=4, seeds=1)
+CHOSEN = {name: ARMS[name] for name in ("augmented", "pretrained")}
+
+
+@pytest.fixture(scope="module")
+def train():
+    return draw_films(range(100, 110), 5000)
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    return draw_films(range(8), 1000)
+
+
+@pytest.fixture(scope="module")
+def finished(train, unseen, tmp_path_factory):
+    file = tmp_path_factory.mktemp("use") / "use.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(use, "ARMS", CHOSEN)
+        yield file, measure(train, unseen, file)
+
+
+def measure(train, test, file, generator=generate, recipe=RECIPE):
+    return measure_use(train, test, generator, "whole", file, recipe=recipe, console=Console(quiet=True))
+
+
+def test_every_film_that_can_be_judged_is(finished, unseen):
+    _, results = finished
+    assert [(result.arm, result.seed) for result in results] == [("augmented", 0), ("pretrained", 0)]
+    for result in results:
+        np.testing.assert_array_equal(np.isfinite(result.malignant), unseen.labels != 2)
+        has_lesion = (unseen.masks == LESION).any(axis=(1, 2))
+        np.testing.assert_array_equal(np.isfinite(result.dice), has_lesion)
+
+
+def test_what_is_finished_is_not_trained_again(finished, train, unseen, monkeypatch):
+    file, results = finished
+    lines = file.read_text().splitlines()
+    assert len(lines) == len(results)
+    file.write_text(lines[0] + '\n{"key": "another"}\n{"arm": "pret')  # killed while it wrote
+    trained = []
+    monkeypatch.setattr(use, "_classify", lambda *arguments: trained.append(arguments) or results[1].malignant)
+    monkeypatch.setattr(use, "_segment", lambda *arguments: results[1].dice)
+    again = measure(train, unseen, file)
+    assert len(trained) == 1
+    for before, after in zip(results, again, strict=True):
+        np.testing.assert_allclose(after.malignant, before.malignant, atol=1e-6)
+        np.testing.assert_allclose(after.dice, before.dice, atol=1e-6)
+    assert [json.loads(line)["arm"] for line in file.read_text().splitlines()] == ["augmented", "pretrained"]
+
+
+def test_other_films_images_or_recipes_are_other_results(finished, train, unseen, monkeypatch):
+    file, results = finished
+    monkeypatch.setattr(use, "_classify", lambda *arguments: trained.append(arguments) or results[0].malignant)
+    monkeypatch.setattr(use, "_segment", lambda *arguments: results[0].dice)
+    content = file.read_text()
+
+    def dark(*arguments):
+        return generate(*arguments) / 2
+
+    for change in ({"generator": dark}, {"recipe": dataclasses.replace(RECIPE, steps=3)}):
+        trained = []
+        measure(train, unseen, file, **change)
+        assert len(trained) == len(CHOSEN)
+        file.write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("arm", "sizes"),
+    [("real", [10]), ("half", [15]), ("equal", [20]), ("double", [30]), ("synthetic", [20]), ("pretrained", [20, 10])],
+)
+def test_what_an_arm_is_trained_on(train, arm, sizes):
+    rows = np.flatnonzero(train.labels != 2)
+    real = use._pool(train, rows, train.images[rows])
+    twice = use._pool(train, np.tile(rows, 2), np.zeros((20, SIZE, SIZE), np.float32))
+    pools = use._pools(ARMS[arm], real, twice, seed=0)
+    assert [len(pool) for pool in pools] == sizes
+    synthetic = [int((pool.images == 0).all(axis=(1, 2)).sum()) for pool in pools]
+    assert sum(synthetic) == round(10 * ARMS[arm].synthetic)
+    for pool in pools:
+        assert pool.images.shape == pool.lesions.shape
+        assert pool.lesions.any(axis=(1, 2)).all()
+        assert set(pool.malignant) == {0, 1}
+
+
+def test_the_networks_learn(train, unseen):
+    """Where malignant films are bright everywhere, and lesions the brightest, some steps are enough."""
+    bright = [
+        dataclasses.replace(
+            films, images=np.where(films.labels == 1, 0.5, 0.2)[:, None, None] + 0.4 * (films.masks == 4)
+        )
+        for films in (train, unseen)
+    ]
+    train, unseen = (dataclasses.replace(films, images=films.images.astype(np.float32)) for films in bright)
+    rows = np.flatnonzero(train.labels != 2)
+    pools = [use._pool(train, rows, train.images[rows])]
+    recipe = Recipe(widths=(4, 8), steps=60, batch_size=8, learning_rate=1e-2)
+    scores = use._classify(recipe, pools, None, unseen, seed=0)
+    assert scores[unseen.labels == 1].min() > scores[unseen.labels == 0].max()
+    assert np.nanmean(use._segment(recipe, pools, None, unseen, seed=0)) > 0.8
+
+
+def test_without_lesions_there_is_nothing_to_train(train, unseen, tmp_path):
+    clear = dataclasses.replace(train, masks=np.minimum(train.masks, 3))
+    assert measure(clear, unseen, tmp_path / "use.jsonl") == ()
+    assert not (tmp_path / "use.jsonl").exists()
+
+
+class TestSection:
+    @pytest.fixture
+    def evidence(self, train, unseen):
+        return evidence_of(unseen, train)
+
+    def results(self, films, gains: dict[str, float]):
+        """Scores that are the label, or for arms without gain nothing; Dice of 0.2 and the gain."""
+        for arm in ARMS:
+            for seed in range(2):
+                scores = films.labels * float(arm in gains) + 0.0
+                dice = np.where((films.masks == LESION).any(axis=(1, 2)), 0.2 + gains.get(arm, 0) + 0.01 * seed, np.nan)
+                yield UseResult(arm, seed, np.where(films.labels == 2, np.nan, scores), dice)
+
+    def test_left_out(self, evidence):
+        assert USE.compute(evidence) == {}
+        assert USE.draw(evidence, {}) == []
+
+    def test_no_lesions(self, evidence):
+        report = USE.compute(dataclasses.replace(evidence, use=()))
+        assert {estimate["not computed"] for estimate in report.values()} == {"no training film has a lesion"}
+
+    def test_gains_are_paired(self, evidence):
+        results = tuple(self.results(evidence.real, {"equal": 0.3}))
+        changed = dataclasses.replace(evidence, use=results)
+        report = USE.compute(changed)
+        assert set(report) == {measure.key for measure in USE.measures}
+        assert (report["auc_real"]["value"], report["auc_equal"]["value"]) == (0.5, 1)
+        assert (report["auc_equal_gain"]["value"], report["auc_equal_gain"]["low"]) == (0.5, 0.5)
+        assert report["auc_half_gain"]["value"] == 0
+        assert report["dice_equal"]["value"] == pytest.approx(0.2 + 0.3 + 0.01 / 2)
+        assert report["dice_equal"]["note"] == "2 seeds: 0.500 to 0.510"
+        for end in ("value", "low", "high"):
+            assert report["dice_equal_gain"][end] == pytest.approx(0.3)
+        assert [picture.name for picture in USE.draw(changed, report)] == ["use_auc", "use_dice"]
