@@ -9,6 +9,7 @@ import click
 
 from mammogan_tf import __version__
 from mammogan_tf.errors import ConfigError, MammoganError
+from mammogan_tf_cli.benchmark import benchmark
 from mammogan_tf_cli.data import data
 from mammogan_tf_cli.evaluate import compare, evaluate
 from mammogan_tf_cli.quickstart import quickstart
@@ -74,5 +75,6 @@ for command in (
     export,
     serve,
     request,
+    benchmark,
 ):
     cli.add_command(command)

@@ -1,0 +1,30 @@
+"""Whether it measures, not how fast it is: times prove nothing on a busy machine."""
+
+import json
+
+import pytest
+
+from mammogan_tf.serving.export import export_runs
+from tests.command_line import call, fails
+
+
+def test_serving_is_measured_in_one_run(unet_run, gan_run, tmp_path):
+    export_runs([unet_run, gan_run], tmp_path / "models")
+    asked = ["--models", tmp_path / "models", "--rounds", 2, "--seconds", 0.2, "--json", tmp_path / "serving.json"]
+    result = call("benchmark", "serve", *asked)
+    assert result.exit_code == 0
+    assert "32 clients batched, films/s" in result.stdout
+    found = json.loads((tmp_path / "serving.json").read_text())
+    assert set(found["models"]) == {"unet", "generator"}
+    for figures in found["models"].values():
+        assert figures["throughput_ratio"]["n"] == 2
+        assert min(figures["films_per_s"][kind]["p10"] for kind in ("in_process", "served")) > 0
+        middle = [figures["latency_s"][kind]["median"] for kind in ("served", "in_process")]
+        assert figures["added_latency_ms"]["median"] == pytest.approx(1000 * (middle[0] - middle[1]))  # Of two rounds.
+    worst = min(figures["throughput_ratio"]["median"] for figures in found["models"].values())
+    assert found["throughput_ratio"] == worst
+    assert found["added_latency_ms"] == max(each["added_latency_ms"]["median"] for each in found["models"].values())
+
+
+def test_there_is_nothing_to_serve(tmp_path):
+    fails("benchmark", "serve", "--models", tmp_path, says="expected exported models")
