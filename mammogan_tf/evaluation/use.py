@@ -38,9 +38,9 @@ MOST_SYNTHETIC = max(arm.synthetic for arm in ARMS.values())
 class Recipe:
     """How every network is trained. ``steps`` counts updates, for pre-training again as many; ``seeds`` the repetitions."""
 
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: tuple[int, ...] = (8, 16, 32)
     steps: int = 400
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 1e-3
     seeds: int = 5
 
