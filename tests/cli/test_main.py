@@ -49,7 +49,7 @@ def test_the_design_names_the_commands():
         "request",
     }
     assert {words[1] for words in COMMANDS if words[0] == "data"} == {"fetch", "phantom", "audit", "masks"}
-    assert {words[1] for words in COMMANDS if words[0] == "request"} == {"segment", "generate"}
+    assert {words[1] for words in COMMANDS if words[0] == "request"} == {"segment", "generate", "synthesize"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "serving/README.md"])

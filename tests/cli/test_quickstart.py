@@ -24,7 +24,7 @@ def test_quickstart_ends_with_a_picture_and_a_report(monkeypatch, tmp_path):
     assert json.loads(report.with_suffix(".json").read_text())["measures"]
     for step in range(1, 7 + 1):
         assert f"[{step}/7 after " in result.stderr
-    assert {path.parent.name for path in (out / "saved_models").glob("*/1")} == {"unet", "generator"}
+    assert {path.parent.name for path in (out / "saved_models").glob("*/1")} == {"unet", "generator", "synthesize"}
     assert not unfinished_files(out)
 
 
