@@ -17,7 +17,10 @@ BLOCKS = 30
 
 
 def over_patients(values: np.ndarray, patients: np.ndarray, statistic: Statistic = mean, seed: int = 0) -> Estimate:
-    """:func:`~mammogan_tf.metrics.intervals.bootstrap`, whose arguments these are."""
+    """:func:`~mammogan_tf.metrics.intervals.bootstrap`, whose arguments these are.
+
+    Where the value without some patient is no number, none is kept.
+    """
     if not len(values):
         return not_computed("nothing to judge")
     estimate = bootstrap(values, patients, statistic, seed=seed)
@@ -26,8 +29,8 @@ def over_patients(values: np.ndarray, patients: np.ndarray, statistic: Statistic
     judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     values, patients = values[judged], patients.reshape(len(patients), -1)[judged]
     kept = {name: (patients != name).all(axis=1).astype(int) for name in np.unique(patients)}
-    without = {name: float(statistic(values, weights)) for name, weights in kept.items() if weights.any()}
-    return estimate | {WITHOUT: without}
+    without = {name: float(statistic(values, weights)) if weights.any() else np.nan for name, weights in kept.items()}
+    return estimate | ({WITHOUT: without} if np.isfinite(list(without.values())).all() else {})
 
 
 def between(

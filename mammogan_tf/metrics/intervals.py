@@ -13,6 +13,9 @@ against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or p
 
 MIN_PATIENTS = 3
 
+MOST_MISSING = 0.05
+"""Share of bootstrap samples that may be without a value: an interval from the others would pass over the worst cases."""
+
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -46,8 +49,9 @@ def bootstrap(
         seed: the same seed gives the same interval.
 
     Returns:
-        ``{value, low, high, n, patients}``; ``{"not computed": why}`` with fewer than :data:`MIN_PATIENTS` patients, or
-        where the statistic is not a finite number.
+        ``{value, low, high, n, patients}``; ``{"not computed": why}`` with fewer than :data:`MIN_PATIENTS` patients,
+        where the statistic is not a finite number, or where it is none in more than :data:`MOST_MISSING` of the samples
+        (one patient of either kind has an AUC, but half of the samples lack her).
     """
     judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     values, patients = values[judged], patients.reshape(len(patients), -1)[judged]
@@ -58,15 +62,17 @@ def bootstrap(
     same = np.all(members == members[:, :1], axis=1)
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
     row_weights = np.where(same, draws[:, members[:, 0]], draws[:, members].prod(axis=2))
-    estimates = [statistic(values, weights) for weights in row_weights if weights.any()]
+    estimates = [statistic(values, weights) if weights.any() else np.nan for weights in row_weights]
     return _estimate(statistic(values, np.ones(len(values), int)), np.array(estimates), len(values), len(names))
 
 
 def _estimate(value: float, estimates: np.ndarray, count: int, patients: int) -> Estimate:
-    estimates = estimates[np.isfinite(estimates)]
-    if not np.isfinite(value) or not len(estimates):
+    finite = np.isfinite(estimates)
+    if not np.isfinite(value):
         return not_computed("the measure is not a finite number here")
-    low, high = np.percentile(estimates, [2.5, 97.5])
+    if (missing := 1 - finite.mean()) > MOST_MISSING:
+        return not_computed(f"too few patients: {missing:.0%} of the bootstrap samples have no value")
+    low, high = np.percentile(estimates[finite], [2.5, 97.5])
     return {"value": value, "low": float(low), "high": float(high), "n": count, "patients": patients}
 
 

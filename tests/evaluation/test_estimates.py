@@ -17,9 +17,26 @@ def test_a_mean_without_each_patient():
 
 
 def test_a_pair_is_left_out_with_either_patient():
-    pairs = np.array([["a", "b"], ["b", "c"], ["a", "c"]])
-    found = over_patients(np.array([1.0, 2.0, 4.0]), pairs)
-    assert found[WITHOUT] == {"a": 2, "b": 4, "c": 1}
+    pairs = np.array([list(pair) for pair in ("ab", "ac", "ad", "bc", "bd", "cd")])
+    found = over_patients(np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]), pairs)
+    assert found[WITHOUT] == {
+        "a": (8 + 16 + 32) / 3,
+        "b": (2 + 4 + 32) / 3,
+        "c": (1 + 4 + 16) / 3,
+        "d": (1 + 2 + 8) / 3,
+    }
+
+
+def test_an_area_that_hangs_on_one_patient_is_not_computed():
+    found = auc_between(np.zeros(20), np.ones(1), np.arange(20).astype(str), np.array(["the only one"]))
+    assert found["not computed"].startswith("too few patients: 3")  # (20 / 21)^21: a third of the samples lack her
+
+
+def test_values_without_a_patient_are_kept_where_all_are_numbers():
+    def odd(values: np.ndarray, weights: np.ndarray) -> float:
+        return float("nan") if weights.tolist() == [0, 1, 1, 1] else float(values @ weights)
+
+    assert WITHOUT not in over_patients(np.ones(4), np.array(list("abcd")), odd)
 
 
 def test_no_rows_at_all():

@@ -59,6 +59,13 @@ def test_ratio_of_means():
     assert "not computed" in bootstrap(values * [1, 0], np.array(list("abc")), ratio_of_means)
 
 
+def test_no_interval_where_many_samples_have_no_value():
+    """What 9 of 10 patients do not have: (9/10)^10, a third of the samples, lack it."""
+    values = np.stack([np.ones(10), np.arange(10) == 0], axis=1)
+    assert "of the bootstrap samples" in bootstrap(values, np.arange(10), ratio_of_means)["not computed"]
+    assert "value" in bootstrap(values + [0, 1], np.arange(10), ratio_of_means)
+
+
 def test_jackknife_of_a_mean_is_the_textbook_error():
     values = np.array([1.0, 2.0, 4.0, 9.0])
     estimate = jackknife(lambda chosen: float(values[chosen].mean()), np.arange(4))
