@@ -17,7 +17,7 @@ from mammogan_tf.metrics.intervals import Estimate, not_computed
 
 __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
 
-FORMAT = 2
+FORMAT = 3
 
 HALF_WIDTH = 1.96
 """Of a 95 % interval, in standard errors."""
@@ -77,8 +77,8 @@ def difference(first: Reported, other: Reported, section: str, key: str) -> Esti
     """``other`` minus ``first``, with a 95 % interval of 1.96 standard errors.
 
     Where both know what they would be without each patient, and the patients are the same, the error is that of the
-    paired differences by the jackknife (Efron and Stein 1981); else the two errors, read off the intervals, are added as
-    those of independent values, which is too wide for the same films and right for others.
+    paired differences by the jackknife (Efron and Stein 1981); else, and for medians and percentiles, the two errors, read
+    off the intervals, are added as those of independent values, which is too wide for the same films and right for others.
     """
     a, b = first.estimate(section, key), other.estimate(section, key)
     for reported, estimate in ((first, a), (other, b)):
@@ -152,7 +152,9 @@ def _signed(estimate: Estimate) -> str:
 
 
 def _notes(reports: Sequence[Reported]) -> list[str]:
-    notes = ["95 % intervals over patients; \\* the interval of the difference leaves 0 out."]
+    notes = [
+        "95 % intervals over patients; \\* the interval of the difference leaves 0 out, as one in twenty does by chance alone."
+    ]
     sizes = {(each.report["size"], each.report["view"]) for each in reports}
     if len(sizes) > 1:
         found = ", ".join(f"{size} pixels ({view})" for size, view in sorted(sizes))

@@ -149,6 +149,12 @@ class Evidence:
             raise DataError(
                 f"synthetic images: expected two or more of {self.real.images.shape[1:]} pixels, received: {shape}"
             )
+        low, high = self.synthetic.images.min(), self.synthetic.images.max()
+        if not (low >= 0 and high <= 1):
+            raise DataError(
+                f"synthetic images: expected grey levels in [0, 1], received: {low} to {high}; "
+                "did the training of the generator diverge?"
+            )
 
     @cached_property
     def found(self) -> np.ndarray:
@@ -183,6 +189,11 @@ class Evidence:
             sets = (self.train.images, self.real.images, self.synthetic.images)
             self._scaled[space] = standardise(*map(self.spaces[space], sets))
         return self._scaled[space]
+
+    def require_equal_numbers(self) -> None:
+        """Raises a DataError where fewer images than unseen films are there: many measures depend on the number."""
+        if len(self.synthetic.sets[0]) < len(self.real):
+            raise DataError(f"needs as many images as test films, {len(self.real)}, found {len(self.synthetic)}")
 
     def someone_else(self, patients: np.ndarray) -> np.ndarray:
         """For each of ``patients`` [K] an entry of another patient, drawn at random: its index, int [K]."""

@@ -217,7 +217,7 @@ def _report(
 ) -> dict[str, Any]:
     measures = judge(evidence, console.progress("sections", 0))
     return {
-        "format": 2,
+        "format": 3,
         "version": mammogan_tf.__version__,
         "model": model,
         "kind": kind,

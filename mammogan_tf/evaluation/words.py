@@ -25,6 +25,16 @@ HEADLINES = {
     "distribution": ("fine_texture", "kid_texture", "kid_segmenter", "classifier_auc_texture"),
     "obedience": ("dice_breast", "dice_pectoral", "dice_dense", "dice_lesion", "lesion_contrast_to_real"),
     "memorisation": ("neighbour_ratio_pixels", "neighbour_ratio_segmenter", "membership_auc"),
+    "use": (
+        "auc_real",
+        "auc_augmented_gain",
+        "auc_equal_gain",
+        "auc_pretrained_gain",
+        "dice_real",
+        "dice_augmented_gain",
+        "dice_equal_gain",
+        "dice_pretrained_gain",
+    ),
 }
 """What goes into a model card, and what a terminal shows, by section."""
 
@@ -69,9 +79,9 @@ def describe(report: Mapping[str, Any]) -> str:
 
 
 def verdict(report: Mapping[str, Any]) -> str:
-    """``PASS`` or ``FAIL: why``, of memorisation."""
+    """``PASS (by what)`` or ``FAIL: why``, of memorisation."""
     found = report["memorisation"]
-    return "PASS" if found["passed"] else f"FAIL: {'; '.join(found['reasons'])}"
+    return f"PASS ({', '.join(found['judged'])})" if found["passed"] else f"FAIL: {'; '.join(found['reasons'])}"
 
 
 def in_words(report: Mapping[str, Any]) -> Iterable[str]:
@@ -84,7 +94,7 @@ def in_words(report: Mapping[str, Any]) -> Iterable[str]:
 
 def render_card(report: Mapping[str, Any]) -> str:
     """The section "Measured" of a model card."""
-    rows = [_row(measure, estimate) for _, measure, estimate in _headlines(report)]
+    rows = [_row(measure, estimate, f"{section.key}: ") for section, measure, estimate in _headlines(report)]
     return "\n".join(
         [
             "## Measured",
@@ -125,8 +135,13 @@ def _headlines(report: Mapping[str, Any]) -> Iterable[tuple[Section, Measure, Es
                 yield section, measure, estimate
 
 
-def _row(measure: Measure, estimate: Estimate) -> str:
-    cells = [measure.title, format_estimate(estimate), "; ".join(beside(measure, estimate)), str(estimate.get("n", ""))]
+def _row(measure: Measure, estimate: Estimate, where: str = "") -> str:
+    cells = [
+        where + measure.title,
+        format_estimate(estimate),
+        "; ".join(beside(measure, estimate)),
+        str(estimate.get("n", "")),
+    ]
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 

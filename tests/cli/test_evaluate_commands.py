@@ -10,7 +10,7 @@ from tests.command_line import call, fails
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8, "patients": 4}
 REPORT = {
     "measures": {"fidelity": {"ssim_own_film": ESTIMATE | {"floor": ESTIMATE}}},
-    "memorisation": {"passed": True, "rule": "", "reasons": []},
+    "memorisation": {"passed": True, "rule": "", "judged": ["pixels", "membership"], "reasons": []},
 }
 
 
@@ -37,7 +37,10 @@ def test_a_gan(gan_run, asked, tmp_path):
     call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--quick")
     assert asked[1][1] == {"seed": 0, "inception": False, "recipe": None}
     assert "ssim_own_film              0.500 [0.400, 0.600]   floor 0.500" in result.stdout
-    assert result.stdout.splitlines()[-2:] == ["memorisation   PASS", str(tmp_path / "out" / "report.html")]
+    assert result.stdout.splitlines()[-2:] == [
+        "memorisation   PASS (pixels, membership)",
+        str(tmp_path / "out" / "report.html"),
+    ]
 
 
 def test_images(phantom_root, asked, tmp_path):

@@ -14,11 +14,16 @@ def write(folder, value: float, without: dict[str, float] | None, **changes):
     """A report with one measure."""
     estimate = {"value": value, "low": value - 0.196, "high": value + 0.196, "n": 8, "patients": 4}
     report = {
-        "format": 2,
+        "format": 3,
         "size": 64,
         "view": "whole",
         "measures": {"fidelity": {"ssim_own_film": estimate, "ssim_left_right": {"not computed": "no such pair"}}},
-        "memorisation": {"passed": value < 0.6, "rule": "", "reasons": ["copies"] if value >= 0.6 else []},
+        "memorisation": {
+            "passed": value < 0.6,
+            "rule": "",
+            "judged": ["pixels"],
+            "reasons": ["copies"] if value >= 0.6 else [],
+        },
     }
     write_json(folder / "report.json", report | changes)
     if without is not None:
@@ -62,7 +67,7 @@ def test_the_table(tmp_path):
     assert rows[0][3:] == [f"C: {tmp_path / 'c'}", "B - A", "C - A |"]
     assert rows[2][4] == "+0.200 [0.200, 0.200]*"
     assert rows[2][5].startswith("+0.000 [-0.277, 0.277] (unpaired)")
-    assert rows[3][1:4] == ["PASS", "FAIL: copies", "PASS"]
+    assert rows[3][1:4] == ["PASS (pixels)", "FAIL: copies", "PASS (pixels)"]
     assert "differ in size or view (32 pixels (whole), 64 pixels (whole))" in text
 
 
@@ -88,8 +93,8 @@ def test_what_is_no_report(tmp_path):
     for content, says in (
         ("{", "a broken file"),
         ("[]", "received: None"),
-        (json.dumps({"dice": {}}), "expected a report of format 2, received: 1"),
-        (json.dumps({"format": 3, "measures": {}}), "received: 3"),
+        (json.dumps({"dice": {}}), "expected a report of format 3, received: 1"),
+        (json.dumps({"format": 4, "measures": {}}), "received: 4"),
     ):
         file.write_text(content)
         with pytest.raises(DataError, match=says):

@@ -8,7 +8,7 @@ from mammogan_tf.evaluation.evidence import SyntheticFilms, synthesise
 from mammogan_tf.evaluation.judge import draw, judge
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
-from mammogan_tf.evaluation.sections.memorisation import MEMORISATION
+from mammogan_tf.evaluation.sections.memorisation import MEMORISATION, judge_memorisation
 from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
 from tests.evaluation.controls import CONTROLS, SHOWN, judge_controls, table
 from tests.toy_films import SIZE, draw_films, evidence_of, segment, with_images
@@ -78,6 +78,9 @@ def test_segmentation_of_an_ideal_network(faithful):
     by_class = faithful["segmentation_by_class"]
     assert "not computed" in by_class["dice_lesion_normal"]
     assert sum(by_class[f"dice_breast_tissue_{tissue}"]["n"] for tissue in "FGD") == 2 * PATIENTS
+    assert by_class["lesions_found_malignant"]["value"] > 0.9
+    assert "not a finite number" in by_class["lesions_found_normal"]["not computed"]
+    assert "value" in by_class["false_positives_normal"]
 
 
 def test_real_films_are_as_good_as_real_films(controls):
@@ -209,11 +212,31 @@ def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(evidence):
     assert seen[-1] == (80, 80)
 
 
+def test_fewer_images_than_films_have_no_shares(evidence):
+    rows = np.arange(20)
+    few = SyntheticFilms(evidence.synthetic.images[rows], None, None, evidence.synthetic.patients[rows], (rows,))
+    report = judge(evidence_of(evidence.real, evidence.train, few))
+    assert report["diversity"]["recall_texture"] == {"not computed": "needs as many images as test films, 40, found 20"}
+    assert "value" in report["distribution"]["kid_texture"]
+
+
+def test_what_the_verdict_stands_on(evidence, faithful):
+    found = judge_memorisation(evidence, faithful["memorisation"])
+    assert found["judged"] == ["pixels", "texture", "segmenter"]  # no critic
+    found = judge_memorisation(evidence, {"membership_auc": {"value": 0.9}})
+    assert (found["judged"][-1], found["passed"]) == ("membership", False)
+
+
 def test_evidence_that_does_not_fit_is_refused(evidence):
     with pytest.raises(DataError, match="3 patients or more, received: 1"):
         evidence_of(draw_films(range(1), 0), evidence.train)
     with pytest.raises(DataError, match="two or more of"):
         with_images(evidence, np.zeros((1, SIZE, SIZE)))
+    for wrong, says in ((np.nan, "received: nan"), (255.0, "received: 0.0 to 255.0")):
+        images = evidence.synthetic.images.copy()
+        images[0] = wrong
+        with pytest.raises(DataError, match=rf"grey levels in \[0, 1\], {says}"):
+            with_images(evidence, images)
     with pytest.raises(DataError, match="a mask of its size"):
         dataclasses.replace(evidence.real, masks=evidence.real.masks[:3])
     assert segment(evidence.real.images).shape == evidence.real.masks.shape

@@ -21,7 +21,7 @@ def report() -> dict:
     measures["fidelity"]["ssim_own_film"] |= {"floor": ESTIMATE | {"value": 0.25}}
     measures["obedience"]["dice_dense"] |= {"ceiling": ESTIMATE, "control": ESTIMATE, "note": "it cannot tell"}
     return {
-        "format": 2,
+        "format": 3,
         "version": "0.1.0",
         "model": "runs/<train-gan>/00001",
         "kind": "gan",
@@ -31,7 +31,12 @@ def report() -> dict:
         "segmented_by": "the judge",
         "films": {"train": 242, "test": 48, "test_patients": 24},
         "synthetic": {"images": 1008, "seed": 7},
-        "memorisation": {"passed": False, "rule": "Pass: no copies.", "reasons": ["pixels: 3 copies"]},
+        "memorisation": {
+            "passed": False,
+            "rule": "Pass: no copies.",
+            "judged": ["pixels"],
+            "reasons": ["pixels: 3 copies"],
+        },
         "measures": measures,
     }
 
@@ -111,6 +116,7 @@ def test_the_headlines_exist(report):
     assert lines[-1] == "memorisation   FAIL: pixels: 3 copies"
     card = render_card(report)
     assert card.startswith("## Measured\n\n1008 synthetic images of 64 x 64 pixels")
+    assert "| obedience: Breast: Dice | 0.713 " in card
     assert "Memorisation: **FAIL: pixels: 3 copies**" in card
 
 

@@ -81,7 +81,7 @@ def test_the_schema_is_a_schema_and_refuses_what_is_wrong(evaluated):
 def test_the_model_card_says_what_was_measured(evaluated, run):
     card = (run.path / "MODEL_CARD.md").read_text()
     assert "## Measured\n\n" in card
-    assert "| Breast: Dice | 0." in card
+    assert "| obedience: Breast: Dice | 0." in card
     assert "Never for diagnosis" in card
 
 

@@ -63,7 +63,7 @@ def test_no_interval_where_many_samples_have_no_value():
     """What 9 of 10 patients do not have: (9/10)^10, a third of the samples, lack it."""
     values = np.stack([np.ones(10), np.arange(10) == 0], axis=1)
     assert "of the bootstrap samples" in bootstrap(values, np.arange(10), ratio_of_means)["not computed"]
-    assert "value" in bootstrap(values + [0, 1], np.arange(10), ratio_of_means)
+    assert "value" in bootstrap(values + np.array([0, 1]), np.arange(10), ratio_of_means)
 
 
 def test_jackknife_of_a_mean_is_the_textbook_error():

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import auc_between, between, computed, left_out
 from mammogan_tf.evaluation.evidence import Evidence
@@ -12,7 +13,7 @@ from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, 
 from mammogan_tf.evaluation.spaces import SPACES
 from mammogan_tf.metrics.distribution import frechet_distance, kid
 from mammogan_tf.metrics.features import power_spectrum
-from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.two_sample import TwoSampleTest, classifier_auc
 
 __all__ = ["DISTRIBUTION"]
@@ -24,6 +25,9 @@ EASIEST = 10
 FOLDS = 5
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
+
+LIMITS: dict[Distance, tuple[float, float]] = {kid: (-np.inf, np.inf), frechet_distance: (0, np.inf)}
+"""What a distance can be: an unbiased one also falls below 0."""
 
 
 def _compute(evidence: Evidence) -> dict[str, Estimate]:
@@ -67,33 +71,35 @@ def _to_real(evidence: Evidence, space: str, distance: Distance, kept: np.ndarra
 def _distances(evidence: Evidence, space: str, distance: Distance) -> Estimate:
     """Training films are the reference of both: unseen films give the floor, and both sets share their anatomy."""
     value, floor = (
-        left_out(partial(to, evidence, space, distance), evidence.real.patients) for to in (_to_synthetic, _to_real)
+        left_out(partial(to, evidence, space, distance), evidence.real.patients, LIMITS[distance])
+        for to in (_to_synthetic, _to_real)
     )
     return value | {"floor": floor}
 
 
 def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
+    _require_enough(evidence, space)
+
     def ratio(kept: np.ndarray) -> float:
         return _to_real(evidence, space, frechet_distance, kept) / _to_synthetic(
             evidence, space, frechet_distance, kept
         )
 
-    return _too_few(evidence, space) or left_out(ratio, evidence.real.patients)
+    return left_out(ratio, evidence.real.patients, LIMITS[frechet_distance])
 
 
 def _radiomics(evidence: Evidence) -> Estimate:
-    return _too_few(evidence, "texture") or _distances(evidence, "texture", frechet_distance)
+    _require_enough(evidence, "texture")
+    return _distances(evidence, "texture", frechet_distance)
 
 
-def _too_few(evidence: Evidence, space: str) -> Estimate | None:
+def _require_enough(evidence: Evidence, space: str) -> None:
     """A covariance needs more films than features, and equal numbers on both sides are comparable alone."""
     train, real, _ = evidence.features(space)
     features, smallest = train.shape[1], min(map(len, (train, real, evidence.synthetic.sets[0])))
     if smallest <= features:
-        return not_computed(f"needs more than {features} films or images, as many as it has features, found {smallest}")
-    if len(evidence.synthetic.sets[0]) < len(real):
-        return not_computed(f"needs as many images as test films, {len(real)}, found {len(evidence.synthetic)}")
-    return None
+        raise DataError(f"needs more than {features} films or images, as many as it has features, found {smallest}")
+    evidence.require_equal_numbers()
 
 
 def _test(evidence: Evidence, space: str) -> TwoSampleTest:

@@ -73,6 +73,7 @@ def _shares(evidence: Evidence, space: str, kept: tuple[str, ...], of_real: bool
 
 
 def _share(evidence: Evidence, shares: Callable[..., dict[str, float]], share: str) -> Estimate:
+    evidence.require_equal_numbers()
     patients, most = evidence.real.patients, np.inf if share == "density" else 1.0
     value, floor = (
         left_out(lambda kept, of_real=of_real: shares(tuple(kept), of_real)[share], patients, (0, most))  # type: ignore[misc]

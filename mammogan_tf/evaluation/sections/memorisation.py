@@ -5,12 +5,21 @@ from typing import Any
 import numpy as np
 
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import auc_between, between
+from mammogan_tf.evaluation.estimates import WITHOUT, auc_between, between
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
 from mammogan_tf.metrics.intervals import Estimate, not_computed
-from mammogan_tf.metrics.memorisation import RULE, closeness, closest_pairs, median_ratio, verdict
+from mammogan_tf.metrics.memorisation import (
+    LEAST_RATIO,
+    MOST_MEMBERSHIP,
+    MOST_NEAR,
+    RULE,
+    closeness,
+    closest_pairs,
+    median_ratio,
+    verdict,
+)
 
 __all__ = ["MEMORISATION", "judge_memorisation"]
 
@@ -22,9 +31,10 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
     patients, seed = (evidence.synthetic.patients, evidence.real.patients), evidence.seed
     report = {}
     for space, neighbours in evidence.neighbours.items():
-        made, unseen = neighbours.made, neighbours.unseen
-        report[f"neighbour_ratio_{space}"] = between(made, unseen, *patients, median_ratio, seed)
-        report[f"near_{space}"] = between(made, unseen, *patients, _near, seed)
+        for name, statistic in (("neighbour_ratio", median_ratio), ("near", _near)):
+            found = between(neighbours.made, neighbours.unseen, *patients, statistic, seed)
+            found.pop(WITHOUT, None)  # Of medians and percentiles a jackknife knows no error.
+            report[f"{name}_{space}"] = found
     return report | {"membership_auc": _membership(evidence)}
 
 
@@ -60,10 +70,12 @@ def _critic_scores(evidence: Evidence) -> np.ndarray:
 
 
 def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]:
-    """``{"passed", "rule", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`."""
+    """``{"passed", "rule", "judged", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`."""
     spaces = {space: closeness(found.made, found.unseen) for space, found in evidence.neighbours.items()}
-    found = verdict(spaces, measures["membership_auc"].get("value"))
-    return {"passed": found.passed, "rule": RULE, "reasons": list(found.reasons)}
+    membership = measures["membership_auc"].get("value")
+    found = verdict(spaces, membership)
+    judged = [*spaces, *(["membership"] if membership is not None else [])]
+    return {"passed": found.passed, "rule": RULE, "judged": judged, "reasons": list(found.reasons)}
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
@@ -115,12 +127,22 @@ MEMORISATION = Section(
             for space, name in {"pixels": "pixels", **SPACES}.items()
             for measure in (
                 Measure(
-                    f"neighbour_ratio_{space}", f"Nearest training film, {name}: ratio to unseen", "0.8 or more passes"
+                    f"neighbour_ratio_{space}",
+                    f"Nearest training film, {name}: ratio to unseen",
+                    f"1 is expected, {LEAST_RATIO} or more passes",
                 ),
-                Measure(f"near_{space}", f"Nearer than 5 % of unseen films, {name}", "0.05 is expected, 0.10 passes"),
+                Measure(
+                    f"near_{space}",
+                    f"Nearer than 5 % of unseen films, {name}",
+                    f"0.05 is expected, {MOST_NEAR} or less passes",
+                ),
             )
         ),
-        Measure("membership_auc", "Training films told from unseen by the critic: AUC", "0.5 is best, 0.6 passes"),
+        Measure(
+            "membership_auc",
+            "Training films told from unseen by the critic: AUC",
+            f"0.5 is best, {MOST_MEMBERSHIP} or less passes",
+        ),
     ),
     compute=_compute,
     draw=_draw,

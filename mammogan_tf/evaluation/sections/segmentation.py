@@ -31,6 +31,8 @@ DETECTION = {
 }
 """For each measure its title, and the columns of :func:`_counts` whose ratio it is."""
 
+BY_CLASS_DETECTION = {name: DETECTION[name] for name in ("lesions_found", "false_positives")}
+
 CLASSES = {f"tissue_{tissue}": f"tissue {tissue}" for tissue in TISSUES} | {label: label for label in LABELS}
 
 
@@ -66,13 +68,16 @@ def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 def _by_class(evidence: Evidence) -> dict[str, Estimate]:
     real, truth, found = evidence.real, evidence.segmentation.truth, evidence.segmentation.found
+    counts, seed = _counts(truth, found), evidence.seed
     report = {}
-    for region, classes in REGIONS.items():
-        asked = np.isin(truth, classes).any(axis=(1, 2))
-        values = np.where(asked, dice(truth, found, classes), np.nan)
-        for name, members in _members(real.tissues, real.labels):
-            chosen = np.where(members, values, np.nan)
-            report[f"dice_{region}_{name}"] = over_patients(chosen, real.patients, seed=evidence.seed)
+    for name, members in _members(real.tissues, real.labels):
+        patients = real.patients[members]
+        for region, classes in REGIONS.items():
+            asked = np.isin(truth, classes).any(axis=(1, 2))
+            values = np.where(asked, dice(truth, found, classes), np.nan)
+            report[f"dice_{region}_{name}"] = over_patients(values[members], patients, seed=seed)
+        for key, (_, columns) in BY_CLASS_DETECTION.items():
+            report[f"{key}_{name}"] = over_patients(counts[members][:, columns], patients, ratio_of_means, seed)
     return report
 
 
@@ -122,12 +127,17 @@ AGREEMENT = Section(
 BY_CLASS = Section(
     key="segmentation_by_class",
     title="Does it do so for dense breasts and for malignant films too?",
-    meaning="The Dice of the section above, for the films of each tissue class and of each severity.",
+    meaning="Dice and detection of the section above, for the films of each tissue class and of each severity.",
     caution="The classes have few patients each, and the intervals say so. Differences between classes may come from "
     "the automatic anatomy, which is itself worse on dense breasts.",
     measures=tuple(
         Measure(f"dice_{region}_{key}", f"{region.capitalize()}, {name}: Dice", "compare within the region")
         for region in REGIONS
+        for key, name in CLASSES.items()
+    )
+    + tuple(
+        Measure(f"{measure}_{key}", f"{title}, {name}", "compare the classes")
+        for measure, (title, _) in BY_CLASS_DETECTION.items()
         for key, name in CLASSES.items()
     ),
     compute=_by_class,
