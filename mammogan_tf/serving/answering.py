@@ -16,6 +16,9 @@ from mammogan_tf.serving.versions import Library
 
 __all__ = ["Call", "Service", "answers"]
 
+REASON_BYTES = 1024
+"""Longest message of a status, as in TensorFlow Serving: it travels in a header, and a long one would replace the status."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +86,14 @@ def answers(
                 service.record, method.__name__, model, call, code, reason, seconds
             )  # The answer goes first.
         if code is not grpc.StatusCode.OK:
-            await context.abort(code, reason)
+            await context.abort(code, _cut(reason))
         return response
 
     return answer
+
+
+def _cut(reason: str) -> str:
+    content = reason.encode(errors="replace")
+    if len(content) <= REASON_BYTES:
+        return reason
+    return content[:REASON_BYTES].decode(errors="ignore") + "...TRUNCATED"

@@ -114,6 +114,7 @@ class ModelService(Service, model_service_pb2_grpc.ModelServiceServicer):
             raise Refusal(
                 grpc.StatusCode.UNKNOWN, f"{len(idle)} servable(s) did not become available: {', '.join(idle)}"
             )
+        self.library.label({name: config.version_labels for name, config in configs.items()})
         return model_management_pb2.ReloadConfigResponse()
 
 

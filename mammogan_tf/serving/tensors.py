@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from mammogan_tf.serving.refusal import exhausted, invalid
+from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
 
 __all__ = ["MESSAGE_LIMIT", "Input", "to_proto"]
 
@@ -60,19 +60,32 @@ class Input:
         value for zeros, and values beyond the shape are ignored.
 
         Raises:
-            Refusal: INVALID_ARGUMENT for a ``tensor_content`` of another length.
+            Refusal: INVALID_ARGUMENT for a ``tensor_content`` of another length or number of strings.
         """
         sides = [dim.size for dim in proto.tensor_shape.dim]
         count, content, dtype = math.prod(sides), proto.tensor_content, self._dtype
+        if content and dtype.hasobject:
+            return self._strings(proto)
         if content or dtype not in FIELDS:
-            if dtype.hasobject or len(content) != count * dtype.itemsize:
-                raise invalid(f"{self.name}: expected {count} values, received: {len(content)} bytes of content")
+            if len(content) != count * dtype.itemsize:
+                raise self._wrong_content(proto)
             return np.frombuffer(content, dtype).reshape(sides)
         values = np.asarray(getattr(proto, FIELDS[dtype]), dtype)[:count]
         if len(values) < count:
             last = values[-1] if len(values) else b"" if dtype.hasobject else 0
             values = np.concatenate([values, np.full(count - len(values), last, dtype)])
         return values.reshape(sides)
+
+    def _strings(self, proto: tensor_pb2.TensorProto) -> np.ndarray:
+        """Strings in ``tensor_content``: the lengths of all of them, then their bytes."""
+        try:
+            return tf.io.parse_tensor(proto.SerializeToString(), tf.string).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise self._wrong_content(proto) from error
+
+    def _wrong_content(self, proto: tensor_pb2.TensorProto) -> Refusal:
+        count = math.prod(dim.size for dim in proto.tensor_shape.dim)
+        return invalid(f"{self.name}: expected {count} values, received: {len(proto.tensor_content)} bytes of content")
 
     def _fits(self, sides: tuple[int, ...]) -> bool:
         if self.shape is None:

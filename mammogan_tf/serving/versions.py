@@ -45,6 +45,7 @@ class Library:
         self.root = root
         self._models: dict[str, dict[int, Version]] = {}
         self._configs: dict[str, ModelConfig] | None = None
+        self._labels: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
 
@@ -98,16 +99,33 @@ class Library:
         return serving[wanted]
 
     def _labelled(self, spec: ModelSpec) -> int:
-        config = (self._configs or {}).get(spec.name, ModelConfig())
-        if spec.version_label not in config.version_labels:
+        labels = self._labels.get(spec.name, {})
+        if spec.version_label not in labels:
             raise invalid(f"Unrecognized servable version label: {spec.version_label}")
-        return config.version_labels[spec.version_label]
+        return labels[spec.version_label]
 
     def configure(self, configs: Mapping[str, ModelConfig]) -> None:
         """Serves exactly these models from now on, instead of every model found under the root."""
         with self._refreshing:
             self._configs = dict(configs)
         self.refresh()
+
+    def label(self, labels: Mapping[str, Mapping[str, int]]) -> None:
+        """Names versions, by model and label, in place of the labels so far.
+
+        Raises:
+            Refusal: FAILED_PRECONDITION for a version that does not serve; then nothing changes.
+        """
+        for name, numbers in labels.items():
+            for number in numbers.values():
+                if (name, number) not in self.serving():
+                    raise Refusal(
+                        grpc.StatusCode.FAILED_PRECONDITION,
+                        f"Request to assign label to version {number} of model {name}, which is not currently available "
+                        "for inference",
+                    )
+        with self._lock:
+            self._labels = {name: dict(numbers) for name, numbers in labels.items()}
 
     def refresh(self) -> None:
         """Looks at the disk once: loads what is new and wanted, then lets go of what is no longer wanted."""

@@ -120,7 +120,9 @@ def allowed(request: predict_pb2.PredictRequest) -> set[str]:
 
 
 sides = st.sampled_from([0, 1, 2, 3, SIZE, Z_DIM, -1, -5, 2**20, 2**31, 2**62, -(2**63), 2**63 - 1])
-names = st.sampled_from(["unet", "generator", "", "../unet", "unet/1", "/etc/passwd", "un\0et"]) | st.text(max_size=40)
+names = st.sampled_from(["unet", "generator", "", "../unet", "unet/1", "/etc/passwd", "un\0et", "é" * 10**5]) | st.text(
+    max_size=40
+)
 anything = st.sampled_from(sorted({*VALUES, "probabilities", *(name for _, name in SIGNATURES)})) | st.text(max_size=9)
 
 

@@ -160,6 +160,15 @@ def test_typed_fields_and_tensor_content_mean_the_same(prediction, films):
     np.testing.assert_allclose(answer, expected, atol=1e-6)
 
 
+def test_strings_may_be_packed(prediction):
+    png = tf.io.encode_png(np.zeros((4, 4, 1), np.uint8)).numpy()
+    request = request_for("unet", {"png": np.array([png, png], object)}, "segment_png")
+    typed = prediction.Predict(request)
+    del request.inputs["png"].string_val[:]
+    request.inputs["png"].tensor_content = bytes([len(png)] * 2) + png * 2
+    assert prediction.Predict(request).outputs == typed.outputs
+
+
 def test_answers_are_in_the_typed_fields(prediction, films, size):
     outputs = prediction.Predict(request_for("unet", {"image": films})).outputs
     assert len(outputs["probabilities"].float_val) == 2 * size * size * 5
@@ -238,6 +247,11 @@ def changed(request, change):
 def test_bad_requests_get_the_code_of_tensorflow_serving(prediction, films, change, code):
     assert code_of(prediction.Predict, changed(request_for("unet", {"image": films}), change)) == code
     assert ask(prediction, "unet", {"image": films}), "the server goes on"
+
+
+@pytest.mark.parametrize("length", [2000, 10**6])
+def test_a_long_name_does_not_crowd_out_the_status(prediction, length):
+    assert code_of(prediction.Predict, request_for("é" * length, {})) == "NOT_FOUND"
 
 
 def test_wrong_dtype_is_refused(prediction, films):

@@ -78,6 +78,9 @@ def test_reloading_the_configuration_serves_what_it_lists(models):
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert server.library.available() == {"unet": 1}
         with pytest.raises(grpc.RpcError) as refused:
+            reload(name="unet", version_labels={"canary": 2})
+        assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        with pytest.raises(grpc.RpcError) as refused:
             reload(name="absent")
         assert refused.value.code() == grpc.StatusCode.UNKNOWN
 

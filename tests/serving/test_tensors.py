@@ -85,6 +85,16 @@ def test_content_of_another_length_is_invalid(length):
         Input("image", tf.TensorSpec([None], tf.float32)).to_array(tensor([2], tensor_content=bytes(length)))
 
 
+def test_strings_may_travel_as_their_lengths_and_their_bytes():
+    text = Input("png", tf.TensorSpec([None], tf.string))
+    packed = tensor([3], tf.string, tensor_content=bytes([2, 0, 3]) + b"ab" + b"cde")
+    assert text.to_array(packed).tolist() == [b"ab", b"", b"cde"]
+    for content in (bytes([2, 0, 4]) + b"abcde", bytes([5]) + b"abcde", b"\xff"):
+        with pytest.raises(Refusal, match="expected 3 values") as refused:
+            text.to_array(tensor([3], tf.string, tensor_content=content))
+        assert refused.value.code.name == "INVALID_ARGUMENT"
+
+
 @pytest.mark.parametrize(
     "proto", [tensor([2**40]), tensor([3], tf.string, string_val=[b"x" * 40]), tensor([5], tf.string)]
 )

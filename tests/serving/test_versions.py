@@ -98,8 +98,8 @@ def test_a_configuration_chooses_models_versions_and_labels(models, add_version)
     add_version(2)
     library = Library(models)
     library.refresh()
-    config = ModelConfig(name="film", base_path="unet", model_version_policy={"all": {}}, version_labels={"stable": 1})
-    library.configure({"film": config})
+    library.configure({"film": ModelConfig(name="film", base_path="unet", model_version_policy={"all": {}})})
+    library.label({"film": {"stable": 1}})
     assert library.available() == {"film": 2}
     assert {version.number for version in library.versions("film")} == {1, 2}
     with library.borrow(ModelSpec(name="film", version_label="stable")) as (_, number):
@@ -109,3 +109,7 @@ def test_a_configuration_chooses_models_versions_and_labels(models, add_version)
         library.borrow(ModelSpec(name="film", version_label="canary")),
     ):
         pass
+    with pytest.raises(Refusal, match="version 3 of model film, which is not currently available"):
+        library.label({"film": {"stable": 2, "canary": 3}})
+    with library.borrow(ModelSpec(name="film", version_label="stable")) as (_, number):
+        assert number == 1, "as before"
