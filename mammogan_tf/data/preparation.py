@@ -124,7 +124,8 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
 def find_geometry(grey: np.ndarray, view: str = "whole") -> Geometry:
     """How a picture uint8 [H, W] is to lie in its square: a whole film turned and trimmed, a window of one as it is."""
     if view == "roi":
-        return Geometry(*grey.shape, flipped=False, offset=0)
+        height, width = grey.shape
+        return Geometry(height, width, flipped=False, offset=0)
     return _locate(grey, find_anatomy(grey))[1]
 
 
