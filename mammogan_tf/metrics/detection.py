@@ -1,6 +1,6 @@
 """Lesions found and missed, and false alarms: the free-response view of segmentation (SciPy)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import label, maximum
@@ -71,6 +71,18 @@ class FreeResponse:
             for t in thresholds
         ]
         return np.array(rows).reshape(-1, 3)
+
+    def at(self, rate: float) -> "FreeResponse":
+        """What scores above the lowest threshold that leaves at most ``rate`` false positives per image."""
+        allowed = int(rate * self.images)
+        threshold = max(np.sort(self.false_scores)[::-1][allowed : allowed + 1], default=MISSED)
+        kept = self.false_scores > threshold
+        return replace(
+            self,
+            lesion_scores=np.where(self.lesion_scores > threshold, self.lesion_scores, MISSED),
+            false_images=self.false_images[kept],
+            false_scores=self.false_scores[kept],
+        )
 
 
 def free_response(

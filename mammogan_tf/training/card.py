@@ -39,7 +39,15 @@ Against the automatic anatomy and the annotated lesion circles, not against outl
 | --- | --- | --- | --- |
 {chr(10).join(rows)}
 
-{INTENDED_USE}"""
+{_beside_disc(report)}{INTENDED_USE}"""
+
+
+def _beside_disc(report: dict[str, Any]) -> str:
+    if "disc" not in report:
+        return ""
+    cell = report["disc"]["cleaned"]
+    network, disc = (_mean({"mean": cell[name]}) for name in ("network", "disc"))
+    return f"On the {cell['films']} windows that show a lesion: {network}; a disc in the middle of each: {disc}.\n\n"
 
 
 def cross_validation_card(run: Run, report: dict[str, Any]) -> str:
@@ -47,11 +55,12 @@ def cross_validation_card(run: Run, report: dict[str, Any]) -> str:
     config = run.config
     kinds = {"background black": report["dice"]["cleaned"], "film as it is": report["dice"]["as_it_is"]}
     tissues = {f"tissue {tissue}": cells for tissue, cells in report["tissue"].items()}
+    longest = max(fold["seconds"] for fold in report["folds"])
     return f"""# U-Net in cross-validation: anatomy and lesions on mammograms
 
 Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px. Each of {report["films"]} was judged by a network
-that was trained without its patient: {len(report["folds"])} folds by patient, {report["seconds"] / 60:.1f} minutes of training
-in all; seed {config.seed}. `masks.npz` holds what was found. Hyper-parameters: `config.json`.
+that was trained without its patient: {len(report["folds"])} folds by patient, trained for {report["seconds"] / 60:.1f} minutes
+in all and {longest / 60:.1f} at most; seed {config.seed}. `masks.npz` holds what was found. Hyper-parameters: `config.json`.
 
 Mean over films with a 95 % interval over patients, against the automatic anatomy and the annotated lesion circles, not
 against outlines drawn by hand. By tissue, films come with a black background.
@@ -62,11 +71,23 @@ against outlines drawn by hand. By tissue, films come with a black background.
 
 ## Lesions found
 
-An intersection over union of 0.1 or more finds a lesion.
+An intersection over union of 0.1 or more finds a lesion. The last rows are of the free-response curve, at 0.25 and at 1 false
+positive per image.
 
 {_estimates({"background black": report["lesions"]["cleaned"], "film as it is": report["lesions"]["as_it_is"]})}
 
-{INTENDED_USE}"""
+{_estimates_beside_disc(report)}{INTENDED_USE}"""
+
+
+def _estimates_beside_disc(report: dict[str, Any]) -> str:
+    if "disc" not in report:
+        return ""
+    columns = {"background black": report["disc"]["cleaned"], "film as it is": report["disc"]["as_it_is"]}
+    return f"""## Dice of the lesions in windows that show one, and of a disc in the middle of each
+
+{_estimates(columns)}
+
+"""
 
 
 def _estimates(columns: dict[str, dict[str, Any]]) -> str:

@@ -15,11 +15,13 @@ from mammogan_tf.data.splits import Split, split_folds
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path, read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
+from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.scores import compare_with_disc, estimate_dice, estimate_lesions
-from mammogan_tf.training.segmentation import PICTURES, predict_label_maps, train_unet
+from mammogan_tf.training.samples import beside, save_picture
+from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
+from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
 
 __all__ = ["create_cross_validation_run", "cross_validate"]
 
@@ -39,9 +41,10 @@ def create_cross_validation_run(
 def cross_validate(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
     """Trains a U-Net for each fold, or goes on where it was stopped, and judges each film by the one that never saw it.
 
-    Writes an ordinary run for each fold into ``train-unet/``, then ``report.json``, ``MODEL_CARD.md`` and ``masks.npz``:
-    ``ids``, ``label_maps`` uint8 [N, S, S] as found, and ``anatomy`` uint8 [N, C, C] without lesions, for a GAN to be
-    conditioned on; in the roi view with its margin, C > S, and ``corners`` [N, 2] to cut the picture out.
+    Writes an ordinary run for each fold into ``train-unet/``, then ``report.json``, ``MODEL_CARD.md``, the worst pictures by
+    region in ``samples/REGION.png`` (film, annotation, found) and ``masks.npz``: ``ids``, ``label_maps`` uint8 [N, S, S]
+    as found, and ``anatomy`` uint8 [N, C, C] without lesions, for a GAN to be conditioned on; in the roi view with its
+    margin, C > S, and ``corners`` [N, 2] to cut the picture out.
 
     Returns:
         The report: Dice for each region, also by tissue density, and how lesions are found, with intervals over
@@ -66,11 +69,11 @@ def cross_validate(run: Run, films: Sequence[Film], console: Console | None = No
 
     everything = load_films(films, config.data.size, config.data.view, config.data.lesions)
     tested = everything.select([id_ for fold in runs for id_ in fold.split.test])
-    found, anatomy = _predict(runs, everything)
+    found, chances, anatomy = _predict(runs, everything)
     report = {
         "films": len(tested),
         "seconds": round(sum(each["seconds"] for each in reports), 1),
-        **_judge(tested.cropped(), found, config.data.view),
+        **_judge(tested.cropped(), found, chances, config.data.view),
         "folds": [
             {
                 "run": str(fold.path.relative_to(run.path)),
@@ -82,6 +85,7 @@ def cross_validate(run: Run, films: Sequence[Film], console: Console | None = No
     }
     run.write_json("report.json", report)
     write_text(run.path / "MODEL_CARD.md", cross_validation_card(run, report))
+    _show_worst(run.path / "samples", tested.cropped(), found["cleaned"])
     with atomic_path(run.masks_path) as temporary:
         np.savez_compressed(
             temporary,
@@ -105,31 +109,47 @@ def _fold_runs(run: Run, config: CrossValidationConfig, films: Sequence[Film]) -
     return [by_split.get(split) or Run.create(run.path, settings, split, run.data) for split in _folds(config, films)]
 
 
-def _predict(runs: Sequence[Run], films: FilmSet) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Label maps of every film for both ways in which it can come, and its anatomy, fold by fold."""
+Maps = dict[str, np.ndarray]
+"""Maps of every film, fold by fold, for both ways in which it can come."""
+
+
+def _predict(runs: Sequence[Run], films: FilmSet) -> tuple[Maps, Maps, np.ndarray]:
+    """Label maps, chances of a lesion, and the anatomy without lesions of every film."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in PICTURES}
+    chances: dict[str, list[np.ndarray]] = {name: [] for name in PICTURES}
     anatomy = []
     for run in runs:
         unet, test = load_network(run.model_path), films.select(run.split.test)
         for name, part in PICTURES.items():
-            found[name].append(predict_label_maps(unet, getattr(test.cropped(), part)))
+            pictures = getattr(test.cropped(), part)
+            found[name].append(predict_label_maps(unet, pictures))
+            chances[name].append(lesion_chances(unet, pictures))
         pictures = test.films if run.config.data.keep_background else test.images
         anatomy.append(predict_label_maps(unet, pictures, lesions=False))
-    return {name: np.concatenate(parts) for name, parts in found.items()}, np.concatenate(anatomy)
+    of_films = [{name: np.concatenate(parts) for name, parts in maps.items()} for maps in (found, chances)]
+    return of_films[0], of_films[1], np.concatenate(anatomy)
 
 
-def _judge(films: FilmSet, found: dict[str, np.ndarray], view: str) -> dict[str, Any]:
+def _judge(films: FilmSet, found: Maps, chances: Maps, view: str) -> dict[str, Any]:
     tissues = sorted({tissue for tissue in films.tissues if tissue})
     report: dict[str, Any] = {
         "dice": {name: estimate_dice(films, label_maps) for name, label_maps in found.items()},
         "tissue": {tissue: _of_tissue(films, found["cleaned"], tissue) for tissue in tissues},
-        "lesions": {name: estimate_lesions(films, label_maps) for name, label_maps in found.items()},
+        "lesions": {name: estimate_lesions(films, found[name], chances[name]) for name in found},
     }
     if view == "roi":
-        report["disc"] = {name: compare_with_disc(films, films, label_maps) for name, label_maps in found.items()}
+        report["disc"] = {name: estimate_against_disc(films, label_maps) for name, label_maps in found.items()}
     return report
 
 
 def _of_tissue(films: FilmSet, found: np.ndarray, tissue: str) -> dict[str, Estimate]:
     rows = [row for row, each in enumerate(films.tissues) if each == tissue]
     return estimate_dice(films.select(list(dict.fromkeys(films.ids[row] for row in rows))), found[rows])
+
+
+def _show_worst(folder: Path, films: FilmSet, found: np.ndarray, count: int = 8) -> None:
+    """Draws for each region the pictures with the lowest Dice, the worst on top."""
+    for region, values in region_dice(films.label_maps, found).items():
+        worst = [row for row in np.argsort(values, kind="stable")[:count] if np.isfinite(values[row])]
+        if worst:
+            save_picture(folder / f"{region}.png", beside(films.images[worst], films.label_maps[worst], found[worst]))

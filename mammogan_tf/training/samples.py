@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.files import atomic_path
 
-__all__ = ["save_picture", "tile", "to_bytes"]
+__all__ = ["beside", "save_picture", "tile", "to_bytes"]
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
@@ -32,6 +33,16 @@ def tile(rows: Sequence[Sequence[np.ndarray]], gap: int = 2, shortest: int = 128
             large = colour.repeat(zoom, axis=0).repeat(zoom, axis=1)
             sheet[top * cell : top * cell + size * zoom, left * cell : left * cell + size * zoom] = large
     return sheet
+
+
+def beside(pictures: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """A sheet with a row ``film | annotation | found`` for each film; all uint8 [N, S, S], N 1 or more."""
+    return tile(
+        [
+            [picture, overlay(picture, asked), overlay(picture, guess)]
+            for picture, asked, guess in zip(pictures, truth, found, strict=True)
+        ]
+    )
 
 
 def save_picture(path: Path, pixels: np.ndarray) -> None:

@@ -11,9 +11,20 @@ from mammogan_tf.metrics.detection import free_response
 from mammogan_tf.metrics.intervals import Estimate, bootstrap, ratio_of_means
 from mammogan_tf.metrics.segmentation import dice, region_dice
 
-__all__ = ["compare_with_disc", "estimate_dice", "estimate_lesions", "lesion_scores", "mean_dice"]
+__all__ = [
+    "compare_with_disc",
+    "estimate_against_disc",
+    "estimate_dice",
+    "estimate_lesions",
+    "lesion_scores",
+    "mean_dice",
+]
 
-DETECTION = ("sensitivity", "false_positives_per_image", "clear_images_with_false_positives")
+RATES = {"sensitivity_at_0.25_per_image": 0.25, "sensitivity_at_1_per_image": 1.0}
+"""False positives per image at which the free-response curve is read."""
+
+LEAST_CHANCE = 0.1
+"""Chance from which on a pixel belongs to a candidate of the free-response curve."""
 
 
 def mean_dice(films: FilmSet, found: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -31,27 +42,38 @@ def estimate_dice(films: FilmSet, found: np.ndarray) -> dict[str, Estimate]:
     return {region: bootstrap(values, patients) for region, values in region_dice(films.label_maps, found).items()}
 
 
-def lesion_scores(films: FilmSet, found: np.ndarray) -> dict[str, float | None]:
-    """Free-response figures of the lesions (IoU 0.1 or more finds one); None where there is nothing to divide by."""
-    response = free_response(films.label_maps, found)
-    values = (
-        response.sensitivity,
-        response.false_positives_per_image,
-        response.share_of_clear_images_with_false_positives,
-    )
-    return {name: None if math.isnan(value) else float(value) for name, value in zip(DETECTION, values, strict=True)}
+def lesion_scores(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> dict[str, float | None]:
+    """Free-response figures of the lesions (IoU 0.1 or more finds one); None where there is nothing to divide by.
+
+    The first are of the label maps ``found``; those of :data:`RATES` are of the curve that the ``chances`` of a lesion,
+    float [N, S, S], give.
+    """
+    ratios = _lesion_ratios(films, found, chances)
+    values = {name: ratio_of_means(ratio, np.ones(len(films))) for name, ratio in ratios.items()}
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def estimate_lesions(films: FilmSet, found: np.ndarray) -> dict[str, Estimate]:
-    """:func:`lesion_scores` with their intervals over patients."""
+def estimate_lesions(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> dict[str, Estimate]:
+    """:func:`lesion_scores` with their intervals over patients; those of :data:`RATES` at thresholds that stay the same."""
+    patients = np.array(films.patients)
+    ratios = _lesion_ratios(films, found, chances)
+    return {name: bootstrap(ratio, patients, ratio_of_means) for name, ratio in ratios.items()}
+
+
+def _lesion_ratios(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> dict[str, np.ndarray]:
+    """For each figure what is divided by what, image by image: float [N, 2]."""
     lesions, hits, false = free_response(films.label_maps, found).per_image.T
     clear = lesions == 0
-    ratios = ((hits, lesions), (false, np.ones_like(false)), ((false > 0) & clear, clear))
-    patients = np.array(films.patients)
-    return {
-        name: bootstrap(np.stack(ratio, axis=1).astype(float), patients, ratio_of_means)
-        for name, ratio in zip(DETECTION, ratios, strict=True)
+    ratios = {
+        "sensitivity": (hits, lesions),
+        "false_positives_per_image": (false, np.ones_like(false)),
+        "clear_images_with_false_positives": ((false > 0) & clear, clear),
     }
+    candidates = np.where(chances >= LEAST_CHANCE, LESION, 0)
+    response = free_response(films.label_maps, candidates, chances)
+    for name, rate in RATES.items():
+        ratios[name] = (response.at(rate).per_image[:, 1], lesions)
+    return {name: np.stack(ratio, axis=1).astype(float) for name, ratio in ratios.items()}
 
 
 def compare_with_disc(training: FilmSet, films: FilmSet, found: np.ndarray) -> dict[str, float | int | None]:
@@ -67,10 +89,26 @@ def compare_with_disc(training: FilmSet, films: FilmSet, found: np.ndarray) -> d
     Returns:
         ``{"network", "disc", "radius", "films"}``; the first two None where no window shows a lesion.
     """
-    radius = max(range(1, training.size // 2), key=lambda radius: _disc_dice(training, radius).sum())
-    network, disc = _lesion_dice(films, found), _disc_dice(films, radius)
+    radius, network, disc = _beside_disc(training, films, found)
     means = [float(values.mean()) if len(values) else None for values in (network, disc)]
     return {"network": means[0], "disc": means[1], "radius": radius, "films": len(disc)}
+
+
+def estimate_against_disc(films: FilmSet, found: np.ndarray) -> dict[str, Estimate]:
+    """:func:`compare_with_disc` with intervals over patients, and the difference of the two with its own.
+
+    The disc has the radius that fits the lesions of these very windows best.
+    """
+    _, network, disc = _beside_disc(films, films, found)
+    patients = np.array(films.patients)[_with_lesion(films)]
+    values = {"network": network, "disc": disc, "difference": network - disc}
+    return {name: bootstrap(each, patients) for name, each in values.items()}
+
+
+def _beside_disc(training: FilmSet, films: FilmSet, found: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """The radius that fits best, and the Dice of network and disc on each window that shows a lesion."""
+    radius = max(range(1, training.size // 2), key=lambda radius: _disc_dice(training, radius).sum())
+    return radius, _lesion_dice(films, found), _disc_dice(films, radius)
 
 
 def _disc_dice(films: FilmSet, radius: int) -> np.ndarray:
@@ -81,5 +119,9 @@ def _disc_dice(films: FilmSet, radius: int) -> np.ndarray:
 
 def _lesion_dice(films: FilmSet, found: np.ndarray) -> np.ndarray:
     """Dice of the lesion in each window that shows one."""
-    rows = (films.label_maps == LESION).any(axis=(1, 2))
+    rows = _with_lesion(films)
     return dice(films.label_maps[rows], found[rows], LESION)
+
+
+def _with_lesion(films: FilmSet) -> np.ndarray:
+    return (films.label_maps == LESION).any(axis=(1, 2))

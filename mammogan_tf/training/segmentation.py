@@ -1,6 +1,6 @@
 """Training of the U-Net, and label maps from a trained one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -11,7 +11,7 @@ from mammogan_tf.config import UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.label_maps import LESION, overlay
+from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.pipeline import segmentation_batches, validation_batches
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
@@ -24,11 +24,11 @@ from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.region_dice import RegionDice
 from mammogan_tf.training.run import Run, load_split
-from mammogan_tf.training.samples import save_picture, tile
+from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.strategy import scaled, set_up_device
 
-__all__ = ["PICTURES", "create_unet_run", "predict_label_maps", "train_unet"]
+__all__ = ["PICTURES", "create_unet_run", "lesion_chances", "predict_label_maps", "train_unet"]
 
 PICTURES = {"cleaned": "images", "as_it_is": "films"}
 """Ways in which a film can come, as a report calls them, and where a film set keeps them."""
@@ -182,15 +182,24 @@ def predict_label_maps(
     Returns:
         uint8 [N, S, S], values 0-4, or 0-3 without lesions.
     """
+    classes = None if lesions else -1
+    maps = [batch[..., :classes].argmax(axis=-1) for batch in _probabilities(model, images, tta, batch_size)]
+    return np.concatenate(maps).astype(np.uint8) if maps else np.zeros(images.shape, np.uint8)
+
+
+def lesion_chances(model: keras.Model, images: np.ndarray, *, tta: bool = False, batch_size: int = 32) -> np.ndarray:
+    """Chance of a lesion in each pixel, float32 [N, S, S]; the arguments are those of :func:`predict_label_maps`."""
+    maps = [batch[..., LESION] for batch in _probabilities(model, images, tta, batch_size)]
+    return np.concatenate(maps) if maps else np.zeros(images.shape, np.float32)
+
+
+def _probabilities(model: keras.Model, images: np.ndarray, tta: bool, batch_size: int) -> Iterator[np.ndarray]:
+    """Batches float32 [B, S, S, 5]."""
     model = _at_size(model, images.shape[-1])
     shifts = SHIFTS if tta else SHIFTS[:1]
-    classes = None if lesions else -1
-    maps = []
     for begin in range(0, len(images), batch_size):
         batch = images[begin : begin + batch_size, ..., None].astype(np.float32) / 255
-        probabilities = np.sum([_shifted(model, batch, *shift) for shift in shifts], axis=0)
-        maps.append(probabilities[..., :classes].argmax(axis=-1).astype(np.uint8))
-    return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
+        yield np.mean([_shifted(model, batch, *shift) for shift in shifts], axis=0)
 
 
 SHIFTS = ((0, 0), (-2, 0), (2, 0), (0, -2), (0, 2))
@@ -217,10 +226,13 @@ def _at_size(unet: keras.Model, side: int) -> keras.Model:
 
 def _test(model: keras.Model, training: FilmSet, films: FilmSet, view: str) -> dict[str, dict]:
     """What the network finds on test films, for both ways in which a film can come, beside a disc in the roi view."""
-    found = {name: predict_label_maps(model, getattr(films, part)) for name, part in PICTURES.items()}
+    pictures = {name: getattr(films, part) for name, part in PICTURES.items()}
+    found = {name: predict_label_maps(model, each) for name, each in pictures.items()}
     report: dict[str, dict] = {
         "dice": {name: mean_dice(films, label_maps) for name, label_maps in found.items()},
-        "lesions": {name: lesion_scores(films, label_maps) for name, label_maps in found.items()},
+        "lesions": {
+            name: lesion_scores(films, found[name], lesion_chances(model, each)) for name, each in pictures.items()
+        },
     }
     if view == "roi":
         report["disc"] = {name: compare_with_disc(training, films, label_maps) for name, label_maps in found.items()}
@@ -231,9 +243,4 @@ def _overlays(model: keras.Model, films: FilmSet, keep_background: bool, count: 
     """A sheet ``film | annotation | found`` of the first validation films."""
     pictures = (films.films if keep_background else films.images)[:count]
     found = predict_label_maps(model, pictures)
-    return tile(
-        [
-            [picture, overlay(picture, truth), overlay(picture, guess)]
-            for picture, truth, guess in zip(pictures, films.label_maps, found, strict=False)
-        ]
-    )
+    return beside(pictures, films.label_maps[:count], found)

@@ -75,6 +75,24 @@ def test_curve_by_hand():
     assert free_response(truth, blank(2)).curve().shape == (0, 3)
 
 
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (0, (1 / 2, 0)),  # above the surest false alarm at 0.7: the upper lesion
+        (0.49, (1 / 2, 0)),
+        (0.5, (2 / 2, 1 / 2)),  # one false alarm on two images
+        (9, (2 / 2, 1 / 2)),
+    ],
+)
+def test_what_is_left_at_a_rate_of_false_alarms(rate, expected):
+    truth, found = with_lesions(UPPER, LOWER, images=2), with_lesions(UPPER, LOWER, images=2)
+    found[1][UPPER] = 4
+    scores = np.zeros(found.shape)
+    scores[0, 2, 2], scores[1, 2, 2], scores[0, 12, 12] = 0.9, 0.7, 0.4
+    response = free_response(truth, found, scores).at(rate)
+    assert (response.sensitivity, response.false_positives_per_image) == expected
+
+
 def test_different_shapes_are_refused():
     with pytest.raises(DataError, match="received"):
         free_response(blank(2), blank(1))

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mammogan_tf.config import CrossValidationConfig, GANConfig, preset
 from mammogan_tf.console import Console
@@ -15,8 +16,8 @@ from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.cross_validation import create_cross_validation_run, cross_validate
 from mammogan_tf.training.gan import condition, create_gan_run
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.scores import estimate_dice, estimate_lesions
-from mammogan_tf.training.segmentation import predict_label_maps
+from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
+from mammogan_tf.training.segmentation import lesion_chances, predict_label_maps
 
 QUIET = Console(quiet=True)
 LESION = 4
@@ -78,16 +79,25 @@ def test_each_mask_comes_from_the_network_that_never_saw_the_patient(finished, w
 def test_the_report_is_over_all_films(finished, windows):
     report = json.loads((finished.path / "report.json").read_text())
     found, pictures = masks_of(finished)["label_maps"], windows.cropped()
+    chances = np.concatenate(
+        [
+            lesion_chances(load_network(fold.model_path), windows.select(fold.split.test).cropped().images)
+            for fold in folds_of(finished)
+        ]
+    )
     assert report["dice"]["cleaned"] == estimate_dice(pictures, found)
-    assert report["lesions"]["cleaned"] == estimate_lesions(pictures, found)
+    assert report["lesions"]["cleaned"] == estimate_lesions(pictures, found, chances)
     assert set(report["tissue"]) == {*windows.tissues}
     judged = [report["tissue"][tissue]["breast"].get("n", 0) for tissue in report["tissue"]]
     assert sum(judged) <= len(windows) == report["films"]
-    assert report["disc"]["cleaned"]["films"] == (pictures.label_maps == LESION).any(axis=(1, 2)).sum()
+    assert report["disc"]["cleaned"] == estimate_against_disc(pictures, found)
     assert [fold["run"] for fold in report["folds"]] == ["train-unet/00001", "train-unet/00002"]
     card = (finished.path / "MODEL_CARD.md").read_text()
     assert f"| breast | {report['dice']['cleaned']['breast']['value']:.3f} [" in card
+    assert f"| disc | {report['disc']['cleaned']['disc']['value']:.3f} [" in card
     assert "Never for diagnosis" in card
+    with Image.open(finished.path / "samples" / "breast.png") as sheet:
+        assert sheet.mode == "RGB"
 
 
 def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, films, tmp_path, monkeypatch):

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.training.scores import compare_with_disc, estimate_dice, estimate_lesions, lesion_scores, mean_dice
+from mammogan_tf.training.scores import (
+    compare_with_disc,
+    estimate_against_disc,
+    estimate_dice,
+    estimate_lesions,
+    lesion_scores,
+    mean_dice,
+)
 
 SIDE = 8
 
@@ -52,21 +59,26 @@ def test_dice_has_an_interval_over_patients():
 
 
 def test_lesions_are_found_missed_and_false():
-    corner = disc(1, 1, 1)
+    corner = disc(0, 0, 1)
     films = film_set([MIDDLE, MIDDLE, EMPTY, EMPTY, EMPTY, EMPTY])
     found = np.stack([MIDDLE, corner, corner, EMPTY, EMPTY, EMPTY])
+    chances = (found == 4) * np.array([0.8, 0.9, 0.4, 0, 0, 0])[:, None, None]
+    chances[1][MIDDLE == 4] = 0.1
     expected = {
         "sensitivity": 1 / 2,
         "false_positives_per_image": 2 / 6,
         "clear_images_with_false_positives": 1 / 4,
+        "sensitivity_at_0.25_per_image": 1 / 2,  # One false positive on six films, so what is surer than 0.4.
+        "sensitivity_at_1_per_image": 2 / 2,
     }
-    assert lesion_scores(films, found) == expected
-    estimates = estimate_lesions(films, found)
+    assert lesion_scores(films, found, chances) == expected
+    estimates = estimate_lesions(films, found, chances)
     assert {name: estimate["value"] for name, estimate in estimates.items()} == pytest.approx(expected)
 
 
 def test_without_lesions_there_is_no_sensitivity():
-    assert lesion_scores(film_set([EMPTY, EMPTY]), np.stack([EMPTY, MIDDLE]))["sensitivity"] is None
+    scores = lesion_scores(film_set([EMPTY, EMPTY]), np.stack([EMPTY, MIDDLE]), np.zeros((2, SIDE, SIDE)))
+    assert scores["sensitivity"] is None
 
 
 def test_the_disc_has_the_radius_that_fits_the_training_windows():
@@ -80,3 +92,10 @@ def test_without_lesions_there_is_nothing_to_compare():
     films = film_set([EMPTY])
     scores = compare_with_disc(film_set([MIDDLE]), films, films.label_maps)
     assert scores == {"network": None, "disc": None, "radius": 2, "films": 0}
+
+
+def test_the_network_is_compared_with_the_disc_patient_by_patient():
+    films = film_set([MIDDLE, EMPTY] * 3)
+    scores = estimate_against_disc(films, films.label_maps)
+    assert {name: cell["value"] for name, cell in scores.items()} == {"network": 1, "disc": 1, "difference": 0}
+    assert {cell["patients"] for cell in scores.values()} == {3}

@@ -19,7 +19,7 @@ from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import segmentation
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import lesion_scores
-from mammogan_tf.training.segmentation import create_unet_run, predict_label_maps, train_unet
+from mammogan_tf.training.segmentation import create_unet_run, lesion_chances, predict_label_maps, train_unet
 from tests.disturbed import final_weights, train
 
 QUIET = Console(quiet=True)
@@ -71,7 +71,8 @@ def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run,
             cell = report["dice"][kind][region]
             assert cell["films"] == len(judged)
             assert cell["mean"] == pytest.approx(judged.mean())
-        assert report["lesions"][kind] == lesion_scores(test, predict_label_maps(network, pictures))
+        found = predict_label_maps(network, pictures), lesion_chances(network, pictures)
+        assert report["lesions"][kind] == lesion_scores(test, *found)
     assert report["films"] == {"train": len(run.split.train), "validation": 2, "test": len(test)}
     history = pd.read_csv(unet_run / "history.csv")
     assert report["best_epoch"] == history["val_dice"].to_numpy().argmax() + 1
@@ -81,6 +82,7 @@ def test_windows_are_judged_beside_a_disc_and_by_their_lesions(make_run):
     run = make_run(view="roi", lesion_loss="focal-tversky", lesion_repeats=2, attention=True, epochs=1)
     report = train_unet(run, load_all(run.data), QUIET)
     assert set(report["disc"]["cleaned"]) == {"network", "disc", "radius", "films"}
+    assert "a disc in the middle of each: 0." in (run.path / "MODEL_CARD.md").read_text()
     history = pd.read_csv(run.path / "history.csv")
     sums = history[["val_dice_breast", "val_dice_lesion"]]
     assert history["val_dice"].to_numpy() == pytest.approx(sums.mean(axis=1).to_numpy(), abs=1e-6)
@@ -157,6 +159,7 @@ def test_label_maps_with_and_without_lesions():
     anatomy = predict_label_maps(FixedNetwork(), films, lesions=False, batch_size=2)
     np.testing.assert_array_equal(anatomy, np.where(films == 4, 3, films))
     assert predict_label_maps(FixedNetwork(), films[:0]).shape == (0, 4, 4)
+    np.testing.assert_array_equal(lesion_chances(FixedNetwork(), films), films == 4)
 
 
 def test_shifted_films_are_moved_back():
