@@ -1,15 +1,21 @@
 """Building blocks that the networks share."""
 
 import keras
+import tensorflow as tf
 from keras import layers, ops
+
+from mammogan_tf.replicas import replicas, total
 
 __all__ = ["Foreground", "MinibatchDeviation", "attention_gate", "convolution_block"]
 
 
 def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
-    """3x3 convolution, batch normalisation, ReLU: [B, H, W, C] to [B, H, W, width]."""
+    """3x3 convolution, batch normalisation, ReLU: [B, H, W, C] to [B, H, W, width].
+
+    Statistics are those of the whole batch, however many replicas share it.
+    """
     x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+    x = layers.BatchNormalization(momentum=0.9, synchronized=replicas() > 1, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
@@ -51,11 +57,15 @@ class Foreground(layers.Layer):
 class MinibatchDeviation(layers.Layer):
     """Appends a channel with the mean standard deviation over the batch (Karras et al. 2018, section 3).
 
-    The critic sees by it when the films of a batch are too alike. [B, H, W, C] to [B, H, W, C + 1].
+    The critic sees by it when the films of a batch are too alike, however many replicas share it.
+    [B, H, W, C] to [B, H, W, C + 1].
     """
 
     def call(self, x):
-        deviation = ops.mean(ops.sqrt(ops.var(x, axis=0) + 1e-8))
+        films = total(tf.cast(tf.shape(x)[0], x.dtype))
+        mean = total(ops.sum(x, axis=0)) / films
+        variance = total(ops.sum(ops.square(x - mean), axis=0)) / films
+        deviation = ops.mean(ops.sqrt(variance + 1e-8))
         return ops.concatenate([x, ops.ones_like(x[..., :1]) * deviation], axis=-1)
 
     def compute_output_shape(self, input_shape):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein_generator
+from mammogan_tf.replicas import own_part, replicas
 from mammogan_tf.training.callbacks import decay_at
 
 __all__ = ["WGANGP"]
@@ -12,8 +13,9 @@ __all__ = ["WGANGP"]
 class WGANGP(keras.Model):
     """A conditional generator against a critic that sees film, mask and label together.
 
-    One ``train_step`` takes a batch of ``n_critic * B`` real films: each critic update uses B of them, the generator
-    update follows with the masks of the first B. An average of the generator's weights is kept beside it.
+    One ``train_step`` takes a batch of ``n_critic * B`` real films: critic update k uses those in the rows k,
+    k + n_critic, ..., the generator update follows with the masks of the first of these parts. So each part is the same
+    however many replicas share the batch. An average of the generator's weights is kept beside it.
 
     Args:
         generator: dict of noise [B, Z], mask [B, S, S, C], label [B] to films [B, S, S, 1] in [-1, 1].
@@ -45,6 +47,7 @@ class WGANGP(keras.Model):
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
         self.random = keras.random.SeedGenerator(seed)
         self.trackers = {name: keras.metrics.Mean(name) for name in ("wasserstein", "penalty", "generator_loss")}
+        self.built = True  # Or ``fit`` on several devices would call the model to build it.
 
     def compile(self, generator_optimizer: keras.Optimizer, critic_optimizer: keras.Optimizer, **kwargs) -> None:
         """Takes one optimizer for each network. Under mixed_float16 the generator's comes wrapped in a LossScaleOptimizer."""
@@ -60,31 +63,34 @@ class WGANGP(keras.Model):
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """``batch`` holds image [n_critic * B, S, S, 1] in [-1, 1], mask [n_critic * B, S, S, C], label [n_critic * B]."""
         fakes = self.generator(self._with_noise(batch), training=True)
-        parts = [tf.split(x, self.n_critic) for x in (batch["image"], fakes, batch["mask"], batch["label"])]
+        parts = [self._parts(x) for x in (batch["image"], fakes, batch["mask"], batch["label"])]
         for real, fake, mask, label in zip(*parts, strict=True):
             self._critic_step(real, fake, mask, label)
         self._generator_step(parts[2][0], parts[3][0])
         self._average()
         self.step.assign_add(1)
-        return {name: tracker.result() for name, tracker in self.trackers.items()}
+        # Several machines average what they return over its first axis.
+        return {name: tracker.result()[None] for name, tracker in self.trackers.items()}
+
+    def _parts(self, batch: tf.Tensor) -> list[tf.Tensor]:
+        return tf.unstack(tf.reshape(batch, [-1, self.n_critic, *batch.shape[1:]]), axis=1)
 
     def _with_noise(self, condition: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        shape = (tf.shape(condition["label"])[0], self.z_dim)
-        return {
-            "noise": keras.random.normal(shape, seed=self.random),
-            "mask": condition["mask"],
-            "label": condition["label"],
-        }
+        def draw(rows: tf.Tensor) -> tf.Tensor:
+            return keras.random.normal((rows, self.z_dim), seed=self.random)
+
+        noise = own_part(draw, tf.shape(condition["label"])[0])
+        return {"noise": noise, "mask": condition["mask"], "label": condition["label"]}
 
     def _critic_step(self, real: tf.Tensor, fake: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> None:
         def score(images: tf.Tensor) -> tf.Tensor:
             return self.critic({"image": images, "mask": mask, "label": label}, training=True)
 
-        alpha = keras.random.uniform(tf.shape(label), seed=self.random)
+        alpha = own_part(lambda rows: keras.random.uniform((rows,), seed=self.random), tf.shape(label)[0])
         with tf.GradientTape() as tape:
             wasserstein = wasserstein_critic(score(real), score(fake))
             penalty = gradient_penalty(score, real, fake, alpha)
-            loss = wasserstein + self.gp * penalty
+            loss = (wasserstein + self.gp * penalty) / replicas()
         variables = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(loss, variables), variables)
         self.trackers["wasserstein"].update_state(-wasserstein)
@@ -95,7 +101,7 @@ class WGANGP(keras.Model):
         with tf.GradientTape() as tape:
             fake = self.generator(self._with_noise(condition), training=True)
             loss = wasserstein_generator(self.critic({"image": fake, **condition}, training=True))
-            scaled = self.generator_optimizer.scale_loss(loss)
+            scaled = self.generator_optimizer.scale_loss(loss / replicas())
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         self.trackers["generator_loss"].update_state(loss)

@@ -1,0 +1,43 @@
+"""A batch that several replicas of a network hold parts of (``tf.distribute``): what they have to agree on.
+
+On one device every function here leaves its argument as it is.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+__all__ = ["own_part", "replicas", "total"]
+
+
+def replicas() -> int:
+    """Number of replicas that share a batch, on all devices of all machines."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def total(part: tf.Tensor) -> tf.Tensor:
+    """The sum of a tensor over the replicas, in each of them. It is differentiable, as often as need be.
+
+    A gradient that flows back through it is summed over the replicas too.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return part
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, part)
+
+
+def own_part(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
+    """The replica's rows of random numbers that ``draw(rows)`` makes for the whole batch.
+
+    Each replica draws all of them, from generators in the same state, so that a batch gets the same numbers however many
+    replicas share it.
+
+    Args:
+        draw: number of rows to a tensor with as many.
+        count: rows of this replica.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return draw(count)
+    first = tf.cast(context.replica_id_in_sync_group, tf.int32) * count
+    return draw(count * context.num_replicas_in_sync)[first : first + count]
