@@ -1,7 +1,7 @@
 """Sets of images that the report must see through, and the table of what it says of them.
 
-``python -m tests.evaluation.controls RUN REPORT`` judges them on the films of a train-gan run, with the judge that
-``mammogan-tf evaluate --gan RUN --out REPORT`` has trained, and prints the table of docs/report.md.
+``python -m tests.evaluation.controls DATA REPORT`` judges them on the films of mini-MIAS, split by default, with the judge
+that ``mammogan-tf evaluate --data DATA --out REPORT`` has trained (or trains one), and prints the table of docs/report.md.
 """
 
 import sys
@@ -11,19 +11,46 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.config import DataConfig
+from mammogan_tf.console import Console
+from mammogan_tf.data.sources import load_all
+from mammogan_tf.data.splits import split_patients
+from mammogan_tf.evaluation.encoders import segmenter_space
+from mammogan_tf.evaluation.evidence import Evidence, Segmentation, SyntheticFilms
 from mammogan_tf.evaluation.judge import Measured, judge
+from mammogan_tf.evaluation.reference import find_reference, real_films
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
+from mammogan_tf.evaluation.spaces import texture_space
+from mammogan_tf.inference import load_segmenter
 from tests.toy_films import with_images
 
-__all__ = ["CONTROLS", "judge_controls", "table"]
+__all__ = ["CONTROLS", "SHOWN", "judge_controls", "table"]
 
 SHOWN = {
-    "fidelity": ("ssim_own_film",),
-    "diversity": ("ssim_across_masks", "ssim_same_mask", "recall_texture", "coverage_texture"),
-    "distribution": ("fine_texture", "kid_texture", "kid_segmenter", "classifier_auc_texture"),
-    "obedience": ("dice_breast", "dice_dense", "lesion_contrast_to_real"),
-    "memorisation": ("neighbour_ratio_pixels", "near_pixels"),
+    "fidelity": ("ssim_own_film", "ms_ssim_own_film"),
+    "diversity": (
+        "ssim_across_masks",
+        "precision_texture",
+        "recall_texture",
+        "density_texture",
+        "coverage_texture",
+    ),
+    "distribution": (
+        "fine_texture",
+        "kid_texture",
+        "kid_segmenter",
+        "floor_over_fid_texture",
+        "radiomics_frechet",
+        "classifier_auc_texture",
+        "classifier_auc_segmenter",
+    ),
+    "obedience": ("dice_breast", "dice_pectoral", "dice_dense", "lesion_contrast", "lesion_auc"),
+    "memorisation": (
+        "neighbour_ratio_pixels",
+        "near_pixels",
+        "neighbour_ratio_texture",
+        "near_texture",
+    ),
 }
 
 
@@ -56,24 +83,24 @@ def training_films(evidence: Evidence) -> np.ndarray:
 
 
 def masks_swapped(evidence: Evidence) -> np.ndarray:
-    """The synthetic images of other patients' masks: half of the patients further on."""
-    return np.roll(evidence.synthetic.images, len(evidence.synthetic) // 2, axis=0)
+    """The films of other patients' masks: half of the patients further on."""
+    return np.roll(real(evidence), len(evidence.synthetic) // 2, axis=0)
 
 
 def one_repeated(evidence: Evidence) -> np.ndarray:
-    return np.repeat(evidence.synthetic.images[:1], len(evidence.synthetic), axis=0)
+    return np.repeat(real(evidence)[:1], len(evidence.synthetic), axis=0)
 
 
 CONTROLS: dict[str, Callable[[Evidence], np.ndarray]] = {
-    "as generated": lambda evidence: evidence.synthetic.images,
     "real": real,
-    "real, blurred": blurred,
-    "real, noisy": noisy,
-    "real, patches shuffled": patch_shuffled,
+    "blurred": blurred,
+    "noisy": noisy,
+    "patches shuffled": patch_shuffled,
     "training films": training_films,
     "masks swapped": masks_swapped,
-    "one image repeated": one_repeated,
+    "one repeated": one_repeated,
 }
+"""What is done to the unseen films, which then stand in for synthetic images."""
 
 
 def judge_controls(evidence: Evidence) -> dict[str, tuple[Measured, bool]]:
@@ -92,19 +119,30 @@ def table(found: dict[str, tuple[Measured, bool]]) -> str:
     for section, keys in SHOWN.items():
         for key in keys:
             cells = [measured[section][key].get("value", float("nan")) for measured, _ in found.values()]
-            lines.append(f"| {section}: {key} | {' | '.join(f'{cell:.3f}' for cell in cells)} |")
-    return "\n".join([*lines, f"| memorisation | {' | '.join('PASS' if ok else 'FAIL' for _, ok in found.values())} |"])
+            lines.append(f"| {section}: {key} | {' | '.join(f'{cell:.3g}' for cell in cells)} |")
+    verdicts = ("pass" if passed else "**fail**" for _, passed in found.values())
+    return "\n".join([*lines, f"| memorisation: verdict | {' | '.join(verdicts)} |"])
 
 
-def main(run: Path, report: Path) -> None:
-    from mammogan_tf.console import Console
-    from mammogan_tf.data.sources import load_all
-    from mammogan_tf.evaluation.report import gather
-    from mammogan_tf.training.run import Run
-
-    opened = Run.open(run)
-    print(table(judge_controls(gather(opened, load_all(opened.data), report, count=100, console=Console()))))
+def films_as_synthetic(data: Path, report: Path) -> Evidence:
+    """The unseen films of a data set in the place of synthetic images, one for each mask."""
+    films, config, console = load_all([data]), DataConfig(), Console()
+    split = split_patients(films, config.validation, config.test, config.split_seed)
+    reference = find_reference(films, config, split, [data], report / "judge", None, console)
+    train, unseen = (real_films(part, films, config.view) for part in (reference.training, reference.test))
+    segment, each = load_segmenter(reference.judge.path), np.arange(len(unseen))
+    return Evidence(
+        real=unseen,
+        train=train,
+        synthetic=SyntheticFilms(unseen.images, unseen.masks, each, unseen.patients, (each,)),
+        segmenter=segment,
+        spaces={
+            "texture": texture_space(console),
+            "segmenter": segmenter_space(reference.judge.model_path, console),
+        },
+        segmentation=Segmentation("the judge", unseen.masks, segment(unseen.images)),
+    )
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    print(table(judge_controls(films_as_synthetic(*map(Path, sys.argv[1:])))))
