@@ -42,11 +42,11 @@ def test_nothing_is_lost_in_a_round_trip():
     )
 
 
-def test_the_method_of_the_paper_is_the_default():
-    config = GANConfig()
-    assert (config.data.size, config.gp, config.n_critic) == (64, 10, 5)
+def test_the_method_of_the_paper_is_a_preset():
+    config = preset(GANConfig, "paper")
+    assert (config.data.size, config.gp, config.n_critic, config.emphasis) == (64, 10, 5, 0)
     assert (config.beta_1, config.beta_2) == (0, 0.9)
-    assert preset(GANConfig, "paper").data.keep_background
+    assert config.data.keep_background
 
 
 def test_a_preset_with_changes():

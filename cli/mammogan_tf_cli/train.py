@@ -159,6 +159,12 @@ def cross_validate(data: tuple[Path, ...], workdir: Path, resume: Path | None, p
     help="Critic updates to one of the generator.",
 )
 @click.option(
+    "--emphasis",
+    type=click.FloatRange(min=0),
+    show_default=str(GANConfig.emphasis),
+    help="How far fine detail is lifted before the critic sees a film; 0: not at all, as in the paper.",
+)
+@click.option(
     "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."
 )
 @click.option("--steps", type=click.IntRange(min=1), show_default=str(GANConfig.steps), help="Generator updates.")

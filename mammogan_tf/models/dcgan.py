@@ -23,8 +23,9 @@ def build_generator(
     """Builds the generator: noise, mask and label to a film.
 
     The mask enters at every resolution, with softened edges, so that no layer has to remember where the anatomy is.
-    A map of the noise enters at every resolution too: texture needs a source of variation at its own scale. Upsampling is
-    bilinear: transposed convolutions leave a lattice in the film, and so does repetition of pixels.
+    Maps of the noise enter at every resolution too: texture needs a source of variation at its own scale. The two finest
+    resolutions have a residual block more. Upsampling is bilinear: transposed convolutions leave a lattice in the film, and
+    so does repetition of pixels.
 
     Args:
         size: height and width S; the network starts at 4x4 and doubles until it gets there.
@@ -49,13 +50,12 @@ def build_generator(
         side = 4 * 2**level
         if level:
             x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{side}")(x)
-        texture = layers.Reshape((side, side, 1), name=f"noise{side}_map")(
-            layers.Dense(side * side, use_bias=False, name=f"noise{side}")(noise)
-        )
-        x = layers.Concatenate(name=f"condition{side}")([x, _shrink(mask, size // side, f"mask{side}"), texture])
+        condition = [_shrink(mask, size // side, f"mask{side}"), _noise_maps(noise, side, 2 if 16 <= side <= 64 else 1)]
+        x = layers.Concatenate(name=f"condition{side}")([x, *condition])
         x = convolution_block(x, width, f"block{side}")
+        if side >= size // 2:
+            x = layers.Add(name=f"detail{side}")([x, convolution_block(x, width, f"detail{side}")])
 
-    x = convolution_block(x, widths[-1], "detail")
     x = layers.Conv2D(1, 3, padding="same", dtype="float32", name="film")(x)
     image = layers.Activation("tanh", dtype="float32", name="grey")(x)
     if black_background:
@@ -115,6 +115,12 @@ def seeded_noise(seeds: tf.Tensor, z_dim: int) -> tf.Tensor:
         tf.cast(seeds, tf.int64),
         fn_output_signature=tf.TensorSpec([z_dim], tf.float32),
     )
+
+
+def _noise_maps(noise: keras.KerasTensor, side: int, count: int) -> keras.KerasTensor:
+    """Maps of the noise [B, side, side, count]: linear, so that a film stays a function of its noise vector alone."""
+    flat = layers.Dense(side * side * count, use_bias=False, name=f"noise{side}")(noise)
+    return layers.Reshape((side, side, count), name=f"noise{side}_maps")(flat)
 
 
 def _shrink(mask: keras.KerasTensor, factor: int, name: str) -> keras.KerasTensor:

@@ -142,7 +142,15 @@ def build_wgan_gp(config: GANConfig) -> WGANGP:
         **common,
     )
     critic = build_critic(config.data.size, widths=config.critic_widths, **common)
-    model = WGANGP(generator, critic, gp=config.gp, n_critic=config.n_critic, ema=config.ema, seed=config.seed)
+    model = WGANGP(
+        generator,
+        critic,
+        gp=config.gp,
+        n_critic=config.n_critic,
+        ema=config.ema,
+        emphasis=config.emphasis,
+        seed=config.seed,
+    )
     betas = {"beta_1": config.beta_1, "beta_2": config.beta_2}
     model.compile(
         generator_optimizer=scaled(keras.optimizers.Adam(config.generator_learning_rate, **betas)),
@@ -248,7 +256,7 @@ def _finish(
         )
     run.write_json("report.json", report)
     write_text(run.path / "MODEL_CARD.md", gan_card(run, report))
-    for path, network in ((run.path / "critic.keras", model.critic), (run.model_path, model.averaged)):
+    for path, network in ((run.path / "critic.keras", model.critic_of_films()), (run.model_path, model.averaged)):
         with atomic_path(path) as temporary:
             network.save(temporary)
     return report

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein_generator
+from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.replicas import own_part, replicas
 from mammogan_tf.training.callbacks import decay_at
 
@@ -23,6 +24,7 @@ class WGANGP(keras.Model):
         gp: lambda, the weight of the gradient penalty.
         n_critic: critic updates to one generator update.
         ema: decay of the averaged weights; it rises to this as ``(1 + step) / (10 + step)``.
+        emphasis: gain of the filter (:class:`mammogan_tf.models.blocks.Emphasis`) through which critic and penalty see films.
         seed: of the noise and of the interpolation.
     """
 
@@ -34,6 +36,7 @@ class WGANGP(keras.Model):
         gp: float = 10.0,
         n_critic: int = 5,
         ema: float = 0.999,
+        emphasis: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(name="wgan_gp")
@@ -43,6 +46,7 @@ class WGANGP(keras.Model):
         self.averaged.set_weights(generator.get_weights())
         self.averaged.trainable = False
         self.gp, self.n_critic, self.ema = gp, n_critic, ema
+        self.emphasis = Emphasis(emphasis, dtype="float32", name="emphasis")
         self.z_dim = generator.input["noise"].shape[-1]
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
         self.random = keras.random.SeedGenerator(seed)
@@ -56,6 +60,12 @@ class WGANGP(keras.Model):
         self.critic_optimizer = critic_optimizer
         generator_optimizer.build(self.generator.trainable_variables)
         critic_optimizer.build(self.critic.trainable_variables)
+
+    def critic_of_films(self) -> keras.Model:
+        """The critic with the filter before it: it takes films as they are."""
+        inputs = {name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in self.critic.input.items()}
+        score = self.critic({**inputs, "image": self.emphasis(inputs["image"])})
+        return keras.Model(inputs, score, name="critic_of_films")
 
     def reset_metrics(self) -> None:
         """Does nothing: whoever writes the history resets the trackers, so that a resumed run writes the same rows."""
@@ -86,6 +96,7 @@ class WGANGP(keras.Model):
         def score(images: tf.Tensor) -> tf.Tensor:
             return self.critic({"image": images, "mask": mask, "label": label}, training=True)
 
+        real, fake = self.emphasis(real), self.emphasis(fake)
         alpha = own_part(lambda rows: keras.random.uniform((rows,), seed=self.random), tf.shape(label)[0])
         with tf.GradientTape() as tape:
             wasserstein = wasserstein_critic(score(real), score(fake))
@@ -100,7 +111,7 @@ class WGANGP(keras.Model):
         condition = {"mask": mask, "label": label}
         with tf.GradientTape() as tape:
             fake = self.generator(self._with_noise(condition), training=True)
-            loss = wasserstein_generator(self.critic({"image": fake, **condition}, training=True))
+            loss = wasserstein_generator(self.critic({"image": self.emphasis(fake), **condition}, training=True))
             scaled = self.generator_optimizer.scale_loss(loss / replicas())
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)

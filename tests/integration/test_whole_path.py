@@ -39,7 +39,9 @@ def models(work, phantom_root) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def exports(work, models) -> Path:
     printed = done("export", *models, "--to", work / "saved_models")
-    assert printed.splitlines() == [str(work / "saved_models" / name / "1") for name in ("unet", "generator", "synthesize")]
+    assert printed.splitlines() == [
+        str(work / "saved_models" / name / "1") for name in ("unet", "generator", "synthesize")
+    ]
     return work / "saved_models"
 
 
@@ -49,7 +51,9 @@ def address(exports):
     process = start("serve", "--models", exports, "--port", 0, "--engine", "embedded")
     try:
         line = process.stdout.readline()
-        found = re.fullmatch(r"Serving generator 1, synthesize 1, unet 1 on (127\.0\.0\.1:\d+) \(embedded\); Ctrl-C ends\n", line)
+        found = re.fullmatch(
+            r"Serving generator 1, synthesize 1, unet 1 on (127\.0\.0\.1:\d+) \(embedded\); Ctrl-C ends\n", line
+        )
         assert found, line
         yield found[1]
         process.send_signal(signal.SIGTERM)

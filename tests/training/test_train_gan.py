@@ -10,9 +10,9 @@ from PIL import Image
 
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
+from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training import gan

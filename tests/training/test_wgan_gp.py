@@ -80,6 +80,29 @@ def test_alpha_is_uniform_with_one_draw_for_each_film(monkeypatch):
     assert np.abs(alphas - uniform).max() < 1.95 / np.sqrt(len(alphas))
 
 
+def test_critic_and_penalty_see_films_through_the_filter(monkeypatch):
+    model, seen = build(n_critic=1, emphasis=8.0), []
+
+    def spy(critic, real, fake, alpha):
+        seen.extend([real, fake])
+        return gradient_penalty(critic, real, fake, alpha)
+
+    monkeypatch.setattr(wgan_gp, "gradient_penalty", spy)
+    films = batch(BATCH)
+    model._critic_step(films["image"], -films["image"], films["mask"], films["label"])
+    np.testing.assert_allclose(seen[0], model.emphasis(films["image"]), rtol=1e-5)
+    np.testing.assert_allclose(seen[1], model.emphasis(-films["image"]), rtol=1e-5)
+    assert np.abs(seen[0] - films["image"]).max() > 1
+
+
+def test_the_critic_of_films_has_the_filter_before_it():
+    model = build(emphasis=8.0)
+    films = batch(BATCH)
+    expected = model.critic({**films, "image": model.emphasis(films["image"])})
+    np.testing.assert_allclose(model.critic_of_films()(films), expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(model.critic(films) - expected).max() > 1e-3
+
+
 @pytest.fixture
 def differentiated(monkeypatch):
     """The losses that were differentiated, in their order."""
@@ -178,8 +201,7 @@ def test_thirty_steps_in_mixed_precision(precision):
     for number in range(30):
         logs = step(batch(2 * BATCH, seed=number))
         scales.append(float(model.generator_optimizer.dynamic_scale.numpy()) if scaled else 1.0)
-    assert min(scales) >= 1
-    assert scales[-1] == scales[9], "it settles"
+    assert scales[-1] >= (2**10 if scaled else 1), "it does not collapse"
     # A step that overflows is skipped and halves the scale.
     skipped = np.log2(2**15 / scales[-1]) if scaled else 0
     assert int(model.generator_optimizer.iterations.numpy()) == 30 - skipped
