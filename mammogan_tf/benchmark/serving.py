@@ -99,6 +99,7 @@ def _measure(
             {
                 "in_process": timed(lambda: local(single), CALLS),
                 "served": timed(lambda: _ask(client, name, single), CALLS),
+                "round_trip": timed(lambda: client.status([name]), CALLS),
             },
             rounds,
         )
@@ -130,6 +131,7 @@ def format_serving(result: dict[str, Any]) -> str:
         "one film in process, ms": lambda model: _scaled(model["latency_s"]["in_process"], 1000),
         "one film served, ms": lambda model: _scaled(model["latency_s"]["served"], 1000),
         "added, ms": lambda model: model["added_latency_ms"],
+        "a call that computes nothing, ms": lambda model: _scaled(model["latency_s"]["round_trip"], 1000),
         "films a second in process": lambda model: model["films_per_s"]["in_process"],
         f"films a second, {CLIENTS} clients": lambda model: model["films_per_s"]["served"],
         "ratio": lambda model: model["throughput_ratio"],

@@ -1,5 +1,6 @@
 """What clients ask the served models: NumPy to Predict requests and back, in chunks below the message limit."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -196,9 +197,10 @@ def _require_as_many(what: str, columns: Mapping[str, Any]) -> None:
 
 
 def _to_array(proto: Any) -> np.ndarray:
-    """The values of a tensor; floats without a loop over them."""
+    """The values of a tensor; numbers without a loop over them."""
     import tensorflow as tf
 
-    if len(proto.float_val) > 1:
-        return np.asarray(proto.float_val, np.float32).reshape([dim.size for dim in proto.tensor_shape.dim])
+    values, sides = proto.float_val or proto.int_val, [dim.size for dim in proto.tensor_shape.dim]
+    if values and len(values) == math.prod(sides):
+        return np.asarray(values, tf.as_dtype(proto.dtype).as_numpy_dtype).reshape(sides)
     return tf.make_ndarray(proto)
