@@ -15,7 +15,9 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from tensorflow_serving.apis import (
+    model_service_pb2,
     model_service_pb2_grpc,
+    prediction_service_pb2,
     prediction_service_pb2_grpc,
 )
 
@@ -40,11 +42,12 @@ OPTIONS = [
 ]
 
 SERVICES = [
-    "tensorflow.serving.PredictionService",
-    "tensorflow.serving.ModelService",
+    prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     SERVICE_NAME,
     reflection.SERVICE_NAME,
 ]
+"""What reflection describes: it knows a service only where its module is imported, and the stubs do not import it."""
 
 logger = logging.getLogger(__name__)
 

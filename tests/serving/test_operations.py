@@ -6,6 +6,7 @@ import logging
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import urllib.request
 
@@ -93,6 +94,14 @@ def test_reflection_lists_the_services(channel):
         "tensorflow.serving.ModelService",
         "grpc.health.v1.Health",
     }
+
+
+def test_reflection_knows_the_services_where_nothing_but_the_server_is_imported():
+    code = (
+        "from google.protobuf import descriptor_pool; from mammogan_tf.serving.server import SERVICES\n"
+        "for name in SERVICES: descriptor_pool.Default().FindServiceByName(name)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_metrics_count_requests_batches_and_versions(server, channel):
