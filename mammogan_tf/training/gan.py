@@ -23,6 +23,7 @@ from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.callbacks import History, Interruption, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import Checkpoints, load_network
+from mammogan_tf.training.monitor import ValidationMonitor
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
@@ -195,10 +196,13 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
     begin = int(model.step.numpy())
     history = History(run.path, "step", begin)
     progress = console.progress("step")
-    shown = condition(run, validation.select(run.split.validation[:SAMPLE_ROWS]))
+    validation = condition(run, validation)
+    shown = validation.select(run.split.validation[:SAMPLE_ROWS])
+    monitor = ValidationMonitor(model, validation, console)
 
     def record(step: int, logs: Mapping[str, float]) -> None:
-        history.record(step, logs)
+        watched = monitor(step) if step % config.sample_every == 0 else {}
+        history.record(step, {**logs, **watched})
         for tracker in model.trackers.values():
             tracker.reset_state()
         progress(step, config.steps, f"Wasserstein {logs['wasserstein']:.2f}  penalty {logs['penalty']:.3f}")

@@ -1,0 +1,56 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.console import Console
+from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.mias import load_mias
+from mammogan_tf.training.gan import build_wgan_gp
+from mammogan_tf.training.monitor import COLLAPSED, ValidationMonitor
+from mammogan_tf.training.strategy import set_up_device
+
+
+@pytest.fixture(scope="module")
+def films(phantom_root):
+    return load_films(load_mias(phantom_root), 16).cropped()
+
+
+@pytest.fixture
+def model():
+    set_up_device("float32", 0, deterministic=False)
+    return build_wgan_gp(preset(GANConfig, "tiny"))
+
+
+def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model, films):
+    before = model.random.state.numpy()
+    monitor = ValidationMonitor(model, films, Console(quiet=True))
+    first, second = monitor(2), monitor(4)
+    assert set(first) == {"validation_wasserstein", "diversity"}
+    assert first == second
+    np.testing.assert_array_equal(model.random.state.numpy(), before)
+
+
+def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, films):
+    monitor = ValidationMonitor(model, films, Console(quiet=True))
+    model.emphasis.gain = 0
+    model.critic = lambda inputs, training: tf.reduce_mean(inputs["image"], axis=(1, 2, 3))[:, None]
+    real = films.images.mean() / 255 * 2 - 1
+    fake = monitor._synthetic(0).mean() * 2 - 1
+    assert monitor(2)["validation_wasserstein"] == pytest.approx(real - fake, abs=1e-5)
+
+
+def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
+    monitor = ValidationMonitor(model, films, Console())
+    model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
+    for step in (2, 4):
+        assert monitor(step)["diversity"] == pytest.approx(0, abs=1e-6)
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count(f"expected {COLLAPSED:.2f} or more") == 1
+
+
+def test_one_film_a_patient_leaves_diversity_out(model, films):
+    alone = dataclasses.replace(films, patients=tuple(map(str, range(len(films)))))
+    assert set(ValidationMonitor(model, alone, Console(quiet=True))(2)) == {"validation_wasserstein"}
