@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.label_maps import read_label_map
@@ -19,12 +20,13 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
     """PNGs of one size, float32 [M, S, S] in [0, 1], and the masks of the same names, uint8 [M, S, S].
 
     Raises:
-        DataError: fewer than two images, images of several sizes or not square, a mask missing or of another size.
+        DataError: fewer than two images, images of several sizes, not square or of 16 bits, a mask missing or of another
+            size.
     """
     files = sorted(Path(images).glob("*.png"))
     if len(files) < 2:
         raise DataError(f"{images}: expected two PNGs or more, received: {len(files)}")
-    read = [read_grey(file) for file in files]
+    read = [_read_8_bit(file) for file in files]
     for file, image in zip(files, read, strict=True):
         if image.shape != read[0].shape or image.shape[0] != image.shape[1]:
             raise DataError(
@@ -43,6 +45,15 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
             )
         label_maps.append(label_map)
     return to_float(np.stack(read)), np.stack(label_maps)
+
+
+def _read_8_bit(file: Path) -> np.ndarray:
+    """As :func:`read_grey`, which stretches images of 16 bits one by one: their grey levels could not be judged."""
+    grey = read_grey(file)
+    with Image.open(file) as image:
+        if image.mode.startswith("I"):
+            raise DataError(f"{file}: expected 8 bits, received: 16; convert all images alike")
+    return grey
 
 
 def synthetic_films(images: np.ndarray, masks: np.ndarray | None, real: RealFilms, seed: int = 0) -> SyntheticFilms:

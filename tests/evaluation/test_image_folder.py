@@ -35,6 +35,9 @@ def test_bad_folders(folders, tmp_path):
     save_label_map(masks / "3.png", np.zeros((8, 8), np.uint8))
     with pytest.raises(DataError, match=r"3\.png: expected a mask of \(16, 16\) pixels .* received: \(8, 8\)"):
         read_images(images, masks)
+    Image.fromarray(np.full((16, 16), 3000, np.uint16)).save(images / "2.png")
+    with pytest.raises(DataError, match=r"2\.png: expected 8 bits, received: 16"):
+        read_images(images)
     Image.fromarray(np.zeros((16, 20), np.uint8)).save(images / "2.png")
     with pytest.raises(DataError, match=r"2\.png: expected square images of one size, received: \(16, 20\) beside"):
         read_images(images)
