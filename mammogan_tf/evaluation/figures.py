@@ -85,7 +85,7 @@ def scatter(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], a
         for kind, (x, y) in kinds.items():
             axes.plot(x, y, MARKERS[kind], color=COLOURS[kind], label=kind, markersize=3, alpha=0.7)
         axes.set(title=name, xlim=(0, limit), ylim=(0, limit), xlabel=across, aspect="equal")
-        axes.locator_params(nbins=4)
+        axes.locator_params(nbins=3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=7)
     figure.axes[0].set_ylabel(up)

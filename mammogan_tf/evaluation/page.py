@@ -1,6 +1,7 @@
 """The report as one self-contained HTML page, for a screen, a phone and print."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -13,6 +14,8 @@ from mammogan_tf.metrics.intervals import Estimate
 
 __all__ = ["render_page"]
 
+INTERVAL = re.compile(r"\[[^\]]+, [^\]]+\]")
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 0 auto; padding: 1rem; color: #111 }
 h1 { font-size: 1.5rem; line-height: 1.2 } h2 { font-size: 1.2rem; margin-top: 2.5rem }
@@ -21,6 +24,11 @@ img { max-width: 100%; height: auto; display: block; margin: 1rem auto }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid #ccc }
 td { font-variant-numeric: tabular-nums } small, .note { color: #555 } .note { font-size: .9rem }
 .warning { border-left: 4px solid #d55e00; padding-left: .8rem } .swatch { padding: 0 .6em; border: 1px solid #999 }
+.interval, .class { white-space: nowrap }
+@media screen and (max-width: 36rem) {
+  tr, td { display: block } tr { border-bottom: 1px solid #ccc; padding: .4rem 0 } tr:first-child { display: none }
+  td { border: 0; padding: 0 } td:last-child:not(:empty)::before { content: "n = " }
+}
 @media print {
   body { max-width: none; font-size: 11pt } h2, tr, img { break-inside: avoid } h2 { break-after: avoid }
 }
@@ -57,15 +65,16 @@ def _heading(report: Mapping[str, Any]) -> str:
         f"<p><code>{escape(report['model'])}</code>: {escape(describe(report))}</p>\n"
         f"<p>Memorisation: <b>{escape(verdict(report))}</b></p>\n"
         '<p class="note">Every value is followed by its 95 % interval over patients: two films, or two synthetic images, '
-        "of one patient are not two independent observations. With few patients such intervals are too narrow. n counts "
-        "the films, images, or pairs of them behind a value.</p>"
+        "of one patient are not two independent observations. With few patients such intervals are too narrow, and one of "
+        "no width says that nothing varied, not that nothing is uncertain. n counts the films, images, or pairs of them "
+        "behind a value.</p>"
     )
 
 
 def _sheet(picture: bytes) -> str:
     colours = zip(CLASSES, PALETTE.tolist(), strict=True)
     swatches = " &nbsp; ".join(
-        f'<span class="swatch" style="background: rgb({red} {green} {blue})"></span> {name}'
+        f'<span class="class"><span class="swatch" style="background: rgb({red} {green} {blue})"></span> {name}</span>'
         for name, (red, green, blue) in colours
     )
     return (
@@ -95,11 +104,16 @@ def _section(section: Section, measures: Mapping[str, Estimate], extra: str, pic
 
 
 def _row(measure: Measure, estimate: Estimate) -> str:
-    references = "<br>".join(map(escape, beside(measure, estimate)))
+    references = "<br>".join(map(_unbroken, beside(measure, estimate)))
     return (
         f"<tr><td>{escape(measure.title)}<br><small>{escape(measure.reading)}</small></td>"
-        f"<td>{escape(format_estimate(estimate))}</td><td>{references}</td><td>{estimate.get('n', '')}</td></tr>"
+        f"<td>{_unbroken(format_estimate(estimate))}</td><td>{references}</td><td>{estimate.get('n', '')}</td></tr>"
     )
+
+
+def _unbroken(text: str) -> str:
+    """With no line break inside an interval."""
+    return INTERVAL.sub(r'<span class="interval">\g<0></span>', escape(text))
 
 
 def _image(picture: bytes, description: str) -> str:

@@ -1,7 +1,7 @@
 """Sets of images that the report must see through, and the table of what it says of them.
 
-``python -m tests.evaluation.controls DATA REPORT`` judges them on the films of mini-MIAS, split by default, with the judge
-that ``mammogan-tf evaluate --data DATA --out REPORT`` has trained (or trains one), and prints the table of docs/report.md.
+``python -m tests.evaluation.controls DATA FOLDER`` judges them on the films of mini-MIAS, split by default, and prints the
+table of docs/report.md. It trains a judge in FOLDER, shorter than the report's.
 """
 
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from mammogan_tf.config import DataConfig
+from mammogan_tf.config import DataConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.splits import split_patients
@@ -25,6 +25,8 @@ from mammogan_tf.inference import load_segmenter
 from tests.toy_films import with_images
 
 __all__ = ["CONTROLS", "SHOWN", "judge_controls", "table"]
+
+JUDGE_EPOCHS = 12
 
 SHOWN = {
     "fidelity": ("ssim_own_film", "ms_ssim_own_film"),
@@ -124,11 +126,11 @@ def table(found: dict[str, tuple[Measured, bool]]) -> str:
     return "\n".join([*lines, f"| memorisation: verdict | {' | '.join(verdicts)} |"])
 
 
-def films_as_synthetic(data: Path, report: Path) -> Evidence:
+def films_as_synthetic(data: Path, folder: Path) -> Evidence:
     """The unseen films of a data set in the place of synthetic images, one for each mask."""
     films, config, console = load_all([data]), DataConfig(), Console()
     split = split_patients(films, config.validation, config.test, config.split_seed)
-    reference = find_reference(films, config, split, [data], report / "judge", None, console)
+    reference = find_reference(films, config, split, [data], folder, UNetConfig(epochs=JUDGE_EPOCHS), console)
     train, unseen = (real_films(part, films, config.view) for part in (reference.training, reference.test))
     segment, each = load_segmenter(reference.judge.path), np.arange(len(unseen))
     return Evidence(

@@ -59,7 +59,8 @@ def test_every_measure_is_there_with_its_meaning_and_its_caution(page):
         for measure in section.measures:
             assert (measure.title in page) == ("inception" not in measure.key)
     assert page.count("When not to trust it") == len(SECTIONS)
-    assert "floor (real, other patient of the same tissue): 0.250 [0.600, 0.800]" in page
+    interval = '<span class="interval">[0.600, 0.800]</span>'
+    assert f"floor (real, other patient of the same tissue): 0.250 {interval}" in page
     assert "it cannot tell" in page
     assert "not computed: needs 3 patients or more, found 1" in page
     assert "FAIL: pixels: 3 copies" in page

@@ -53,10 +53,16 @@ def _agreement(evidence: Evidence) -> dict[str, Estimate]:
     counts, control = _counts(truth, found), _counts(truth, found[other])
     for name, (_, columns) in DETECTION.items():
         report[name] = {
-            **over_patients(counts[:, columns], patients, ratio_of_means, seed),
-            "control": over_patients(control[:, columns], patients, ratio_of_means, seed),
+            **_rate(counts[:, columns], patients, seed),
+            "control": _rate(control[:, columns], patients, seed),
         }
     return report
+
+
+def _rate(counts: np.ndarray, patients: np.ndarray, seed: int) -> Estimate:
+    """The first of two counts over the second, on the films that have any of the second."""
+    counted = counts[:, 1] > 0
+    return over_patients(counts[counted], patients[counted], ratio_of_means, seed)
 
 
 def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -77,7 +83,7 @@ def _by_class(evidence: Evidence) -> dict[str, Estimate]:
             values = np.where(asked, dice(truth, found, classes), np.nan)
             report[f"dice_{region}_{name}"] = over_patients(values[members], patients, seed=seed)
         for key, (_, columns) in BY_CLASS_DETECTION.items():
-            report[f"{key}_{name}"] = over_patients(counts[members][:, columns], patients, ratio_of_means, seed)
+            report[f"{key}_{name}"] = _rate(counts[members][:, columns], patients, seed)
     return report
 
 
