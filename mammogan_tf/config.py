@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from mammogan_tf.errors import ConfigError
 
 __all__ = [
+    "ANATOMIES",
     "CLASSES",
     "LABELS",
     "LESION_LOSSES",
@@ -36,6 +37,9 @@ VIEWS = ("whole", "roi")
 
 LESION_OUTLINES = ("circle", "refined")
 """How a lesion known by a circle is drawn into a mask: as the circle, or as an outline found inside it."""
+
+ANATOMIES = ("automatic", "unet")
+"""Who outlines breast, muscle and dense tissue on a film that is segmented; lesions are the U-Net's."""
 
 LESION_LOSSES = ("none", "focal-tversky")
 """What the U-Net's loss adds for lesions, beside their share of Dice and cross-entropy."""

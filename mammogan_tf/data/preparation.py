@@ -13,7 +13,16 @@ from mammogan_tf.data.label_maps import LESION, shrink_label_map
 from mammogan_tf.data.lesions import refine_lesion
 from mammogan_tf.data.windows import CANVAS, find_windows
 
-__all__ = ["Geometry", "Prepared", "canvas_size", "find_geometry", "paint_lesions", "prepare", "shrink"]
+__all__ = [
+    "Geometry",
+    "Prepared",
+    "canvas_size",
+    "find_geometry",
+    "outline_film",
+    "paint_lesions",
+    "prepare",
+    "shrink",
+]
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,13 @@ def find_geometry(grey: np.ndarray, view: str = "whole") -> Geometry:
     if view == "roi":
         height, width = grey.shape
         return Geometry(height, width, flipped=False, offset=0)
-    return _locate(grey, find_anatomy(grey))[1]
+    return outline_film(grey)[1]
+
+
+def outline_film(grey: np.ndarray) -> tuple[np.ndarray, Geometry]:
+    """The automatic anatomy of a whole film uint8 [H, W] as a label map of its size, and how it is to lie in its square."""
+    anatomy = find_anatomy(grey)
+    return _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST), _locate(grey, anatomy)[1]
 
 
 def _locate(grey: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, Geometry]:

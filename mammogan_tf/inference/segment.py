@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import ANATOMIES, CLASSES
 from mammogan_tf.data.film import read_grey
-from mammogan_tf.data.label_maps import overlay, save_label_map
-from mammogan_tf.data.preparation import find_geometry, shrink
+from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
+from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, shrink
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import write_text
 from mammogan_tf.inference.models import Segmenter
@@ -21,7 +21,11 @@ __all__ = ["distinct_names", "film_to_png", "segment_files", "segment_grey"]
 
 
 def segment_files(
-    segmenter: Segmenter, files: Sequence[Path], out: Path, progress: Callable[[int, int], None] | None = None
+    segmenter: Segmenter,
+    files: Sequence[Path],
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+    anatomy: str = ANATOMIES[0],
 ) -> Path:
     """Writes ``NAME_mask.png`` (index PNG) and ``NAME_overlay.png`` at the film's own size, and ``areas.csv``.
 
@@ -30,6 +34,7 @@ def segment_files(
         files: films of any size and format that :func:`read_grey` reads, with distinct names.
         out: the folder to write to.
         progress: called with (films done, films).
+        anatomy: as for :func:`segment_grey`.
 
     Returns:
         ``areas.csv``: for each film the share of its pixels in each class.
@@ -40,7 +45,7 @@ def segment_files(
     rows = []
     for done, (name, file) in enumerate(zip(distinct_names(files), files, strict=True), start=1):
         grey = read_grey(Path(file))
-        label_map = segment_grey(segmenter, grey)
+        label_map = segment_grey(segmenter, grey, anatomy)
         save_label_map(out / f"{name}_mask.png", label_map)
         save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
         shares = np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size
@@ -66,12 +71,23 @@ def distinct_names(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def segment_grey(segmenter: Segmenter, grey: np.ndarray) -> np.ndarray:
-    """Label map uint8 [H, W] of one film uint8 [H, W], which is turned and trimmed as the training films were.
+def segment_grey(segmenter: Segmenter, grey: np.ndarray, anatomy: str = ANATOMIES[0]) -> np.ndarray:
+    """Label map uint8 [H, W] of one film uint8 [H, W].
 
-    A segmenter of the roi view takes it for a window of a film, and leaves it as it lies.
+    Args:
+        segmenter: the model. One of the roi view takes the film for a window, and leaves it as it lies.
+        grey: the film, which is turned and trimmed for the model as the training films were.
+        anatomy: one of ``config.ANATOMIES``: ``"automatic"``, which films outlined by hand show to be the better one, takes
+            from the model the lesions on the breast alone. In a window everything is the model's.
     """
-    geometry = find_geometry(grey, segmenter.view)
+    if segmenter.view == "roi" or anatomy == "unet":
+        return _ask(segmenter, grey, find_geometry(grey, segmenter.view))
+    automatic, geometry = outline_film(grey)
+    lesions = (_ask(segmenter, grey, geometry) == LESION) & (automatic > 0)
+    return np.where(lesions, LESION, automatic).astype(np.uint8)
+
+
+def _ask(segmenter: Segmenter, grey: np.ndarray, geometry: Geometry) -> np.ndarray:
     small = shrink(geometry.to_square(grey), segmenter.size)
     return geometry.to_film(segmenter(small[None].astype(np.float32) / 255)[0])
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.label_maps import read_label_map
+from mammogan_tf.data.preparation import outline_film
 from mammogan_tf.errors import DataError
 from mammogan_tf.inference import Segmenter, load_segmenter
 from mammogan_tf.inference.segment import distinct_names, film_to_png, segment_files, segment_grey
@@ -31,10 +32,22 @@ def drawn_film(side: str, padding: int) -> np.ndarray:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_label_map_lies_on_its_film(side, padding):
     grey = drawn_film(side, padding)
-    label_map = segment_grey(BY_BRIGHTNESS, grey)
+    label_map = segment_grey(BY_BRIGHTNESS, grey, "unet")
     assert (label_map.shape, label_map.dtype) == (grey.shape, np.uint8)
     asked, found = grey == 150, label_map == 3  # 0.5 <= 150 / 255 < 0.7
     assert 2 * (asked & found).sum() / (asked.sum() + found.sum()) > 0.9
+
+
+def test_the_anatomy_is_automatic_and_the_lesions_are_the_models():
+    grey = drawn_film("right", 40)
+    upper = Segmenter(
+        SIZE, "whole", "test", lambda images: np.where(np.arange(SIZE)[None, :, None] < SIZE // 2, 4, 0 * images)
+    )
+    label_map = segment_grey(upper, grey)
+    assert label_map.dtype == np.uint8
+    np.testing.assert_array_equal(label_map > 0, outline_film(grey)[0] > 0)
+    assert set(label_map[:128][label_map[:128] > 0]) == {4}
+    np.testing.assert_array_equal(label_map[128:], outline_film(grey)[0][128:])
 
 
 def test_the_network_sees_the_film_turned_and_trimmed():
