@@ -26,7 +26,7 @@ from tests.toy_films import with_images
 
 __all__ = ["CONTROLS", "SHOWN", "judge_controls", "table"]
 
-JUDGE_EPOCHS = 12
+JUDGE_EPOCHS = 4
 
 SHOWN = {
     "fidelity": ("ssim_own_film", "ms_ssim_own_film"),
