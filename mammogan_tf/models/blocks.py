@@ -62,14 +62,14 @@ class Emphasis(layers.Layer):
         kernel[3, 3] = 1 + 1.5 * gain
         kernel[2:5, 2:5] -= gain * _binomial(3)
         kernel -= gain / 2 * _binomial(7)
-        self._kernel = kernel[:, :, None, None].astype("float32")
+        self.kernel = kernel[:, :, None, None].astype("float32")
 
     def call(self, film):
         """[B, H, W, 1] to the same shape; beyond its edge a film goes on as in a mirror."""
         if not self.gain:
             return film
         mirrored = ops.pad(film, [[0, 0], [3, 3], [3, 3], [0, 0]], mode="symmetric")
-        return ops.conv(mirrored, ops.cast(self._kernel, film.dtype), padding="valid")
+        return ops.conv(mirrored, ops.cast(self.kernel, film.dtype), padding="valid")
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -107,11 +107,13 @@ class MinibatchDeviation(layers.Layer):
     """
 
     def call(self, x):
+        return ops.concatenate([x, ops.ones_like(x[..., :1]) * self.deviation(x)], axis=-1)
+
+    def deviation(self, x):
         films = total(tf.cast(tf.shape(x)[0], x.dtype))
         mean = total(ops.sum(x, axis=0)) / films
         variance = total(ops.sum(ops.square(x - mean), axis=0)) / films
-        deviation = ops.mean(ops.sqrt(variance + 1e-8))
-        return ops.concatenate([x, ops.ones_like(x[..., :1]) * deviation], axis=-1)
+        return ops.mean(ops.sqrt(variance + 1e-8))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + 1)

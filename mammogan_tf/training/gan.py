@@ -132,8 +132,10 @@ def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
     return predict_label_maps(load_network(run.path / MASKS["train-unet"]), pictures, lesions=False)
 
 
-def build_wgan_gp(config: GANConfig) -> WGANGP:
+def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
     """Both networks and their optimizers, as the configuration says."""
+    # The remapper cannot fuse the critic's second derivative, and says so at each start.
+    tf.config.optimizer.set_experimental_options({"remapping": False})
     common = {"classes": len(CLASSES), "labels": len(LABELS)}
     generator = build_generator(
         config.data.size,
@@ -143,7 +145,7 @@ def build_wgan_gp(config: GANConfig) -> WGANGP:
         **common,
     )
     critic = build_critic(config.data.size, widths=config.critic_widths, **common)
-    model = WGANGP(
+    model = kind(
         generator,
         critic,
         gp=config.gp,
@@ -175,8 +177,6 @@ def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -
     config = run.config
     assert isinstance(config, GANConfig)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
-    # The remapper cannot fuse the critic's second derivative, and says so at each start.
-    tf.config.optimizer.set_experimental_options({"remapping": False})
     training, validation, test = load_split(run, films, console.progress("preparing films"))
     training = condition(run, training)
     console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}")

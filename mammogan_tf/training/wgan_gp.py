@@ -1,10 +1,13 @@
 """WGAN-GP as a Keras model with its own ``train_step`` (Gulrajani et al. 2017, algorithm 1)."""
 
+from functools import partial
+
 import keras
 import tensorflow as tf
 
 from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein_generator
 from mammogan_tf.models.blocks import Emphasis
+from mammogan_tf.models.penalised import piecewise_linear
 from mammogan_tf.replicas import own_part, replicas
 from mammogan_tf.training.callbacks import decay_at
 
@@ -42,6 +45,7 @@ class WGANGP(keras.Model):
         super().__init__(name="wgan_gp")
         self.generator = generator
         self.critic = critic
+        self.penalised_critic = piecewise_linear(critic)
         self.averaged = keras.models.clone_model(generator)
         self.averaged.set_weights(generator.get_weights())
         self.averaged.trainable = False
@@ -72,11 +76,10 @@ class WGANGP(keras.Model):
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """``batch`` holds image [n_critic * B, S, S, 1] in [-1, 1], mask [n_critic * B, S, S, C], label [n_critic * B]."""
-        fakes = self.generator(self._with_noise(batch), training=True)
-        parts = [self._parts(x) for x in (batch["image"], fakes, batch["mask"], batch["label"])]
-        for real, fake, mask, label in zip(*parts, strict=True):
+        reals, masks, labels = (self._parts(batch[name]) for name in ("image", "mask", "label"))
+        for real, fake, mask, label in zip(reals, self._fakes(batch), masks, labels, strict=True):
             self._critic_step(real, fake, mask, label)
-        self._generator_step(parts[2][0], parts[3][0])
+        self._generator_step(masks[0], labels[0])
         self._average()
         self.step.assign_add(1)
         # Several machines average what they return over its first axis.
@@ -84,6 +87,10 @@ class WGANGP(keras.Model):
 
     def _parts(self, batch: tf.Tensor) -> list[tf.Tensor]:
         return tf.unstack(tf.reshape(batch, [-1, self.n_critic, *batch.shape[1:]]), axis=1)
+
+    def _fakes(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        """Films for all the critic updates: the generator stays as it is between them."""
+        return self._parts(self.generator(self._with_noise(batch), training=True))
 
     def _with_noise(self, condition: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         def draw(rows: tf.Tensor) -> tf.Tensor:
@@ -93,14 +100,14 @@ class WGANGP(keras.Model):
         return {"noise": noise, "mask": condition["mask"], "label": condition["label"]}
 
     def _critic_step(self, real: tf.Tensor, fake: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> None:
-        def score(images: tf.Tensor) -> tf.Tensor:
-            return self.critic({"image": images, "mask": mask, "label": label}, training=True)
+        def score(images: tf.Tensor, critic: keras.Model = self.critic) -> tf.Tensor:
+            return critic({"image": images, "mask": mask, "label": label}, training=True)
 
         real, fake = self.emphasis(real), self.emphasis(fake)
         alpha = own_part(lambda rows: keras.random.uniform((rows,), seed=self.random), tf.shape(label)[0])
         with tf.GradientTape() as tape:
             wasserstein = wasserstein_critic(score(real), score(fake))
-            penalty = gradient_penalty(score, real, fake, alpha)
+            penalty = gradient_penalty(partial(score, critic=self.penalised_critic), real, fake, alpha)
             loss = (wasserstein + self.gp * penalty) / replicas()
         variables = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(loss, variables), variables)
