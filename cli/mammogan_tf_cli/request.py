@@ -12,6 +12,8 @@ from mammogan_tf_cli.options import Command, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mammogan_tf.data.preparation import Geometry
 
 __all__ = ["request"]
@@ -68,9 +70,9 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
     """
     from mammogan_tf.data.label_maps import save_label_map
 
-    names, geometries, pngs = _read_films(images, view)
+    names, geometries, films = _read_films(images, view)
     with connect() as client:
-        label_maps = client.segment(pngs).label_map
+        label_maps = client.segment(_to_pngs(films)).label_map
     for name, geometry, label_map in zip(names, geometries, label_maps, strict=True):
         save_label_map(out / f"{name}_mask.png", geometry.to_film(label_map))
     click.echo(out)
@@ -109,39 +111,53 @@ def request_generate(connect: Command, masks: Path, count: int, seed: int, out: 
     metavar="X Y RADIUS",
     help="A lesion to draw, in pixels of the film from its upper left corner.",
 )
-@click.option("--out", type=folder, required=True, help="Folder for images and masks.")
+@click.option("--out", type=folder, required=True, help="Folder for images, masks and sheet.png.")
 def request_synthesize(
     connect: Command, images: tuple[Path, ...], seed: int, lesion: tuple[float, float, float] | None, out: Path
 ) -> None:
-    """Have a synthetic film of the same anatomy made for each film, chest wall to the left; writes images/ and masks/.
+    """Have a synthetic film of the same anatomy made for each film, chest wall to the left.
+
+    Writes images/ and masks/, and sheet.png, which shows anatomy, film and synthetic film side by side.
 
     \b
     Example:
       mammogan-tf request synthesize data/mias/mdb001.pgm --lesion 350 480 60 --out synthesized
     """
+    import numpy as np
+
     from mammogan_tf.data.label_maps import save_label_map
+    from mammogan_tf.data.preparation import shrink
+    from mammogan_tf.evaluation.sheet import comparison_sheet
     from mammogan_tf.files import write_bytes
 
-    names, geometries, pngs = _read_films(images, "whole")
+    names, geometries, films = _read_films(images, "whole")
     circles = None if lesion is None else [_circle(geometry, *lesion) for geometry in geometries]
     with connect() as client:
-        answer = client.synthesize(pngs, range(seed, seed + len(pngs)), circles)
+        answer = client.synthesize(_to_pngs(films), range(seed, seed + len(films)), circles)
     for name, png, label_map in zip(names, answer.png, answer.label_map, strict=True):
         write_bytes(out / "images" / f"{name}.png", png)
         save_label_map(out / "masks" / f"{name}.png", label_map)
-    click.echo(out)
+    small = np.stack([shrink(film, answer.image.shape[1]) for film in films]) / 255
+    titles = ("anatomy", "film", "synthetic")
+    click.echo(comparison_sheet(answer.label_map, small, answer.image, out / "sheet.png", titles))
 
 
-def _read_films(images: Sequence[Path], view: str) -> tuple[list[str], "list[Geometry]", list[bytes]]:
-    """Names of films, how they lie, and PNGs of them turned and trimmed as the training films were."""
+def _read_films(images: Sequence[Path], view: str) -> tuple[list[str], "list[Geometry]", "list[np.ndarray]"]:
+    """Names of films, how they lie, and their pixels turned and trimmed as the training films were."""
     from mammogan_tf.data.film import read_grey
     from mammogan_tf.data.preparation import find_geometry
-    from mammogan_tf.inference.segment import distinct_names, film_to_png
+    from mammogan_tf.inference.segment import distinct_names
 
     names = distinct_names(images)
     films = [read_grey(image) for image in images]
     geometries = [find_geometry(film, view) for film in films]
-    return names, geometries, [film_to_png(g.to_square(film)) for g, film in zip(geometries, films, strict=True)]
+    return names, geometries, [geometry.to_square(film) for geometry, film in zip(geometries, films, strict=True)]
+
+
+def _to_pngs(films: "list[np.ndarray]") -> list[bytes]:
+    from mammogan_tf.inference.segment import film_to_png
+
+    return [film_to_png(film) for film in films]
 
 
 def _circle(geometry: "Geometry", column: float, row: float, radius: float) -> tuple[float, float, float]:

@@ -114,7 +114,9 @@ def test_request_generate(server, masks, tmp_path):
 def test_request_synthesize(server, film, tmp_path):
     options = ["--server", server.address, "--seed", 5, "--out", tmp_path / "out"]
     result = call("request", "synthesize", film, *options)
-    assert result.stdout == f"{tmp_path / 'out'}\n"
+    assert result.stdout == f"{tmp_path / 'out' / 'sheet.png'}\n"
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 3 * sheet.height / 2, "one row of three pictures"
     plain = read_label_map(tmp_path / "out" / "masks" / "mdb001.png")
     with Image.open(tmp_path / "out" / "images" / "mdb001.png") as image:
         assert image.size == plain.shape == (SIZE, SIZE)
