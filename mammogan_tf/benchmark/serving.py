@@ -56,7 +56,8 @@ def benchmark_serving(
         Plain JSON types. ``added_latency_ms``: what the server adds at the median to one film in process;
         ``throughput_ratio``: films a second of :data:`CLIENTS` clients at batch 8 over those in process at batch 8;
         ``batching_gain``: films a second of :data:`MANY_CLIENTS` clients at batch 1 over those of a server that handles
-        them one by one. Each is that of the model that comes off worst; ``models`` has all, with their spread.
+        them one by one. Each is that of the model that comes off worst; ``models`` has all, with their spread, and beside
+        the gain its ceiling: films a second in process at batch :data:`MANY_CLIENTS` over those at batch 1.
 
     Raises:
         ModelError: a model is missing.
@@ -89,7 +90,7 @@ def _measure(
 ) -> dict[str, Any]:
     """The figures of one model, from two servers: as it comes, and one that handles requests one by one."""
     local, size = _in_process(models, name)
-    single, several = _inputs(name, size, 1), _inputs(name, size, BATCH)
+    single, several, many = (_inputs(name, size, batch) for batch in (1, BATCH, MANY_CLIENTS))
 
     def rate(server: str, clients: int, batch: int) -> float:
         return crowd.submit(_films_per_second, server, name, clients, batch, size, seconds).result()
@@ -111,7 +112,12 @@ def _measure(
         rounds,
     )
     batching = in_turns(
-        {"one_by_one": lambda: rate(one_by_one, MANY_CLIENTS, 1), "batched": lambda: rate(address, MANY_CLIENTS, 1)},
+        {
+            "one_by_one": lambda: rate(one_by_one, MANY_CLIENTS, 1),
+            "batched": lambda: rate(address, MANY_CLIENTS, 1),
+            "alone": lambda: _local_rate(local, single, seconds),
+            "together": lambda: _local_rate(local, many, seconds),
+        },
         rounds,
     )
     return {
@@ -121,6 +127,7 @@ def _measure(
         "throughput_ratio": spread(throughput["served"] / throughput["in_process"]),
         "batching_films_per_s": {kind: spread(values) for kind, values in batching.items()},
         "batching_gain": spread(batching["batched"] / batching["one_by_one"]),
+        "batching_ceiling": spread(batching["together"] / batching["alone"]),
     }
 
 
@@ -138,6 +145,7 @@ def format_serving(result: dict[str, Any]) -> str:
         f"{MANY_CLIENTS} clients one by one, films/s": lambda model: model["batching_films_per_s"]["one_by_one"],
         f"{MANY_CLIENTS} clients batched, films/s": lambda model: model["batching_films_per_s"]["batched"],
         "gain": lambda model: model["batching_gain"],
+        f"ceiling, batch {MANY_CLIENTS} to 1 in process": lambda model: model["batching_ceiling"],
     }
     for title, value in rows.items():
         cells = [value(result["models"][name]) for name in MODELS]
@@ -181,10 +189,12 @@ def _ask(client: Any, name: str, inputs: Inputs) -> Any:
 
 
 def _local_rate(local: Callable[[Inputs], object], inputs: Inputs, seconds: float) -> float:
+    batch = len(next(iter(inputs.values())))
+    local(inputs)  # TensorFlow prepares for a batch size when it first sees it.
     begin, films = time.perf_counter(), 0
     while (passed := time.perf_counter() - begin) < seconds:
         local(inputs)
-        films += BATCH
+        films += batch
     return films / passed
 
 

@@ -19,6 +19,7 @@ def test_serving_is_measured_in_one_run(unet_run, gan_run, tmp_path):
     for figures in found["models"].values():
         assert figures["throughput_ratio"]["n"] == 2
         assert min(figures["films_per_s"][kind]["p10"] for kind in ("in_process", "served")) > 0
+        assert min(figures[name]["p10"] for name in ("batching_gain", "batching_ceiling")) > 0
         middle = [figures["latency_s"][kind]["median"] for kind in ("served", "in_process")]
         assert figures["added_latency_ms"]["median"] == pytest.approx(1000 * (middle[0] - middle[1]))  # Of two rounds.
     worst = min(figures["throughput_ratio"]["median"] for figures in found["models"].values())
