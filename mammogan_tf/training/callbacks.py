@@ -114,7 +114,7 @@ class StepCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         step = int(self.model.step.numpy())
         if step % self._every == 0 or step == self._last:
-            self._action(step, logs or {})
+            self._action(step, {name: float(np.mean(value)) for name, value in (logs or {}).items()})  # Some are [1].
 
 
 def decay_at(step: tf.Tensor, ema: float) -> tf.Tensor:
