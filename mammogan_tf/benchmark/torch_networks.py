@@ -1,0 +1,137 @@
+"""The shipped networks in PyTorch, with the same layers: what a user would write there."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mammogan_tf.models.blocks import Emphasis
+
+__all__ = ["Critic", "Generator", "TorchEmphasis", "UNet", "parameters"]
+
+
+def parameters(network: nn.Module) -> int:
+    """Number of trained parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+class Block(nn.Sequential):
+    """3x3 convolution, batch normalisation, ReLU."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width, eps=1e-3, momentum=0.1),
+            nn.ReLU(),
+        )
+
+
+class Generator(nn.Module):
+    """As :func:`mammogan_tf.models.dcgan.build_generator`, with channels first."""
+
+    def __init__(
+        self, size: int, z_dim: int, widths: Sequence[int], classes: int, labels: int, black_background: bool
+    ) -> None:
+        super().__init__()
+        self.size, self.black_background = size, black_background
+        self.label_code = nn.Embedding(labels, z_dim // 4 or 1)
+        self.start = nn.Linear(z_dim + (z_dim // 4 or 1), 16 * widths[0])
+        self.noise, self.blocks, self.details = nn.ModuleList(), nn.ModuleList(), nn.ModuleDict()
+        channels = widths[0]
+        for level, width in enumerate(widths):
+            side = 4 * 2**level
+            maps = 2 if 16 <= side <= 64 else 1
+            self.noise.append(nn.Linear(z_dim, maps * side * side, bias=False))
+            self.blocks.append(Block(channels + classes + maps, width))
+            if side >= size // 2:
+                self.details[str(level)] = Block(width, width)
+            channels = width
+        self.film = nn.Conv2d(channels, 1, 3, padding=1)
+
+    def forward(self, noise: torch.Tensor, mask: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        x = self.start(torch.cat([noise, self.label_code(label)], 1)).view(len(noise), -1, 4, 4)
+        for level, (maps, block) in enumerate(zip(self.noise, self.blocks, strict=True)):
+            side = 4 * 2**level
+            if level:
+                x = F.interpolate(x, scale_factor=2, mode="bilinear")
+            factor = self.size // side
+            if factor == 1:
+                shrunk = F.avg_pool2d(mask, 3, stride=1, padding=1, count_include_pad=False)
+            else:
+                shrunk = F.avg_pool2d(mask, factor)
+            x = block(torch.cat([x, shrunk, maps(noise).view(len(noise), -1, side, side)], 1))
+            if str(level) in self.details:
+                x = x + self.details[str(level)](x)
+        image = torch.tanh(self.film(x))
+        return (image + 1) * (1 - mask[:, :1]) - 1 if self.black_background else image
+
+
+class Critic(nn.Module):
+    """As :func:`mammogan_tf.models.dcgan.build_critic`; the deviation can be held constant, for the penalty."""
+
+    def __init__(self, widths: Sequence[int], classes: int, labels: int) -> None:
+        super().__init__()
+        channels = [1 + classes, *widths]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 4 if level else 3, stride=2 if level else 1, padding=1)
+            for level, (a, b) in enumerate(zip(channels, widths, strict=False))
+        )
+        self.top = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
+        self.summary = nn.Linear(16 * widths[-1], widths[-1])
+        self.realism = nn.Linear(widths[-1], 1)
+        self.label_direction = nn.Embedding(labels, widths[-1])
+
+    def forward(
+        self, image: torch.Tensor, mask: torch.Tensor, label: torch.Tensor, constant_deviation: bool = False
+    ) -> torch.Tensor:
+        x = torch.cat([image, mask], 1)
+        for convolution in self.convolutions:
+            x = F.leaky_relu(convolution(x), 0.2)
+        deviation = (x.var(0, correction=0) + 1e-8).sqrt().mean()
+        if constant_deviation:
+            deviation = deviation.detach()
+        x = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
+        x = F.leaky_relu(self.top(x), 0.2)
+        x = F.leaky_relu(self.summary(x.flatten(1)), 0.2)
+        return self.realism(x) + (x * self.label_direction(label)).sum(1, keepdim=True)
+
+
+class TorchEmphasis(nn.Module):
+    """As :class:`mammogan_tf.models.blocks.Emphasis`, with its kernel; an edge is not mirrored in itself."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+        kernel = torch.from_numpy(Emphasis(gain).kernel).permute(2, 3, 0, 1)
+        self.register_buffer("kernel", kernel.contiguous())
+
+    def forward(self, film: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(F.pad(film, (3, 3, 3, 3), "reflect"), self.kernel) if self.gain else film
+
+
+class UNet(nn.Module):
+    """As :func:`mammogan_tf.models.unet.build_unet`, without attention; it gives logits."""
+
+    def __init__(self, widths: Sequence[int], classes: int, dropout: float) -> None:
+        super().__init__()
+        channels = [1, *widths]
+        pairs = [nn.Sequential(Block(a, b), Block(b, b)) for a, b in zip(channels, widths[:-1], strict=False)]
+        self.down = nn.ModuleList(pairs)
+        self.bottom = nn.Sequential(Block(widths[-2], widths[-1]), nn.Dropout2d(dropout), Block(widths[-1], widths[-1]))
+        above = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(
+            nn.Sequential(Block(below + width, width), Block(width, width)) for below, width in above
+        )
+        self.logits = nn.Conv2d(widths[0], classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skips = []
+        for pair in self.down:
+            x = pair(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottom(x)
+        for pair in self.up:
+            x = pair(torch.cat([F.interpolate(x, scale_factor=2), skips.pop()], 1))
+        return self.logits(x)

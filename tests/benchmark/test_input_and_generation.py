@@ -1,0 +1,35 @@
+"""Whether it measures, not how fast it is: times prove nothing on a busy machine."""
+
+import json
+import os
+
+import pytest
+
+from tests.command_line import call, fails
+
+
+def test_input(phantom_root, tmp_path):
+    cache = os.environ["MAMMOGAN_CACHE"]
+    asked = ["--data", phantom_root, "--preset", "tiny", "--rounds", 1, "--steps", 2, "--json", tmp_path / "input.json"]
+    result = call("benchmark", "input", *asked)
+    assert result.exit_code == 0, result.output
+    assert "share of a step that waits, train-unet" in result.stdout
+    found = json.loads((tmp_path / "input.json").read_text())
+    assert found["films"] == 24
+    assert found["films_per_s"]["warm"]["median"] > found["films_per_s"]["cold"]["median"] > 0
+    assert found["input_wait_share"] == max(share["median"] for share in found["wait_share"].values())
+    assert 0 <= found["input_wait_share"] < 1
+    assert os.environ["MAMMOGAN_CACHE"] == cache, "the user's cache is left alone"
+
+
+def test_generate(gan_run, tmp_path):
+    asked = [gan_run, "--count", 8, "--rounds", 1, "--json", tmp_path / "generate.json"]
+    result = call("benchmark", "generate", *asked)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "generate.json").read_text())
+    rates = found["films_per_s"]
+    assert found["generate_ratio"]["median"] == pytest.approx(rates["written"]["median"] / rates["bare"]["median"])
+
+
+def test_there_is_nothing_to_generate_with(tmp_path):
+    fails("benchmark", "generate", tmp_path, says="expected a run directory or an exported generator")
