@@ -55,6 +55,7 @@ def cross_validation_card(run: Run, report: dict[str, Any]) -> str:
     config = run.config
     kinds = {"background black": report["dice"]["cleaned"], "film as it is": report["dice"]["as_it_is"]}
     tissues = {f"tissue {tissue}": cells for tissue, cells in report["tissue"].items()}
+    clear = {"clear masks": report["clear"]}
     longest = max(fold["seconds"] for fold in report["folds"])
     return f"""# U-Net in cross-validation: anatomy and lesions on mammograms
 
@@ -63,11 +64,12 @@ that was trained without its patient: {len(report["folds"])} folds by patient, t
 in all and {longest / 60:.1f} at most; seed {config.seed}. `masks.npz` holds what was found. Hyper-parameters: `config.json`.
 
 Mean over films with a 95 % interval over patients, against the automatic anatomy and the annotated lesion circles, not
-against outlines drawn by hand. By tissue, films come with a black background.
+against outlines drawn by hand. By tissue, and where the automatic mask is clear (not doubtful by its confidence), films come
+with a black background.
 
 ## Dice
 
-{_estimates({**kinds, **tissues})}
+{_estimates({**kinds, **tissues, **clear})}
 
 ## Lesions found
 

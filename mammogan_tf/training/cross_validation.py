@@ -9,6 +9,7 @@ import numpy as np
 
 from mammogan_tf.config import CrossValidationConfig, UNetConfig
 from mammogan_tf.console import Console
+from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split, split_folds
@@ -47,8 +48,9 @@ def cross_validate(run: Run, films: Sequence[Film], console: Console | None = No
     margin, C > S, and ``corners`` [N, 2] to cut the picture out.
 
     Returns:
-        The report: Dice for each region, also by tissue density, and how lesions are found, with intervals over
-        patients, and the figures of each fold.
+        The report: Dice for each region, also by tissue density and where the automatic mask is not doubtful, and how
+        lesions are found, with intervals over patients; in the roi view also against a disc in the middle of each window;
+        and the figures of each fold.
 
     Raises:
         DataError: the films are not those that the run began with.
@@ -134,7 +136,10 @@ def _judge(films: FilmSet, found: Maps, chances: Maps, view: str) -> dict[str, A
     tissues = sorted({tissue for tissue in films.tissues if tissue})
     report: dict[str, Any] = {
         "dice": {name: estimate_dice(films, label_maps) for name, label_maps in found.items()},
-        "tissue": {tissue: _of_tissue(films, found["cleaned"], tissue) for tissue in tissues},
+        "tissue": {
+            tissue: _of_rows(films, found["cleaned"], [each == tissue for each in films.tissues]) for tissue in tissues
+        },
+        "clear": _of_rows(films, found["cleaned"], films.confidences >= DOUBTFUL),
         "lesions": {name: estimate_lesions(films, found[name], chances[name]) for name in found},
     }
     if view == "roi":
@@ -142,8 +147,8 @@ def _judge(films: FilmSet, found: Maps, chances: Maps, view: str) -> dict[str, A
     return report
 
 
-def _of_tissue(films: FilmSet, found: np.ndarray, tissue: str) -> dict[str, Estimate]:
-    rows = [row for row, each in enumerate(films.tissues) if each == tissue]
+def _of_rows(films: FilmSet, found: np.ndarray, chosen: Sequence[bool] | np.ndarray) -> dict[str, Estimate]:
+    rows = np.flatnonzero(chosen)
     return estimate_dice(films.select(list(dict.fromkeys(films.ids[row] for row in rows))), found[rows])
 
 

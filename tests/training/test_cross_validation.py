@@ -8,6 +8,7 @@ from PIL import Image
 
 from mammogan_tf.config import CrossValidationConfig, GANConfig, preset
 from mammogan_tf.console import Console
+from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import DataError, ModelError
@@ -88,6 +89,8 @@ def test_the_report_is_over_all_films(finished, windows):
     assert report["dice"]["cleaned"] == estimate_dice(pictures, found)
     assert report["lesions"]["cleaned"] == estimate_lesions(pictures, found, chances)
     assert set(report["tissue"]) == {*windows.tissues}
+    clear = windows.confidences >= DOUBTFUL
+    assert report["clear"]["breast"].get("n", 0) <= clear.sum()
     judged = [report["tissue"][tissue]["breast"].get("n", 0) for tissue in report["tissue"]]
     assert sum(judged) <= len(windows) == report["films"]
     assert report["disc"]["cleaned"] == estimate_against_disc(pictures, found)
