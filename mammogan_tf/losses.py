@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from mammogan_tf.replicas import total
+
 __all__ = [
     "cross_entropy",
     "dice_loss",
@@ -17,7 +19,8 @@ __all__ = [
 def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -> tf.Tensor:
     """Soft Dice loss: ``1 - mean over classes of (2 sum(t p) + s) / (sum(t) + sum(p) + s)``.
 
-    The sums run over the whole batch, so that a class that is absent from one film does not dominate.
+    The sums run over the whole batch, however many replicas share it, so that a class that is absent from one film does
+    not dominate.
     Example: truth (1, 0), probabilities (0.5, 0.5), both of one class, s = 0: 1 - 2 * 0.5 / (1 + 1) = 0.5.
 
     Args:
@@ -29,9 +32,9 @@ def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -
         A scalar in [0, 1].
     """
     axes = [0, 1, 2]
-    overlap = tf.reduce_sum(truth * probabilities, axes)
-    total = tf.reduce_sum(truth, axes) + tf.reduce_sum(probabilities, axes)
-    return 1.0 - tf.reduce_mean((2.0 * overlap + smooth) / (total + smooth))
+    overlap = total(tf.reduce_sum(truth * probabilities, axes))
+    both = total(tf.reduce_sum(truth, axes) + tf.reduce_sum(probabilities, axes))
+    return 1.0 - tf.reduce_mean((2.0 * overlap + smooth) / (both + smooth))
 
 
 def cross_entropy(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
@@ -75,9 +78,9 @@ def focal_tversky(
     Returns:
         A scalar in [0, 1].
     """
-    both = tf.reduce_sum(truth * probabilities)
-    missed = tf.reduce_sum(truth * (1.0 - probabilities))
-    false = tf.reduce_sum((1.0 - truth) * probabilities)
+    both = total(tf.reduce_sum(truth * probabilities))
+    missed = total(tf.reduce_sum(truth * (1.0 - probabilities)))
+    false = total(tf.reduce_sum((1.0 - truth) * probabilities))
     index = (both + smooth) / (both + alpha * missed + beta * false + smooth)
     return tf.pow(tf.maximum(1.0 - index, 1e-6), 1.0 / gamma)  # The root has no finite slope at 0.
 

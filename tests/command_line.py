@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,9 @@ def call(*arguments: object) -> Result:
         signal.signal(signal.SIGTERM, usual)
 
 
-def start(*arguments: object, script: str = SCRIPT) -> subprocess.Popen[str]:
+def start(
+    *arguments: object, script: str = SCRIPT, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Starts ``mammogan-tf ARGUMENTS`` as a process of its own, with both outputs in pipes."""
     paths = [str(ROOT), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
@@ -36,7 +38,7 @@ def start(*arguments: object, script: str = SCRIPT) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
 
 

@@ -16,6 +16,14 @@ SHARED = Path(os.environ.get("MAMMOGAN_TEST_DATA", Path(__file__).parents[2] / "
 """Real films to test on, where they are at hand: ``all-mias.tar.gz`` and ``ddsm_tissue``."""
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            pytest.skip("needs a GPU")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keeps prepared films out of the user's cache."""

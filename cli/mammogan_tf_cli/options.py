@@ -72,6 +72,18 @@ def training_options(command: Command) -> Command:
     options = [
         click.option("--workdir", type=folder, default=Path("runs"), help="Where run directories are made."),
         click.option("--resume", type=folder, metavar="RUN", help="Go on with this run; it keeps its own options."),
+        click.option(
+            "--keep",
+            type=click.IntRange(min=1),
+            default=2,
+            help="Checkpoints that stay; where the newest is broken, a run resumes from the one before.",
+        ),
+        click.option(
+            "--strategy",
+            type=click.Choice(["auto", "one", "mirrored", "multiworker"]),
+            default="auto",
+            help="Devices: one, all of this machine, or all of the machines in TF_CONFIG.",
+        ),
         click.option("--preset", type=click.Choice(list(PRESETS)), default="default", help="Starting point."),
         click.option("--size", type=click.Choice(["16", "32", "64", "128", "256"]), show_default="64", help="Pixels."),
         click.option("--view", type=click.Choice(VIEWS), show_default="whole", help="Whole films, or around lesions."),

@@ -72,7 +72,9 @@ def unet_options(command: Any) -> Any:
 
 @click.command("train-unet")
 @unet_options
-def train_unet(data: tuple[Path, ...], workdir: Path, resume: Path | None, preset: str, **changes: Any) -> None:
+def train_unet(
+    data: tuple[Path, ...], workdir: Path, resume: Path | None, keep: int, strategy: str, preset: str, **changes: Any
+) -> None:
     """Train the U-Net that outlines anatomy and lesions.
 
     \b
@@ -89,8 +91,9 @@ def train_unet(data: tuple[Path, ...], workdir: Path, resume: Path | None, prese
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
 
-    run = resumed or create_unet_run(workdir, config, films, sources)
-    report = _interruptible(train, run, films)
+    run, report = _train(
+        train, lambda: create_unet_run(workdir, config, films, sources), films, resumed, workdir, keep, strategy
+    )
     click.echo("Dice on test patients (mean over films)   background black   film as it is   films")
     for region, cell in report["dice"]["cleaned"].items():
         other = report["dice"]["as_it_is"][region]
@@ -110,7 +113,9 @@ def train_unet(data: tuple[Path, ...], workdir: Path, resume: Path | None, prese
 @click.command("cross-validate")
 @unet_options
 @click.option("--folds", type=click.IntRange(min=2), show_default=str(CrossValidationConfig.folds))
-def cross_validate(data: tuple[Path, ...], workdir: Path, resume: Path | None, preset: str, **changes: Any) -> None:
+def cross_validate(
+    data: tuple[Path, ...], workdir: Path, resume: Path | None, keep: int, strategy: str, preset: str, **changes: Any
+) -> None:
     """Cross-validate the U-Net by patient; leaves a mask of every film that its own network never saw.
 
     \b
@@ -128,8 +133,15 @@ def cross_validate(data: tuple[Path, ...], workdir: Path, resume: Path | None, p
     from mammogan_tf.training.cross_validation import create_cross_validation_run
     from mammogan_tf.training.cross_validation import cross_validate as train
 
-    run = resumed or create_cross_validation_run(workdir, config, films, sources)
-    report = _interruptible(train, run, films)
+    run, report = _train(
+        train,
+        lambda: create_cross_validation_run(workdir, config, films, sources),
+        films,
+        resumed,
+        workdir,
+        keep,
+        strategy,
+    )
     click.echo((run.path / "MODEL_CARD.md").read_text().partition("## Intended use")[0].rstrip())
     click.echo(f"{run.path}: {len(report['folds'])} folds in {duration(report['seconds'])}")
 
@@ -181,7 +193,14 @@ def cross_validate(data: tuple[Path, ...], workdir: Path, resume: Path | None, p
     help="Steps to a checkpoint.",
 )
 def train_gan(
-    data: tuple[Path, ...], workdir: Path, resume: Path | None, unet: Path | None, preset: str, **changes: Any
+    data: tuple[Path, ...],
+    workdir: Path,
+    resume: Path | None,
+    keep: int,
+    strategy: str,
+    unet: Path | None,
+    preset: str,
+    **changes: Any,
 ) -> None:
     """Train the conditional DCGAN as a WGAN with gradient penalty.
 
@@ -208,8 +227,9 @@ def train_gan(
     from mammogan_tf.training.gan import create_gan_run
     from mammogan_tf.training.gan import train_gan as train
 
-    run = resumed or create_gan_run(workdir, config, films, sources, teacher)
-    report = _interruptible(train, run, films)
+    run, report = _train(
+        train, lambda: create_gan_run(workdir, config, films, sources, teacher), films, resumed, workdir, keep, strategy
+    )
     click.echo(f"{run.path}: trained {report['last']['step']} steps in {duration(report['seconds'])}")
     click.echo(
         f"look at {run.path / 'samples'}, then: mammogan-tf evaluate --gan {run.path} --out {run.path / 'evaluation'}"
@@ -228,25 +248,46 @@ def _open_run(path: Path, command: str) -> Any:
     from mammogan_tf.training.run import Run
 
     context = click.get_current_context()
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in ("resume", "config", "data")
-        and context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
-    ]
-    if given:
-        raise click.UsageError(f"--resume: expected no other option but --data, received: {', '.join(given)}")
     run = Run.open(path)
+    kept = {**vars(run.config), **vars(run.config.data)}
+    given = {
+        parameter.opts[0]: str(parameter.name)
+        for parameter in context.command.params
+        if parameter.name not in ("resume", "config", "data", "keep", "strategy")
+        and context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+    }
+    changed = [
+        f"{option} {context.params[name]} (the run has {kept[name]})" if name in kept else option
+        for option, name in given.items()
+        if name not in kept or str(context.params[name]) != str(kept[name])
+    ]
+    if changed:
+        raise click.UsageError(
+            f"--resume: expected the options that the run began with, received: {', '.join(changed)}; "
+            "leave them out, or start another run"
+        )
     if run.command != command:
         raise click.UsageError(f"--resume: expected a {command} run, received: a {run.command} run")
     return run
 
 
-def _interruptible(train: Any, run: Any, films: Any) -> dict[str, Any]:
+def _train(
+    train: Any, create: Any, films: Any, resumed: Any, workdir: Path, keep: int, strategy_name: str
+) -> tuple[Any, dict[str, Any]]:
+    """Trains a run, which is to be created or resumed, and ends the process of a worker that reports nothing."""
+    from mammogan_tf.training.strategy import make_strategy
+    from mammogan_tf.training.workers import is_chief, one_run
+
+    context = click.get_current_context()
+    strategy = make_strategy(strategy_name)
+    run = one_run(strategy, resumed, create, workdir / str(context.info_name))
     try:
-        return train(run, films, Console())
+        report = train(run, films, Console(quiet=not is_chief(strategy)), strategy=strategy, keep=keep)
     except KeyboardInterrupt as error:
         raise click.ClickException(f"stopped; go on with: mammogan-tf {run.command} --resume {run.path}") from error
+    if not is_chief(strategy):
+        context.exit()
+    return run, report
 
 
 def _number(cell: dict[str, Any]) -> str:

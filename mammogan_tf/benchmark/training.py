@@ -15,10 +15,8 @@ import tensorflow as tf
 from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig
-from mammogan_tf.models.unet import build_unet
-from mammogan_tf.training.callbacks import AveragedWeights
 from mammogan_tf.training.gan import build_wgan_gp
-from mammogan_tf.training.segmentation import compile_unet
+from mammogan_tf.training.segmentation import build_supervised
 from mammogan_tf.training.strategy import set_up_device
 
 __all__ = ["benchmark_gan_training", "benchmark_unet_training", "device", "format_training", "versions"]
@@ -182,16 +180,14 @@ def _gan_steps(config: GANConfig) -> tuple[dict[str, Step], Callable]:
 
 def _unet_steps(config: UNetConfig) -> tuple[dict[str, Step], Callable]:
     image, mask = _films(config.data.size, config.batch_size)
-    model = build_unet(config.data.size, widths=config.widths, dropout=config.dropout)
-    compile_unet(model, config, steps_per_epoch=15)
-    averaged = AveragedWeights(model, config.ema)
+    model = build_supervised(config, steps_per_epoch=15)
+    step = tf.function(model.train_step)
     fixed = tf.constant(image), tf.constant(mask)
 
     def ours() -> None:
-        model.train_on_batch(*fixed)
-        averaged.on_train_batch_end(0)
+        tf.nest.map_structure(np.asarray, step(fixed))
 
-    count = trained_parameters(model)
+    count = trained_parameters(model.network)
     return {"ours": ours}, lambda torch, variant: torch.unet_step(config, image, mask, count, variant)
 
 

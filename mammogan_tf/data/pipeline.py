@@ -1,7 +1,8 @@
 """``tf.data`` pipelines over prepared films.
 
 Every batch is a function of the seed and of its number alone: the order of an epoch and each augmentation are drawn from
-``(seed, counter)``. A pipeline that starts at batch n therefore goes on exactly as one that ran up to there.
+``(seed, counter)``. A pipeline that starts at batch n therefore goes on exactly as one that ran up to there, and each of
+several processes that share a batch makes its own part of it.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,7 @@ def segmentation_batches(
     start: int = 0,
     keep_background: bool = False,
     limits: Augmentation = AUGMENTATIONS["whole"],
+    context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Endless augmented batches of (image float32 [B, S, S, 1] in [0, 1], one-hot mask float32 [B, S, S, 5]).
 
@@ -43,6 +45,7 @@ def segmentation_batches(
         start: number of the first batch, to resume.
         keep_background: leave every film as it is.
         limits: of the augmentation.
+        context: which part of a batch this process reads, for how many replicas; all of it, for one, by default.
     """
     pictures = np.stack([films.films, films.films if keep_background else films.images])
 
@@ -55,7 +58,7 @@ def segmentation_batches(
         image = tf.cond(raw, lambda: paste_film_label(image, label_map, key), lambda: image)
         return image, one_hot(label_map)
 
-    return _batches(len(films), batch_size, seed, start, example)
+    return _batches(len(films), batch_size, seed, start, example, context)
 
 
 def validation_batches(films: FilmSet, batch_size: int, *, keep_background: bool = False) -> tf.data.Dataset:
@@ -65,7 +68,14 @@ def validation_batches(films: FilmSet, batch_size: int, *, keep_background: bool
     return dataset.map(lambda image, label_map: (_to_float(image), one_hot(label_map))).prefetch(1)
 
 
-def gan_batches(films: FilmSet, batch_size: int, *, seed: int, start: int = 0) -> tf.data.Dataset:
+def gan_batches(
+    films: FilmSet,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    context: tf.distribute.InputContext | None = None,
+) -> tf.data.Dataset:
     """Endless batches for the GAN: dict of ``image`` [-1, 1] [B, S, S, 1], one-hot ``mask`` [B, S, S, 5], ``label`` [B].
 
     Args:
@@ -73,6 +83,7 @@ def gan_batches(films: FilmSet, batch_size: int, *, seed: int, start: int = 0) -
         batch_size: B; one training step takes ``n_critic`` times its batch size.
         seed: of the order, and of where a window is cut out of its canvas.
         start: number of the first batch, to resume.
+        context: which part of a batch this process reads, for how many replicas; all of it, for one, by default.
     """
     room = films.images.shape[-1] - films.size
 
@@ -88,11 +99,27 @@ def gan_batches(films: FilmSet, batch_size: int, *, seed: int, start: int = 0) -
             "label": tf.gather(tf.constant(films.labels), index),
         }
 
-    return _batches(len(films), batch_size, seed, start, example)
+    return _batches(len(films), batch_size, seed, start, example, context)
 
 
-def _batches(count: int, batch_size: int, seed: int, start: int, example: Callable) -> tf.data.Dataset:
-    """Batches of ``example(index, counter)`` over seeded permutations of ``range(count)``, one after the other."""
+def _batches(
+    count: int,
+    batch_size: int,
+    seed: int,
+    start: int,
+    example: Callable,
+    context: tf.distribute.InputContext | None,
+) -> tf.data.Dataset:
+    """Batches of ``example(index, counter)`` over seeded permutations of ``range(count)``, one after the other.
+
+    Each process makes the examples of its own rows of a batch, cut into the batches of its replicas.
+    """
+    context = context or tf.distribute.InputContext()
+    rows = batch_size // context.num_input_pipelines
+
+    def own(index: tf.Tensor, counter: tf.Tensor) -> tf.Tensor:
+        return counter % batch_size // rows == context.input_pipeline_id
+
     first = start * batch_size
     epochs = tf.data.Dataset.range(first // count, 2**62)
 
@@ -103,8 +130,10 @@ def _batches(count: int, batch_size: int, seed: int, start: int, example: Callab
 
     order = epochs.flat_map(permutation).skip(first % count)
     numbered = tf.data.Dataset.zip(order, tf.data.Dataset.counter(first))
+    if context.num_input_pipelines > 1:
+        numbered = numbered.filter(own)
     examples = numbered.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(batch_size, drop_remainder=True).prefetch(2)
+    return examples.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True).prefetch(2)
 
 
 def _fetch(read: Callable, arguments: list[tf.Tensor], films: FilmSet) -> list[tf.Tensor]:

@@ -5,9 +5,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from mammogan_tf.replicas import replicas, total
+from mammogan_tf.replicas import own_part, replicas, total
 
-__all__ = ["Emphasis", "Foreground", "MinibatchDeviation", "attention_gate", "convolution_block"]
+__all__ = ["BatchDropout", "Emphasis", "Foreground", "MinibatchDeviation", "attention_gate", "convolution_block"]
 
 
 def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
@@ -40,6 +40,21 @@ def attention_gate(skip: keras.KerasTensor, gate: keras.KerasTensor, name: str) 
     joint = layers.Activation("relu", name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([asked, offered]))
     weight = layers.Conv2D(1, 1, activation="sigmoid", name=f"{name}_weight")(joint)
     return layers.Multiply(name=name)([skip, weight])
+
+
+@keras.saving.register_keras_serializable("mammogan_tf")
+class BatchDropout(layers.SpatialDropout2D):
+    """Drops whole channels, by one draw for the whole batch, however many replicas share it. Keeps the shape [B, H, W, C]."""
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+
+        def draw(rows):
+            ones = ops.ones((rows, 1, 1, inputs.shape[-1]), inputs.dtype)
+            return keras.random.dropout(ones, self.rate, seed=self.seed_generator)
+
+        return inputs * own_part(draw, ops.shape(inputs)[0])
 
 
 @keras.saving.register_keras_serializable("mammogan_tf")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from mammogan_tf.models.blocks import attention_gate, convolution_block
+from mammogan_tf.models.blocks import BatchDropout, attention_gate, convolution_block
 
 __all__ = ["build_unet"]
 
@@ -40,7 +40,7 @@ def build_unet(
         x = layers.MaxPooling2D(2, name=f"down{level}_pool")(x)
 
     x = convolution_block(x, widths[-1], "bottom_a")
-    x = layers.SpatialDropout2D(dropout, name="bottom_dropout")(x)
+    x = BatchDropout(dropout, name="bottom_dropout")(x)
     x = convolution_block(x, widths[-1], "bottom_b")
 
     for level, width in reversed(list(enumerate(widths[:-1]))):

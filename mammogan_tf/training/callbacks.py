@@ -5,8 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,16 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from mammogan_tf.console import Console
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import write_text
 
 __all__ = [
-    "AveragedWeights",
     "BestWeights",
     "History",
     "Interruption",
     "StepCallback",
     "Stopwatch",
+    "average_into",
     "decay_at",
     "require_finite",
 ]
@@ -105,16 +103,16 @@ class Stopwatch:
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Calls ``action(step, logs)`` each ``every`` steps of a model that counts them in ``model.step``, and at ``last``."""
+    """Calls ``action(step)`` each ``every`` steps of a model that counts them in ``model.step``, and at ``last``."""
 
-    def __init__(self, action: Callable[[int, Mapping[str, float]], None], every: int, last: int) -> None:
+    def __init__(self, action: Callable[[int], None], every: int, last: int) -> None:
         super().__init__()
         self._action, self._every, self._last = action, every, last
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         step = int(self.model.step.numpy())
         if step % self._every == 0 or step == self._last:
-            self._action(step, {name: float(np.mean(value)) for name, value in (logs or {}).items()})  # Some are [1].
+            self._action(step)
 
 
 def decay_at(step: tf.Tensor, ema: float) -> tf.Tensor:
@@ -123,80 +121,28 @@ def decay_at(step: tf.Tensor, ema: float) -> tf.Tensor:
     return tf.minimum(ema, (1.0 + step) / (10.0 + step))
 
 
-class AveragedWeights(keras.callbacks.Callback):
-    """Averages all the weights of a model over its training steps; validation judges the average.
-
-    ``weights`` is the exponential moving average, statistics of normalisation included. Its state is in ``variables``.
-    ``keras.callbacks.SwapEMAWeights`` leaves the statistics out, and swaps by adding and subtracting, which rounds.
-
-    Args:
-        model: the model that is trained.
-        ema: decay of the average with each step.
-    """
-
-    def __init__(self, model: keras.Model, ema: float) -> None:
-        super().__init__()
-        self._ema = ema
-        self._trained = [weight.value for weight in model.weights]
-        self._put_by: list[np.ndarray] = []
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.weights = [tf.Variable(weight, trainable=False) for weight in self._trained]
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        return [self.step, *self.weights]
-
-    @tf.function
-    def _average(self) -> None:
-        decay = decay_at(self.step, self._ema)
-        for average, weight in zip(self.weights, self._trained, strict=True):
-            if average.dtype.is_floating:
-                average.assign(decay * average + (1.0 - decay) * weight)
-            else:
-                average.assign(weight)
-        self.step.assign_add(1)
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._average()
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """The model has the averaged weights inside the block, and those of the training after it."""
-        self.on_test_begin()
-        try:
-            yield
-        finally:
-            self.on_test_end()
-
-    def on_test_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        self._put_by = [weight.numpy() for weight in self._trained]
-        self._set(self.weights)
-
-    def on_test_end(self, logs: Mapping[str, float] | None = None) -> None:
-        self._set(self._put_by)
-
-    def _set(self, values: Sequence[Any]) -> None:
-        for weight, value in zip(self._trained, values, strict=True):
-            weight.assign(value)
+def average_into(averaged: keras.Model, trained: keras.Model, step: tf.Tensor, ema: float) -> None:
+    """Moves the weights of a network towards those of another one, which has been trained for ``step`` steps before."""
+    decay = decay_at(step, ema)
+    for average, weight in zip(averaged.weights, trained.weights, strict=True):
+        average.assign(decay * average + (1.0 - decay) * tf.cast(weight, average.dtype))
 
 
-class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the best epoch and stops when ``patience`` epochs brought no better one.
+class BestWeights:
+    """Keeps the weights of the best epoch and says when ``patience`` epochs brought no better one.
 
     Unlike ``keras.callbacks.EarlyStopping`` it holds its state in ``variables``, so that a resumed run stops at the same epoch.
 
     Args:
-        source: the weights to keep a copy of.
-        monitor: name of the value in the logs; higher is better.
+        source: the network to keep a copy of the weights of.
         patience: in epochs.
     """
 
-    def __init__(self, source: Sequence[tf.Variable], monitor: str, patience: int, console: Console) -> None:
-        super().__init__()
-        self._source, self._monitor, self._patience, self._console = source, monitor, patience, console
+    def __init__(self, source: keras.Model, patience: int) -> None:
+        self._source, self._patience = source, patience
         self.best = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
         self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.weights = [tf.Variable(weight, trainable=False) for weight in source]
+        self.weights = [tf.Variable(weight.numpy(), trainable=False) for weight in source.weights]
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -206,28 +152,30 @@ class BestWeights(keras.callbacks.Callback):
         """Whether a run that has finished this many epochs is over."""
         return epoch - int(self.best_epoch.numpy()) >= self._patience
 
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        value = float((logs or {})[self._monitor])
+    def offer(self, epoch: int, value: float) -> None:
+        """Takes the weights if the value, of which higher is better, is the highest up to this epoch."""
         if value > float(self.best.numpy()):
             self.best.assign(value)
-            self.best_epoch.assign(epoch + 1)
-            for kept, weight in zip(self.weights, self._source, strict=True):
-                kept.assign(weight)
-        if self.exhausted_at(epoch + 1):
-            self.model.stop_training = True
-            self._console.line(f"stopped early: no better {self._monitor} in {self._patience} epochs")
+            self.best_epoch.assign(epoch)
+            for kept, weight in zip(self.weights, self._source.weights, strict=True):
+                kept.assign(weight.numpy())
 
 
 class Interruption(keras.callbacks.Callback):
     """While it is entered, Ctrl-C or SIGTERM ends ``fit`` after the running step and what is written at it.
 
-    ``requested`` tells so afterwards. A second signal takes effect at once. Outside the main thread, where Python
-    delivers no signals, it does nothing.
+    ``save(step)`` is called first, then KeyboardInterrupt is raised. A second signal takes effect at once. Outside the
+    main thread, where Python delivers no signals, it does nothing.
+
+    Args:
+        save: writes a checkpoint of a step, which the model counts in ``model.step``.
+        anywhere: whether any of the processes that train together was asked to stop, by whether this one was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, save: Callable[[int], None], anywhere: Callable[[bool], bool] = bool) -> None:
         super().__init__()
-        self.requested = False
+        self._save, self._anywhere = save, anywhere
+        self._requested = False
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -242,9 +190,10 @@ class Interruption(keras.callbacks.Callback):
             signal.signal(*self._handlers.popitem())
 
     def _request(self, *signal_and_frame: object) -> None:
-        self.requested = True
+        self._requested = True
         self.__exit__()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        if self.requested:
-            self.model.stop_training = True
+        if self._anywhere(self._requested):
+            self._save(int(self.model.step.numpy()))
+            raise KeyboardInterrupt

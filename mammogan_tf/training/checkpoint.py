@@ -1,6 +1,10 @@
 """Checkpoints of *everything*: weights, optimizers, averages, random states, step."""
 
-from collections.abc import Sequence
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -8,58 +12,141 @@ from zipfile import BadZipFile
 import keras
 import tensorflow as tf
 
-from mammogan_tf.errors import ModelError
+from mammogan_tf.console import Console
+from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.files import read_json, write_json
 
-__all__ = ["Checkpoints", "compute_in_float32", "load_network"]
+__all__ = ["KEEP", "Checkpoints", "compute_in_float32", "load_network", "newest_checkpoint"]
+
+KEEP = 2
+"""Checkpoints that stay by default: the one that may be broken, and the one before."""
 
 
 class Checkpoints:
-    """Numbered checkpoints of a list of variables below ``directory``; the newest ``keep`` stay.
+    """Checkpoints ``step-<n>`` of a list of variables below ``directory``; the newest ``keep`` stay.
 
-    TensorFlow's manager names a checkpoint as the latest only once it is wholly on disk, so a killed run finds the one
-    before. ``variables`` are Keras or TensorFlow variables in an order that depends on the configuration alone.
+    A checkpoint is a folder that gets its name once it is wholly on disk, so a run that is killed while it writes one
+    finds the one before.
+
+    Args:
+        directory: where they are.
+        variables: Keras or TensorFlow variables, in an order that depends on the configuration alone.
+        config: the hyper-parameters, which a checkpoint keeps.
+        keep: how many stay.
+        console: hears of broken ones.
+        write_below: where they are written; ``directory``, but for the workers that must take part and write nothing.
     """
 
-    def __init__(self, directory: str | Path, variables: Sequence[Any], keep: int = 2) -> None:
-        state = tf.train.Checkpoint(
+    def __init__(
+        self,
+        directory: Path,
+        variables: Sequence[Any],
+        config: Mapping[str, Any],
+        keep: int = KEEP,
+        console: Console | None = None,
+        write_below: Path | None = None,
+    ) -> None:
+        self._state = tf.train.Checkpoint(
             state=[variable.value if isinstance(variable, keras.Variable) else variable for variable in variables]
         )
-        self._state = state
-        self._manager = tf.train.CheckpointManager(state, str(directory), max_to_keep=keep, checkpoint_name="step")
+        self._from, self._to = directory, write_below or directory
+        self._config, self._keep, self._console = _plain(config), keep, console or Console(quiet=True)
+        self._step: int | None = None
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint, unless the newest is of this step.
+        """Writes a checkpoint, unless the last that was written or restored is of this step.
 
         Raises:
             ModelError: it cannot be written; those before it stay as they are.
         """
-        if (self._manager.latest_checkpoint or "").endswith(f"step-{step}"):
+        if step == self._step:
             return
         try:
-            self._manager.save(checkpoint_number=step)
+            self._write(self._to / f"step-{step}")
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).partition(" [Op:")[0].rpartition("; ")[2]
             raise ModelError(
-                f"{self._manager.directory}: expected room for a checkpoint, received: {reason}; "
+                f"{self._to}: expected room for a checkpoint, received: {reason}; "
                 "free some space, then go on with --resume"
             ) from error
+        self._step = step
+        for path in _checkpoints(self._to)[self._keep :]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _write(self, path: Path) -> None:
+        self._to.mkdir(parents=True, exist_ok=True)
+        for remains in self._to.glob(".step-*"):  # of a run that was killed
+            shutil.rmtree(remains)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=self._to))
+        try:
+            self._state.write(str(temporary / "state"))
+            write_json(temporary / "config.json", self._config)
+            for file in temporary.iterdir():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            shutil.rmtree(path, ignore_errors=True)  # A broken one, which was passed over.
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def restore(self) -> bool:
-        """Restores the newest checkpoint into the variables; False where there is none.
+        """Restores the newest checkpoint that is whole into the variables; False where there is none.
 
         Raises:
-            ModelError: it is broken, or of another configuration.
+            ConfigError: the hyper-parameters are others than the checkpoint was made with.
+            ModelError: all are broken, or of another version.
         """
-        path = self._manager.latest_checkpoint
-        if path is None:
-            return False
-        try:
-            self._state.restore(path).assert_consumed()
-        except (AssertionError, IndexError, ValueError, tf.errors.OpError) as error:
+        paths = _checkpoints(self._from)
+        reasons = []
+        for path in paths:
+            try:
+                self._read(path)
+            except (AssertionError, IndexError, ValueError, OSError, tf.errors.OpError) as error:
+                reasons.append(str(error).partition("\n")[0])
+                continue
+            for broken, reason in zip(paths, reasons, strict=False):
+                self._console.line(f"{broken} is broken ({reason}): going on from {path.name}")
+            self._step = _step_of(path)
+            return True
+        if paths:
             raise ModelError(
-                f"{path}: expected a checkpoint of this run, received: {_first_line(error)}; start another run"
-            ) from error
-        return True
+                f"{paths[0]}: expected a checkpoint of this run, received: {reasons[0]}; start another run"
+            )
+        return False
+
+    def _read(self, path: Path) -> None:
+        made_with = read_json(path / "config.json")
+        changed = sorted(name for name in {*made_with, *self._config} if made_with.get(name) != self._config.get(name))
+        if changed:
+            before, now = (
+                ", ".join(f"{name} {values.get(name)}" for name in changed) for values in (made_with, self._config)
+            )
+            raise ConfigError(
+                f"{path}: expected the hyper-parameters that the run began with, {before}, received: {now}; "
+                "put them back, or start another run"
+            )
+        self._state.read(str(path / "state")).assert_consumed()
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    """The prefix under which TensorFlow reads the newest checkpoint below a directory, or None."""
+    return next((path / "state" for path in _checkpoints(directory)), None)
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(directory.glob("step-*"), key=_step_of, reverse=True)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyper-parameters as JSON gives them back, those of the data by their own names."""
+    values = json.loads(json.dumps(config))
+    data = values.pop("data", {})
+    return {**values, **data}
 
 
 def load_network(path: Path) -> keras.Model:
@@ -83,7 +170,3 @@ def compute_in_float32(network: keras.Model) -> keras.Model:
     for layer in network.layers:
         layer.dtype_policy = "float32"
     return network
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

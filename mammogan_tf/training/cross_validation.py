@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mammogan_tf.config import CrossValidationConfig, UNetConfig
 from mammogan_tf.console import Console
@@ -13,16 +14,17 @@ from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split, split_folds
-from mammogan_tf.errors import DataError
+from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.files import atomic_path, read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.training.card import cross_validation_card
-from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.checkpoint import KEEP, load_network
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
+from mammogan_tf.training.workers import workers
 
 __all__ = ["create_cross_validation_run", "cross_validate"]
 
@@ -39,7 +41,14 @@ def create_cross_validation_run(
     return Run.create(workdir, config, Split((), (), tuple(sorted(film.id for film in films))), data)
 
 
-def cross_validate(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
+def cross_validate(
+    run: Run,
+    films: Sequence[Film],
+    console: Console | None = None,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    keep: int = KEEP,
+) -> dict:
     """Trains a U-Net for each fold, or goes on where it was stopped, and judges each film by the one that never saw it.
 
     Writes an ordinary run for each fold into ``train-unet/``, then ``report.json``, ``MODEL_CARD.md``, the worst pictures by
@@ -47,17 +56,27 @@ def cross_validate(run: Run, films: Sequence[Film], console: Console | None = No
     as found, and ``anatomy`` uint8 [N, C, C] without lesions, for a GAN to be conditioned on; in the roi view with its
     margin, C > S, and ``corners`` [N, 2] to cut the picture out.
 
+    Args:
+        run: the run.
+        films: the films.
+        console: hears of the progress.
+        strategy: the devices of this machine to train on; one by default.
+        keep: checkpoints of each fold that stay.
+
     Returns:
         The report: Dice for each region, also by tissue density and where the automatic mask is not doubtful, and how
         lesions are found, with intervals over patients; in the roi view also against a disc in the middle of each window;
         and the figures of each fold.
 
     Raises:
+        ConfigError: the strategy spans several machines.
         DataError: the films are not those that the run began with.
     """
     console = console or Console()
     config = run.config
     assert isinstance(config, CrossValidationConfig)
+    if strategy and workers(strategy) > 1:
+        raise ConfigError("cross-validate: expected one machine, received: TF_CONFIG with several; use --strategy one")
     if sorted(run.split.test) != sorted(film.id for film in films):
         raise DataError(
             f"{run.path}: expected the {len(run.split.test)} films that it began with, received: {len(films)}; "
@@ -67,7 +86,11 @@ def cross_validate(run: Run, films: Sequence[Film], console: Console | None = No
     reports = []
     for number, fold in enumerate(runs, start=1):
         console.line(f"fold {number} of {len(runs)}")
-        reports.append(read_json(fold.path / "report.json") if fold.finished else train_unet(fold, films, console))
+        reports.append(
+            read_json(fold.path / "report.json")
+            if fold.finished
+            else train_unet(fold, films, console, strategy=strategy, keep=keep)
+        )
 
     everything = load_films(films, config.data.size, config.data.view, config.data.lesions)
     tested = everything.select([id_ for fold in runs for id_ in fold.split.test])

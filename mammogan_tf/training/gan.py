@@ -1,16 +1,16 @@
 """Training of the GAN: masks to condition on, the run, its samples."""
 
 import dataclasses
+import math
 import shutil
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import CLASSES, LABELS, GANConfig
+from mammogan_tf.config import CLASSES, LABELS, GANConfig, to_dict
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
@@ -20,15 +20,17 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
-from mammogan_tf.training.callbacks import History, Interruption, StepCallback, Stopwatch, require_finite
+from mammogan_tf.training.callbacks import History, StepCallback, Stopwatch
 from mammogan_tf.training.card import gan_card
-from mammogan_tf.training.checkpoint import Checkpoints, load_network
+from mammogan_tf.training.checkpoint import KEEP, Checkpoints, load_network
 from mammogan_tf.training.monitor import ValidationMonitor
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
-from mammogan_tf.training.strategy import scaled, set_up_device
+from mammogan_tf.training.stepped import fit
+from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.wgan_gp import WGANGP
+from mammogan_tf.training.workers import own_copy
 
 __all__ = ["condition", "create_gan_run", "train_gan"]
 
@@ -162,87 +164,119 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
     return model
 
 
-def train_gan(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
+def train_gan(
+    run: Run,
+    films: Sequence[Film],
+    console: Console | None = None,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    keep: int = KEEP,
+) -> dict:
     """Trains the GAN of a run, or goes on from its last checkpoint.
 
     Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the averaged generator),
     ``critic.keras`` (for ``evaluate``), ``masks.npz`` (the training masks, for ``generate``), ``report.json`` and
     ``MODEL_CARD.md`` into the run directory.
-    On Ctrl-C it writes a checkpoint first.
+    On Ctrl-C or SIGTERM it writes a checkpoint first.
+
+    Args:
+        run: the run.
+        films: the films.
+        console: hears of the progress.
+        strategy: the devices to train on, out of :func:`make_strategy`; one by default.
+        keep: checkpoints that stay.
 
     Returns:
         The report: films, seconds, parameters, and the last row of the history.
+
+    Raises:
+        ModelError: a loss or a weight is not finite, the critic diverges, there is no room for a checkpoint, or another
+            worker is gone; the last good checkpoint stays.
     """
     console = console or Console()
     config = run.config
     assert isinstance(config, GANConfig)
+    strategy = strategy or tf.distribute.get_strategy()
+    require_divisible(config.batch_size, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console.progress("preparing films"))
     training = condition(run, training)
-    console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}")
-    model = build_wgan_gp(config)
+    console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}{sharing(strategy)}")
+    with own_copy(run, strategy) as own:
+        with strategy.scope():
+            model = build_wgan_gp(config)
+        history, seconds = _train(run, own, model, training, condition(run, validation), console, keep)
+        counts = {"train": len(training), "validation": len(validation), "test": len(test)}
+        return _finish(own, model, training.cropped(), counts, history, seconds)
+
+
+def _train(
+    run: Run, own: Run, model: WGANGP, training: FilmSet, validation: FilmSet, console: Console, keep: int
+) -> tuple[History, float]:
+    """Trains to the last step; the history and the seconds that all of it took."""
+    config = run.config
+    assert isinstance(config, GANConfig)
     watch = Stopwatch()
+    variables = [
+        *model.variables,
+        *model.metrics_variables,
+        *model.generator_optimizer.variables,
+        *model.critic_optimizer.variables,
+        watch.seconds,
+    ]
     checkpoints = Checkpoints(
-        run.path / "checkpoints",
-        [
-            *model.variables,
-            *model.metrics_variables,
-            *model.generator_optimizer.variables,
-            *model.critic_optimizer.variables,
-            watch.seconds,
-        ],
+        run.path / "checkpoints", variables, to_dict(config), keep, console, own.path / "checkpoints"
     )
     checkpoints.restore()
     begin = int(model.step.numpy())
-    history = History(run.path, "step", begin)
+    history = History(own.path, "step", begin)
     progress = console.progress("step")
-    validation = condition(run, validation)
     shown = validation.select(run.split.validation[:SAMPLE_ROWS])
     monitor = ValidationMonitor(model, validation, console)
 
-    def record(step: int, logs: Mapping[str, float]) -> None:
+    def record(step: int) -> None:
+        losses = model.take()
         watched = monitor(step) if step % config.sample_every == 0 else {}
-        history.record(step, {**logs, **watched})
-        for tracker in model.trackers.values():
-            tracker.reset_state()
-        progress(step, config.steps, f"Wasserstein {logs['wasserstein']:.2f}  penalty {logs['penalty']:.3f}")
+        history.record(step, {**losses, **watched})
+        require_convergence(step, losses["wasserstein"], config)
+        progress(step, config.steps, f"Wasserstein {losses['wasserstein']:.2f}  penalty {losses['penalty']:.3f}")
 
-    def sample(step: int, logs: Mapping[str, float]) -> None:
+    def sample(step: int) -> None:
+        model.require_finite()
         pixels = _samples(model, shown)
-        save_picture(run.path / "samples" / f"step-{step:06d}.png", pixels)
+        save_picture(own.path / "samples" / f"step-{step:06d}.png", pixels)
         history.picture("samples", pixels, step)
 
-    def checkpoint(step: int, logs: Mapping[str, float] | None = None) -> None:
+    def save(step: int) -> None:
+        model.require_finite()
         watch.lap()
         checkpoints.save(step)
 
-    batches = gan_batches(
-        training,
-        config.batch_size * config.n_critic,
-        seed=config.seed,
-        start=begin,
-    )
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        size = config.batch_size * config.n_critic
+        return gan_batches(training, size, seed=config.seed, start=begin, context=context)
+
     watch.start()
     if begin < config.steps:
-        with Interruption() as interruption:
-            model.fit(
-                batches,
-                steps_per_epoch=config.steps - begin,
-                callbacks=[
-                    StepCallback(partial(require_finite, "step"), 1, config.steps),
-                    StepCallback(record, RECORD_EVERY, config.steps),
-                    StepCallback(sample, config.sample_every, config.steps),
-                    StepCallback(checkpoint, config.checkpoint_every, config.steps),
-                    interruption,
-                ],
-                shuffle=False,
-                verbose=0,
-            )
-        if interruption.requested:
-            checkpoint(int(model.step.numpy()))
-            raise KeyboardInterrupt
-    counts = {"train": len(training), "validation": len(validation), "test": len(test)}
-    return _finish(run, model, training.cropped(), counts, history, float(watch.seconds.numpy()))
+        actions = ((record, RECORD_EVERY), (sample, config.sample_every), (save, config.checkpoint_every))
+        callbacks = [StepCallback(action, every, config.steps) for action, every in actions]
+        fit(model, batches, config.steps, callbacks, save)
+    return history, float(watch.seconds.numpy())
+
+
+def require_convergence(step: int, wasserstein: float, config: GANConfig) -> None:
+    """Raises ModelError where the critic diverges.
+
+    A critic of slope 1 cannot tell two films by more than their distance as it sees them: at most 2 S for S x S pixels in
+    [-1, 1], times what the emphasis of fine detail makes of it. An estimate of ten times that shows that the penalty no
+    longer holds its slope.
+    """
+    limit = 10 * 2 * config.data.size * (1 + 1.5 * config.emphasis)
+    if abs(wasserstein) > limit:
+        raise ModelError(
+            f"step {step}: expected a Wasserstein estimate within {limit:.0f}, received: {wasserstein:.3g}, the critic "
+            "diverges; resume from the last checkpoint with another seed, raise --gp, or lower the learning rate"
+        )
 
 
 def _finish(
@@ -252,7 +286,7 @@ def _finish(
         "films": counts,
         "seconds": round(seconds, 1),
         "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},
-        "last": history.rows[-1],
+        "last": {name: value for name, value in history.rows[-1].items() if math.isfinite(value)},
     }
     with atomic_path(run.path / "masks.npz") as temporary:
         np.savez_compressed(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import UNetConfig
+from mammogan_tf.config import UNetConfig, to_dict
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
@@ -17,16 +17,17 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
-from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.models.unet import build_unet
-from mammogan_tf.training.callbacks import AveragedWeights, BestWeights, History, Stopwatch
+from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
-from mammogan_tf.training.checkpoint import Checkpoints
-from mammogan_tf.training.region_dice import RegionDice
+from mammogan_tf.training.checkpoint import KEEP, Checkpoints
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
-from mammogan_tf.training.strategy import scaled, set_up_device
+from mammogan_tf.training.stepped import fit
+from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
+from mammogan_tf.training.supervised import Supervised
+from mammogan_tf.training.workers import from_chief, own_copy
 
 __all__ = ["PICTURES", "create_unet_run", "lesion_chances", "predict_label_maps", "train_unet"]
 
@@ -44,93 +45,129 @@ def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Fil
     return Run.create(workdir, config, split, data)
 
 
-def train_unet(run: Run, films: Sequence[Film], console: Console | None = None) -> dict:
+def train_unet(
+    run: Run,
+    films: Sequence[Film],
+    console: Console | None = None,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    keep: int = KEEP,
+) -> dict:
     """Trains the U-Net of a run, or goes on from its last checkpoint, and tests it on the patients kept apart.
 
     Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the averaged weights of
     the best epoch), ``report.json`` and ``MODEL_CARD.md`` into the run directory.
+    On Ctrl-C or SIGTERM it writes a checkpoint first.
+
+    Args:
+        run: the run.
+        films: the films.
+        console: hears of the progress.
+        strategy: the devices to train on, out of :func:`make_strategy`; one by default.
+        keep: checkpoints that stay.
 
     Returns:
         The report: on the test films, cleaned and as they are, Dice for each region and how lesions are found; in the
         roi view, also Dice of a disc in the middle of each window.
+
+    Raises:
+        ModelError: a loss or a weight is not finite, there is no room for a checkpoint, or another worker is gone; the
+            last good checkpoint stays.
     """
     console = console or Console()
     config = run.config
     assert isinstance(config, UNetConfig)
+    strategy = strategy or tf.distribute.get_strategy()
+    require_divisible(config.batch_size, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console.progress("preparing films"))
-    console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}")
-
+    console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}{sharing(strategy)}")
     repeated = _repeat_lesions(training, config.lesion_repeats)
-    model = build_unet(config.data.size, widths=config.widths, dropout=config.dropout, attention=config.attention)
-    steps = max(1, len(repeated) // config.batch_size)
-    compile_unet(model, config, steps)
-    watch = Stopwatch()
-    averaged = AveragedWeights(model, config.ema)
-    best = BestWeights(averaged.weights, "val_dice", config.patience, console)
-    epoch = tf.Variable(0, dtype=tf.int64)
+    with own_copy(run, strategy) as own:
+        with strategy.scope():
+            model = build_supervised(config, _steps_per_epoch(config, repeated))
+        best, seconds = _train(run, own, model, repeated, validation, console, keep)
+        unet = model.averaged
+        unet.set_weights([weight.numpy() for weight in best.weights])
+        report = {
+            "films": {"train": len(training), "validation": len(validation), "test": len(test)},
+            "best_epoch": int(best.best_epoch.numpy()),
+            "seconds": round(seconds, 1),
+            "parameters": unet.count_params(),
+            **_test(unet, training.cropped(), test, config.data.view),
+        }
+        own.write_json("report.json", report)
+        write_text(own.path / "MODEL_CARD.md", unet_card(own, report))
+        with atomic_path(own.model_path) as temporary:
+            unet.save(temporary)
+    return report
+
+
+def _steps_per_epoch(config: UNetConfig, training: FilmSet) -> int:
+    return max(1, len(training) // config.batch_size)
+
+
+def _train(
+    run: Run, own: Run, model: Supervised, training: FilmSet, validation: FilmSet, console: Console, keep: int
+) -> tuple[BestWeights, float]:
+    """Trains to the last epoch, or until none is better; the best weights and the seconds that all of it took."""
+    config = run.config
+    assert isinstance(config, UNetConfig)
+    background, steps = config.data.keep_background, _steps_per_epoch(config, training)
+    strategy = model.distribute_strategy
+    watch, best = Stopwatch(), BestWeights(model.averaged, config.patience)
+    variables = [
+        *model.variables,
+        *model.metrics_variables,
+        *model.optimizer.variables,
+        *best.variables,
+        watch.seconds,
+    ]
     checkpoints = Checkpoints(
-        run.path / "checkpoints",
-        [
-            *model.variables,
-            *model.optimizer.variables,
-            *averaged.variables,
-            *best.variables,
-            watch.seconds,
-            epoch,
-        ],
+        run.path / "checkpoints", variables, to_dict(config), keep, console, own.path / "checkpoints"
     )
     checkpoints.restore()
-    begin = int(epoch.numpy())
-    history = History(run.path, "epoch", begin)
+    begin = int(model.step.numpy())
+    history = History(own.path, "epoch", begin // steps)
     progress = console.progress("epoch")
-    watch.start()
 
-    def end_of_epoch(index: int, logs: dict[str, float]) -> None:
-        number = index + 1
-        history.record(number, logs)
-        if number % 10 == 0 or number == config.epochs:
-            with averaged.in_use():
-                pixels = _overlays(model, validation, config.data.keep_background)
-            save_picture(run.path / "samples" / f"epoch-{number:04d}.png", pixels)
-            history.picture("validation", pixels, number)
-        epoch.assign(number)
+    def end_of_epoch(step: int) -> None:
+        epoch = step // steps
+        validated = model.validate(validation_batches(validation, config.batch_size, keep_background=background))
+        logs = {**model.take(), **{f"val_{name}": value for name, value in validated.items()}}
+        history.record(epoch, logs)
+        if epoch % 10 == 0 or epoch == config.epochs:
+            pixels = _overlays(model.averaged, validation, background)
+            save_picture(own.path / "samples" / f"epoch-{epoch:04d}.png", pixels)
+            history.picture("validation", pixels, epoch)
+        best.offer(epoch, from_chief(strategy, logs["val_dice"]))
+        save(step)
+        progress(epoch, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
+        if best.exhausted_at(epoch):
+            model.stop_training = True
+            console.line(f"stopped early: no better val_dice in {config.patience} epochs")
+
+    def save(step: int) -> None:
+        model.require_finite()
         watch.lap()
-        checkpoints.save(number)
-        progress(number, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
+        checkpoints.save(step)
 
-    if begin < config.epochs and not best.exhausted_at(begin):
-        keep = config.data.keep_background
-        model.fit(
-            segmentation_batches(
-                repeated,
-                config.batch_size,
-                seed=config.seed,
-                start=begin * steps,
-                keep_background=keep,
-                limits=AUGMENTATIONS[config.data.view],
-            ),
-            validation_data=validation_batches(validation, config.batch_size, keep_background=keep),
-            steps_per_epoch=steps,
-            initial_epoch=begin,
-            epochs=config.epochs,
-            callbacks=[averaged, best, keras.callbacks.LambdaCallback(on_epoch_end=end_of_epoch)],
-            shuffle=False,
-            verbose=0,
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return segmentation_batches(
+            training,
+            config.batch_size,
+            seed=config.seed,
+            start=begin,
+            keep_background=background,
+            limits=AUGMENTATIONS[config.data.view],
+            context=context,
         )
-    model.set_weights([weight.numpy() for weight in best.weights])
-    report = {
-        "films": {"train": len(training), "validation": len(validation), "test": len(test)},
-        "best_epoch": int(best.best_epoch.numpy()),
-        "seconds": round(float(watch.seconds.numpy()), 1),
-        "parameters": model.count_params(),
-        **_test(model, training.cropped(), test, config.data.view),
-    }
-    run.write_json("report.json", report)
-    write_text(run.path / "MODEL_CARD.md", unet_card(run, report))
-    with atomic_path(run.model_path) as temporary:
-        model.save(temporary)
-    return report
+
+    watch.start()
+    last = config.epochs * steps
+    if begin < last and not best.exhausted_at(begin // steps):
+        fit(model, batches, last, [StepCallback(end_of_epoch, steps, last)], save)
+    return best, float(watch.seconds.numpy())
 
 
 def _repeat_lesions(films: FilmSet, repeats: int) -> FilmSet:
@@ -140,13 +177,11 @@ def _repeat_lesions(films: FilmSet, repeats: int) -> FilmSet:
     return films.select([id_ for id_ in ids for _ in range(repeats if id_ in with_lesion else 1)])
 
 
-@keras.saving.register_keras_serializable("mammogan_tf")
 def segmentation_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """Soft Dice plus cross-entropy."""
     return dice_loss(truth, probabilities) + cross_entropy(truth, probabilities)
 
 
-@keras.saving.register_keras_serializable("mammogan_tf")
 def lesion_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """Soft Dice plus cross-entropy, plus the focal Tversky loss of the lesions."""
     lesions = focal_tversky(truth[..., LESION], probabilities[..., LESION])
@@ -156,16 +191,14 @@ def lesion_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 LOSSES = {"none": segmentation_loss, "focal-tversky": lesion_loss}
 
 
-def compile_unet(model: keras.Model, config: UNetConfig, steps_per_epoch: int) -> None:
-    """The loss as configured, Adam with a cosine schedule, Dice of the judged regions and of each region as metrics."""
+def build_supervised(config: UNetConfig, steps_per_epoch: int) -> Supervised:
+    """The U-Net and its loss as configured, and Adam with a cosine schedule."""
+    unet = build_unet(config.data.size, widths=config.widths, dropout=config.dropout, attention=config.attention)
+    judged = JUDGED[config.data.view]
+    model = Supervised(unet, loss=LOSSES[config.lesion_loss], judged=judged, ema=config.ema)
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
-    regions = [RegionDice([region], f"dice_{region}") for region in REGIONS]
-    model.compile(
-        optimizer=scaled(keras.optimizers.Adam(rate)),
-        loss=LOSSES[config.lesion_loss],
-        metrics=[RegionDice(JUDGED[config.data.view], "dice"), *regions],
-    )
-    model.optimizer.build(model.trainable_variables)
+    model.compile(scaled(keras.optimizers.Adam(rate)))
+    return model
 
 
 def predict_label_maps(

@@ -1,11 +1,69 @@
-"""What a training runs on: precision, determinism, memory."""
+"""What a training runs on: devices, precision, determinism, memory."""
 
 import contextlib
 
 import keras
 import tensorflow as tf
 
-__all__ = ["choose_precision", "scaled", "set_up_device"]
+from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.training.workers import cluster
+
+__all__ = ["STRATEGIES", "choose_precision", "make_strategy", "require_divisible", "scaled", "set_up_device", "sharing"]
+
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")
+"""On how many devices a training runs: those of this machine, or of all machines that ``TF_CONFIG`` names."""
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """The strategy of a name out of :data:`STRATEGIES`; to be made before TensorFlow computes anything in the process.
+
+    ``auto`` takes several machines where ``TF_CONFIG`` names them, else several GPUs where there are, else one device.
+
+    Raises:
+        ConfigError: ``TF_CONFIG`` is missing or broken.
+        ModelError: the other machines cannot be reached.
+    """
+    for gpu in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # the process has used it before
+            tf.config.experimental.set_memory_growth(gpu, True)
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    if name == "auto":
+        name = "multiworker" if len(cluster()) > 1 else "mirrored" if gpus > 1 else "one"
+    if name == "one":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(_logical_devices())
+    if not cluster():
+        raise ConfigError(
+            'multiworker: expected TF_CONFIG such as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+            '"task": {"type": "worker", "index": 0}}, received: none; set it on each machine'
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"multiworker: expected to reach all workers of TF_CONFIG, received: {str(error).partition(chr(10))[0]}; "
+            "start all of them, and look for ports in use"
+        ) from error
+
+
+def _logical_devices() -> list[str]:
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    return [device.name for device in tf.config.list_logical_devices(kind)]
+
+
+def require_divisible(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Raises ConfigError unless the replicas can share a batch."""
+    if batch_size % strategy.num_replicas_in_sync:
+        raise ConfigError(
+            f"batch_size: expected a multiple of the {strategy.num_replicas_in_sync} devices, received: {batch_size}"
+        )
+
+
+def sharing(strategy: tf.distribute.Strategy) -> str:
+    """``, on 4 devices``; nothing for one."""
+    count = strategy.num_replicas_in_sync
+    return f", on {count} devices" if count > 1 else ""
 
 
 def choose_precision(precision: str) -> str:
@@ -27,9 +85,6 @@ def set_up_device(precision: str, seed: int, deterministic: bool) -> str:
         seed: of the initial weights and of dropout.
         deterministic: make runs on the same device bit-identical, where that costs speed.
     """
-    for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # the process has used it before
-            tf.config.experimental.set_memory_growth(gpu, True)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     if deterministic:

@@ -9,12 +9,13 @@ from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.penalised import piecewise_linear
 from mammogan_tf.replicas import own_part, replicas
-from mammogan_tf.training.callbacks import decay_at
+from mammogan_tf.training.callbacks import average_into
+from mammogan_tf.training.stepped import Stepped
 
 __all__ = ["WGANGP"]
 
 
-class WGANGP(keras.Model):
+class WGANGP(Stepped):
     """A conditional generator against a critic that sees film, mask and label together.
 
     One ``train_step`` takes a batch of ``n_critic * B`` real films: critic update k uses those in the rows k,
@@ -42,7 +43,7 @@ class WGANGP(keras.Model):
         emphasis: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(name="wgan_gp")
+        super().__init__("wgan_gp")
         self.generator = generator
         self.critic = critic
         self.penalised_critic = piecewise_linear(critic)
@@ -52,10 +53,8 @@ class WGANGP(keras.Model):
         self.gp, self.n_critic, self.ema = gp, n_critic, ema
         self.emphasis = Emphasis(emphasis, dtype="float32", name="emphasis")
         self.z_dim = generator.input["noise"].shape[-1]
-        self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
         self.random = keras.random.SeedGenerator(seed)
         self.trackers = {name: keras.metrics.Mean(name) for name in ("wasserstein", "penalty", "generator_loss")}
-        self.built = True  # Or ``fit`` on several devices would call the model to build it.
 
     def compile(self, generator_optimizer: keras.Optimizer, critic_optimizer: keras.Optimizer, **kwargs) -> None:
         """Takes one optimizer for each network. Under mixed_float16 the generator's comes wrapped in a LossScaleOptimizer."""
@@ -71,19 +70,15 @@ class WGANGP(keras.Model):
         score = self.critic({**inputs, "image": self.emphasis(inputs["image"])})
         return keras.Model(inputs, score, name="critic_of_films")
 
-    def reset_metrics(self) -> None:
-        """Does nothing: whoever writes the history resets the trackers, so that a resumed run writes the same rows."""
-
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """``batch`` holds image [n_critic * B, S, S, 1] in [-1, 1], mask [n_critic * B, S, S, C], label [n_critic * B]."""
         reals, masks, labels = (self._parts(batch[name]) for name in ("image", "mask", "label"))
         for real, fake, mask, label in zip(reals, self._fakes(batch), masks, labels, strict=True):
             self._critic_step(real, fake, mask, label)
         self._generator_step(masks[0], labels[0])
-        self._average()
+        average_into(self.averaged, self.generator, self.step, self.ema)
         self.step.assign_add(1)
-        # Several machines average what they return over its first axis.
-        return {name: tracker.result()[None] for name, tracker in self.trackers.items()}
+        return self.logs()
 
     def _parts(self, batch: tf.Tensor) -> list[tf.Tensor]:
         return tf.unstack(tf.reshape(batch, [-1, self.n_critic, *batch.shape[1:]]), axis=1)
@@ -123,8 +118,3 @@ class WGANGP(keras.Model):
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         self.trackers["generator_loss"].update_state(loss)
-
-    def _average(self) -> None:
-        decay = decay_at(self.step, self.ema)
-        for average, weight in zip(self.averaged.weights, self.generator.weights, strict=True):
-            average.assign(decay * average + (1.0 - decay) * tf.cast(weight, average.dtype))

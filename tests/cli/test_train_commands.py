@@ -190,16 +190,26 @@ def test_train_gan_wants_a_finished_unet_of_its_size(phantom_root, unet_run, gan
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("option", ["--gp=3", "--preset=tiny", "--workdir=.", "--seed=0", "--fast"])
-def test_a_resumed_run_keeps_its_options(gan_run, option):
-    name = {"--fast": "--deterministic"}.get(option, option.partition("=")[0])
-    fails("train-gan", "--resume", gan_run, option, says=f"--resume ... received: {name}", status=2)
+@pytest.mark.parametrize(
+    ("option", "received"),
+    [
+        ("--gp=3", "--gp 3.0 (the run has 10.0)"),
+        ("--seed=1", "--seed 1 (the run has 0)"),
+        ("--size=32", "--size 32 (the run has 16)"),
+        ("--deterministic", "--deterministic True (the run has False)"),
+        ("--preset=tiny", "--preset;"),
+        ("--workdir=.", "--workdir;"),
+    ],
+)
+def test_a_resumed_run_keeps_its_options(gan_run, option, received):
+    same = ["--n-critic", 2, "--steps", 4, "--fast"]
+    fails("train-gan", "--resume", gan_run, *same, option, says=f"--resume ... received: {received}", status=2)
 
 
 def test_a_resumed_run_takes_nothing_from_a_file(gan_run, tmp_path):
     (tmp_path / "run.yaml").write_text("gp: 3\n")
     options = ["--resume", gan_run, "--config", tmp_path / "run.yaml"]
-    fails("train-gan", *options, says="--resume ... received: --gp", status=2)
+    fails("train-gan", *options, says="--resume ... received: --gp 3.0 (the run has 10.0)", status=2)
 
 
 def test_only_a_run_of_the_command_can_be_resumed(unet_run, gan_run, tmp_path):
@@ -243,8 +253,7 @@ def interrupt(*arguments, by: signal.Signals, says: str) -> None:
 
 
 def checkpointed_step(run) -> int:
-    newest = (run / "checkpoints" / "checkpoint").read_text().splitlines()[0]
-    return int(newest.rpartition("step-")[2].strip('"'))
+    return max(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
 
 
 def test_on_a_full_disk_it_stops_and_resumes_when_there_is_room(phantom_root, tmp_path):

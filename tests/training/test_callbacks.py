@@ -7,19 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.console import Console
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training.callbacks import (
-    AveragedWeights,
     BestWeights,
     History,
     Interruption,
     StepCallback,
     Stopwatch,
+    average_into,
     require_finite,
 )
-
-QUIET = Console(quiet=True)
 
 
 class Counting(keras.Model):
@@ -44,8 +41,8 @@ def fit(steps: int, *callbacks: keras.callbacks.Callback) -> int:
 
 def test_a_step_callback_acts_each_few_steps_and_at_the_last():
     seen = []
-    fit(8, StepCallback(lambda step, logs: seen.append((step, float(logs["loss"]))), every=3, last=8))
-    assert seen == [(3, 3), (6, 6), (8, 8)]
+    fit(8, StepCallback(seen.append, every=3, last=8))
+    assert seen == [3, 6, 8]
 
 
 def test_history_is_written_row_by_row(tmp_path):
@@ -123,35 +120,33 @@ def network():
 
 
 def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int = 0) -> list[int]:
-    """Runs epochs with these values and weights to match; returns the number of each one that stopped."""
-    best.set_model(network)
-    stops = []
-    for epoch, value in enumerate(values, start=begin):
-        network.stop_training = False
-        network.set_weights([np.array([[float(epoch + 1)]]), np.array([0.0])])
-        best.on_epoch_end(epoch, {"val_dice": value})
-        if network.stop_training:
-            stops.append(epoch + 1)
-    return stops
+    """Runs epochs with these values and weights to match; returns the number of each one after which the run is over."""
+    over = []
+    for epoch, value in enumerate(values, start=begin + 1):
+        network.set_weights([np.array([[float(epoch)]]), np.array([0.0])])
+        best.offer(epoch, value)
+        if best.exhausted_at(epoch):
+            over.append(epoch)
+    return over
 
 
 def test_the_best_weights_are_kept_and_patience_ends(network):
-    best = BestWeights([weight.value for weight in network.weights], "val_dice", 2, QUIET)
+    best = BestWeights(network, 2)
     assert epochs(best, network, 0.1, 0.5, 0.5, 0.4) == [4]
     assert int(best.best_epoch) == 2
     assert best.weights[0].numpy().item() == 2
 
 
 def test_a_better_epoch_renews_the_patience(network):
-    best = BestWeights([weight.value for weight in network.weights], "val_dice", 2, QUIET)
+    best = BestWeights(network, 2)
     assert epochs(best, network, 0.5, 0.4, 0.6, math.nan, 0.6) == [5]
     assert int(best.best_epoch) == 3
 
 
 def test_a_resumed_run_stops_at_the_same_epoch(network):
-    first = BestWeights([weight.value for weight in network.weights], "val_dice", 3, QUIET)
+    first = BestWeights(network, 3)
     epochs(first, network, 0.5, 0.4)
-    resumed = BestWeights([weight.value for weight in network.weights], "val_dice", 3, QUIET)
+    resumed = BestWeights(network, 3)
     for target, source in zip(resumed.variables, first.variables, strict=True):
         target.assign(source)
     assert not resumed.exhausted_at(2)
@@ -160,62 +155,54 @@ def test_a_resumed_run_stops_at_the_same_epoch(network):
 
 
 def test_weights_are_averaged_over_the_steps(network):
-    averaged = AveragedWeights(network, 0.5)
+    averaged = keras.models.clone_model(network)
+    averaged.set_weights(network.get_weights())
     average = 0.0
     for step, weight in enumerate([1.0, 3.0, 2.0, 7.0] * 4):
         network.set_weights([np.array([[weight]]), np.array([-weight])])
-        averaged.on_train_batch_end(step)
+        average_into(averaged, network, step, 0.5)
         decay = min(0.5, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * weight
-        assert averaged.weights[0].numpy().item() == pytest.approx(average)
-        assert averaged.weights[1].numpy().item() == pytest.approx(-average)
-
-
-def test_validation_judges_the_average_and_training_goes_on_from_the_weights(network):
-    class Judge(keras.callbacks.Callback):
-        def on_test_batch_end(self, batch, logs=None):
-            seen.append(self.model.get_weights())
-
-    seen, trained = [], []
-    averaged = AveragedWeights(network, 0.9)
-    best = BestWeights(averaged.weights, "val_loss", 9, QUIET)
-    epoch_ends = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: trained.append(network.get_weights()))
-    network.compile("sgd", "mse")
-    data = tf.data.Dataset.from_tensors((tf.ones([4, 1]), tf.ones([4, 1])))
-    network.fit(data, validation_data=data, verbose=0, callbacks=[averaged, best, Judge(), epoch_ends], shuffle=False)
-    # One step from weight 0: the average is 9/10 of the way to the new weight.
-    assert trained[0][0].item() > 0
-    assert seen[0][0].item() == pytest.approx(0.9 * trained[0][0].item())
-    assert best.weights[0].numpy().item() == seen[0][0].item()
+        assert averaged.get_weights()[0].item() == pytest.approx(average)
+        assert averaged.get_weights()[1].item() == pytest.approx(-average)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_training_after_all_that_a_step_writes(number):
+def test_a_signal_ends_training_after_all_that_a_step_writes_and_a_checkpoint(number):
     before, written = signal.getsignal(number), []
 
-    def act(step, logs):
+    def act(step):
         if step == 3:
             signal.raise_signal(number)
         written.append(step)
 
-    with Interruption() as interruption:
-        assert fit(9, StepCallback(act, 1, 9), interruption) == 3
-    assert interruption.requested
-    assert written == [1, 2, 3]
+    with (
+        Interruption(lambda step: written.append(f"checkpoint {step}")) as interruption,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        fit(9, StepCallback(act, 1, 9), interruption)
+    assert written == [1, 2, 3, "checkpoint 3"]
     assert signal.getsignal(number) is before
 
 
 def test_a_second_signal_takes_effect_at_once():
     written = []
 
-    def act(step, logs):
+    def act(step):
         signal.raise_signal(signal.SIGINT)
         written.append(step)
         signal.raise_signal(signal.SIGINT)
         written.append("not reached")
 
-    with Interruption() as interruption, pytest.raises(KeyboardInterrupt):
+    with Interruption(written.append) as interruption, pytest.raises(KeyboardInterrupt):
         fit(9, StepCallback(act, 1, 9), interruption)
+    assert written == [1]
+
+
+def test_a_signal_to_another_process_ends_this_one_too():
+    written = []
+    with Interruption(written.append, lambda requested: True) as interruption, pytest.raises(KeyboardInterrupt):
+        fit(9, interruption)
     assert written == [1]
 
 
@@ -223,13 +210,13 @@ def test_undisturbed_and_in_another_thread():
     results = []
 
     def work() -> None:
-        with Interruption() as interruption:
-            results.append((fit(2, interruption), interruption.requested))
+        with Interruption(results.append) as interruption:
+            results.append(fit(2, interruption))
 
     before = signal.getsignal(signal.SIGINT)
     work()
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert results == [(2, False), (2, False)]
+    assert results == [2, 2]
     assert signal.getsignal(signal.SIGINT) is before

@@ -1,65 +1,112 @@
+import io
+import re
+import shutil
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.errors import ModelError
-from mammogan_tf.training.checkpoint import Checkpoints, load_network
+from mammogan_tf.console import Console
+from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.training.checkpoint import Checkpoints, load_network, newest_checkpoint
 
 
 def variables(*values):
     return [tf.Variable(value) for value in values]
 
 
+CONFIG = {"gp": 10.0, "widths": (4, 8), "data": {"size": 16}}
+
+
+def checkpoints(folder, *values, config=CONFIG, **options):
+    return Checkpoints(folder, values, config, **options)
+
+
 def test_keras_and_tensorflow_variables_come_back(tmp_path):
     saved = [keras.Variable([1.0, 2.0]), keras.Variable(7, dtype="int64"), *variables(np.float64(1 / 3))]
-    Checkpoints(tmp_path, saved).save(5)
+    checkpoints(tmp_path, *saved).save(5)
     fresh = [keras.Variable([0.0, 0.0]), keras.Variable(0, dtype="int64"), *variables(np.float64(0))]
-    assert Checkpoints(tmp_path, fresh).restore()
+    assert checkpoints(tmp_path, *fresh).restore()
     assert [np.asarray(variable).tolist() for variable in fresh] == [[1, 2], 7, 1 / 3]
 
 
 def test_there_is_none(tmp_path):
     value = variables(3.0)
-    assert not Checkpoints(tmp_path / "nowhere", value).restore()
+    assert not checkpoints(tmp_path / "nowhere", *value).restore()
     assert float(value[0]) == 3
+    assert newest_checkpoint(tmp_path / "nowhere") is None
 
 
-def test_the_newest_few_stay(tmp_path):
+@pytest.mark.parametrize("keep", [1, 3])
+def test_the_newest_few_stay(tmp_path, keep):
     (value,) = variables(0)
-    for step in (10, 20, 30, 40):
+    for step in (90, 100, 110, 120):
         value.assign(step)
         # Each time as after a resumption.
-        Checkpoints(tmp_path, [value], keep=2).save(step)
-    assert sorted(path.stem for path in tmp_path.glob("*.index")) == ["step-30", "step-40"]
-    assert Checkpoints(tmp_path, [value]).restore()
-    assert int(value) == 40
+        checkpoints(tmp_path, value, keep=keep).save(step)
+    assert {path.name for path in tmp_path.iterdir()} == {f"step-{step}" for step in (100, 110, 120)[-keep:]}
+    assert checkpoints(tmp_path, value).restore()
+    assert int(value) == 120
 
 
 def test_a_checkpoint_is_never_written_over(tmp_path):
     (value,) = variables(1.0)
-    checkpoints = Checkpoints(tmp_path, [value])
-    checkpoints.save(10)
+    states = checkpoints(tmp_path, value)
+    states.save(10)
     value.assign(2.0)
-    checkpoints.save(10)
-    checkpoints.restore()
+    states.save(10)
+    states.restore()
     assert float(value) == 1
 
 
-def test_a_write_that_broke_off_is_not_seen(tmp_path):
+def test_a_write_that_broke_off_is_not_seen_and_not_kept(tmp_path):
     (value,) = variables(1.0)
-    checkpoints = Checkpoints(tmp_path, [value])
-    checkpoints.save(10)
-    for part in tmp_path.glob("step-10.*"):
-        (tmp_path / part.name.replace("10", "20")).write_bytes(part.read_bytes()[:7])
+    checkpoints(tmp_path, value).save(10)
+    shutil.copytree(tmp_path / "step-10", tmp_path / ".step-20-xyz")
     value.assign(0)
-    assert Checkpoints(tmp_path, [value]).restore()
+    states = checkpoints(tmp_path, value)
+    assert states.restore()
     assert float(value) == 1
+    states.save(20)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-10", "step-20"}
 
 
 def cut(folder):
-    for part in folder.glob("step-10.data*"):
-        part.write_bytes(part.read_bytes()[:3])
+    (data,) = folder.glob("state.data*")
+    data.write_bytes(data.read_bytes()[:3])
+
+
+def flip_a_bit(folder):
+    (data,) = folder.glob("state.data*")
+    content = bytearray(data.read_bytes())
+    content[1] ^= 4
+    data.write_bytes(content)
+
+
+def empty(folder):
+    for file in folder.iterdir():
+        file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [cut, flip_a_bit, empty, lambda folder: (folder / "state.index").unlink()])
+def test_a_broken_one_is_passed_over_and_replaced(tmp_path, harm):
+    value, other = variables(1.0, [1.0, 2.0])
+    states = checkpoints(tmp_path, value, other)
+    for step in (10, 20):
+        value.assign(step)
+        states.save(step)
+    harm(tmp_path / "step-20")
+    value.assign(0)
+    heard = io.StringIO()
+    states = checkpoints(tmp_path, value, other, console=Console(heard))
+    assert states.restore()
+    assert float(value) == 10
+    assert re.fullmatch(rf"{tmp_path}/step-20 is broken \(.*\): going on from step-10\n", heard.getvalue())
+    value.assign(21)
+    states.save(20)
+    assert checkpoints(tmp_path, value, other).restore()
+    assert float(value) == 21
 
 
 @pytest.mark.parametrize(
@@ -72,18 +119,35 @@ def cut(folder):
     ids=["broken", "of another shape", "of fewer variables"],
 )
 def test_what_cannot_be_restored(tmp_path, harm, fresh):
-    Checkpoints(tmp_path, variables([1.0, 2.0])).save(10)
-    harm(tmp_path)
+    checkpoints(tmp_path, *variables([1.0, 2.0])).save(10)
+    harm(tmp_path / "step-10")
     with pytest.raises(ModelError, match=r"step-10: expected a checkpoint of this run, received: .*; start") as caught:
-        Checkpoints(tmp_path, fresh).restore()
+        checkpoints(tmp_path, *fresh).restore()
     assert "\n" not in str(caught.value)
+
+
+def test_changed_hyper_parameters_are_named(tmp_path):
+    checkpoints(tmp_path, *variables(1.0)).save(10)
+    changed = {"gp": 5.0, "widths": [4, 8], "data": {"size": 32}}
+    with pytest.raises(ConfigError, match=r"began with, gp 10\.0, size 16, received: gp 5\.0, size 32; put them back"):
+        checkpoints(tmp_path, *variables(1.0), config=changed).restore()
 
 
 def test_no_room(tmp_path):
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
     with pytest.raises(ModelError, match=r"checkpoints: expected room for a checkpoint, received: .*; free") as caught:
-        Checkpoints(tmp_path / "checkpoints", variables(1.0)).save(1)
+        checkpoints(tmp_path / "checkpoints", *variables(1.0)).save(1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_is_not_the_chief_writes_elsewhere(tmp_path):
+    (value,) = variables(1.0)
+    checkpoints(tmp_path / "run", value).save(10)
+    states = checkpoints(tmp_path / "run", value, write_below=tmp_path / "own")
+    assert states.restore()
+    states.save(20)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["step-10"]
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["step-20"]
 
 
 def test_a_network_is_loaded_in_float32(tmp_path):

@@ -110,7 +110,7 @@ def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, film
         file.unlink()
     trained = []
 
-    def train(run, films, console):
+    def train(run, films, console, **options):
         trained.append(run.split)
         for name in ("model.keras", "report.json"):
             shutil.copyfile(folds_of(finished)[1].path / name, run.path / name)

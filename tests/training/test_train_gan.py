@@ -5,7 +5,6 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from mammogan_tf.config import GANConfig, preset
@@ -16,10 +15,12 @@ from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training import gan
-from mammogan_tf.training.gan import condition, create_gan_run, train_gan
+from mammogan_tf.training.checkpoint import newest_checkpoint
+from mammogan_tf.training.gan import condition, create_gan_run, require_convergence, train_gan
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
-from tests.disturbed import final_weights, train
+from tests.command_line import unfinished_files
+from tests.disturbed import assert_same_end, final_weights, train
 
 QUIET = Console(quiet=True)
 LESION = 4
@@ -54,7 +55,7 @@ def test_the_run_directory_is_complete(gan_run):
         json.loads((run.path / "environment.json").read_text())
     )
     assert list((run.path / "tensorboard").glob("events.out.tfevents.*"))
-    assert (run.path / "checkpoints" / "checkpoint").is_file()
+    assert newest_checkpoint(run.path / "checkpoints")
     assert "lambda 10," in (run.path / "MODEL_CARD.md").read_text()
     assert sorted(path.name for path in (run.path / "samples").iterdir()) == ["step-000002.png", "step-000004.png"]
     with Image.open(run.path / "samples" / "step-000004.png") as sheet:
@@ -167,39 +168,52 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     assert not shown & {patient[film] for film in (*run.split.test, *run.split.validation)}
 
 
-def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_run):
+def test_a_run_that_is_killed_twice_ends_as_an_undisturbed_one(make_run):
     changes = {"deterministic": True, "steps": 12, "checkpoint_every": 3, "sample_every": 4, "n_critic": 1}
     undisturbed, disturbed = (make_run(**changes).path for _ in range(2))
-    code, moments = train(undisturbed)
-    assert code == 0
+    assert train(undisturbed)[0] == 0
     random = np.random.default_rng(0)
-    assert train(disturbed, signal.SIGKILL, int(random.integers(moments // 4, moments // 2)))[0] == -signal.SIGKILL
-    assert not (disturbed / "model.keras").exists()
-    assert train(disturbed, signal.SIGINT, int(random.integers(2, 6)))[0] == 130
-    interrupted_at = int(tf.train.latest_checkpoint(str(disturbed / "checkpoints")).rpartition("-")[2])
-    assert interrupted_at % 3, "Ctrl-C writes a checkpoint of its own"
+    assert train(disturbed, signal.SIGKILL, step=int(random.integers(4, 6)))[0] == -signal.SIGKILL
+    kept = newest_checkpoint(disturbed / "checkpoints")
+    assert kept.parent.name == "step-3"
+    size = kept.with_name("state.data-00000-of-00001").stat().st_size
+    assert train(disturbed, written=int(random.integers(size // 2, size)))[0] == -signal.SIGXFSZ
+    assert list((disturbed / "checkpoints").glob(".step-6-*")), "it died while it wrote a checkpoint"
+    assert newest_checkpoint(disturbed / "checkpoints") == kept
     assert train(disturbed)[0] == 0
-
-    assert (disturbed / "history.csv").read_bytes() == (undisturbed / "history.csv").read_bytes()
-    before, after = final_weights(undisturbed), final_weights(disturbed)
-    assert before.keys() == after.keys()
-    for name, value in before.items():
-        np.testing.assert_array_equal(after[name], value, err_msg=name)
-    for picture in (undisturbed / "samples").iterdir():
-        assert (disturbed / "samples" / picture.name).read_bytes() == picture.read_bytes()
-    networks = [keras.models.load_model(path / "model.keras", compile=False) for path in (undisturbed, disturbed)]
-    for one, other in zip(*(network.get_weights() for network in networks), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same_end(undisturbed, disturbed)
+    assert not unfinished_files(disturbed)
 
 
-def test_a_loss_that_is_no_number_ends_it_before_the_next_checkpoint(make_run):
+def test_a_loss_that_is_no_number_ends_it_and_the_last_good_checkpoint_stays(make_run):
     run = make_run(generator_learning_rate=1e38, steps=6, checkpoint_every=1, n_critic=1)
-    with pytest.raises(ModelError, match=r"step \d: expected finite losses, received: .*generator_loss") as caught:
+    with pytest.raises(
+        ModelError, match=r"step \d: expected finite (weights|losses), received: .* not finite"
+    ) as caught:
         train_gan(run, load_all(run.data), QUIET)
     assert "\n" not in str(caught.value)
     assert not run.finished
     for value in final_weights(run.path).values():
         assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("estimate", [-3201.0, 3201.0])
+def test_a_critic_that_diverges_ends_the_run(estimate):
+    # Ten times the largest distance of two films: 10 * sqrt(16 * 16 * 2 ** 2) = 320, and 1 + 1.5 * 6 = 10 times with emphasis 6.
+    config = preset(GANConfig, "tiny", {"emphasis": 6.0})
+    require_convergence(20, estimate / 1.01, config)
+    with pytest.raises(
+        ModelError, match=r"step 20: expected a Wasserstein estimate within 3200, received: -?3\.2e\+03"
+    ):
+        require_convergence(20, estimate, config)
+
+
+def test_a_run_whose_critic_diverges_keeps_its_checkpoint(make_run):
+    run = make_run(gp=0.0, critic_learning_rate=0.3, steps=60, checkpoint_every=1, n_critic=1)
+    with pytest.raises(ModelError, match=r"step \d+: expected (a Wasserstein estimate|finite)"):
+        train_gan(run, load_all(run.data), QUIET)
+    assert newest_checkpoint(run.path / "checkpoints")
+    assert not run.finished
 
 
 def test_a_run_without_its_unet(tmp_path, gan_run, films):

@@ -148,23 +148,6 @@ def test_the_generator_alone_moves_in_its_step():
     )
 
 
-def test_the_average_warms_up():
-    model = build(ema=0.5)
-    for weight in model.averaged.weights:
-        weight.assign(tf.zeros_like(weight))
-    expected = 0.0
-    for weight in model.generator.weights:
-        weight.assign(tf.ones_like(weight))
-    for step in range(12):
-        model.step.assign(step)
-        model._average()
-        decay = min(0.5, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * 1
-        for weight in model.averaged.weights:
-            np.testing.assert_allclose(weight.numpy(), expected, rtol=1e-5)
-    assert min(0.5, (1 + 0) / (10 + 0)) < 0.5 == min(0.5, (1 + 11) / (10 + 11))
-
-
 def test_the_average_is_not_trained():
     model = build()
     assert model.averaged.trainable_variables == []

@@ -1,0 +1,61 @@
+"""Some training steps of both models in a process of its own, on several logical devices of one CPU."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.disturbed import FORKS
+
+__all__ = ["steps_on"]
+
+STEPS = 3
+
+
+def steps_on(devices: int, data: Path, out: Path) -> dict[str, np.ndarray]:
+    """The variables of both models, and the values of their trackers, after a few steps on so many devices."""
+    process = FORKS.Process(target=_steps, args=(devices, data, out))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    with np.load(out) as values:
+        return dict(values)
+
+
+def _steps(devices: int, data: Path, out: Path) -> None:
+    import tensorflow as tf
+
+    from mammogan_tf.config import GANConfig, UNetConfig, preset
+    from mammogan_tf.data.film_set import load_films
+    from mammogan_tf.data.pipeline import gan_batches, segmentation_batches
+    from mammogan_tf.data.sources import load_all
+    from mammogan_tf.training.gan import build_wgan_gp
+    from mammogan_tf.training.segmentation import build_supervised
+    from mammogan_tf.training.stepped import fit
+    from mammogan_tf.training.strategy import make_strategy, set_up_device
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    strategy = make_strategy("mirrored" if devices > 1 else "one")
+    assert strategy.num_replicas_in_sync == devices
+    films = load_films(load_all([data]), 16)
+    values = {}
+    for name in ("gan", "unet"):
+        set_up_device("float32", 0, deterministic=True)
+        with strategy.scope():
+            if name == "gan":
+                gan = preset(GANConfig, "tiny", {"n_critic": 2})
+                model, make, size = build_wgan_gp(gan), gan_batches, gan.batch_size * gan.n_critic
+            else:
+                unet = preset(UNetConfig, "tiny", {"dropout": 0.5})
+                model, make, size = build_supervised(unet, 10), segmentation_batches, unet.batch_size
+        fit(model, partial(_batches, make, films, size), STEPS, [], save=lambda step: None)
+        values |= {f"{name}/{n}": variable.numpy() for n, variable in enumerate(model.variables)}
+        values |= {f"{name}/{tracker}": np.float64(value) for tracker, value in model.take().items()}
+    np.savez(out, **values)
+
+
+def _batches(make: Callable, films: Any, size: int, context: Any) -> Any:
+    return make(films, size, seed=0, context=context)

@@ -1,0 +1,95 @@
+"""Two processes that train together, by the command, on ports of this machine."""
+
+import json
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.data.sources import load_all
+from mammogan_tf.errors import ConfigError
+from mammogan_tf.training.gan import create_gan_run
+from mammogan_tf.training.strategy import make_strategy
+from tests.command_line import assert_one_line, start
+from tests.disturbed import final_weights, train
+
+
+@pytest.fixture
+def make_run(tmp_path, phantom_root):
+    def make(steps):
+        changes = {"masks": "annotation", "steps": steps, "checkpoint_every": 3, "n_critic": 1}
+        config = preset(GANConfig, "tiny", changes)
+        return create_gan_run(tmp_path, config, load_all([phantom_root]), [phantom_root]).path
+
+    return make
+
+
+def start_two(*arguments):
+    """Starts the command twice, as two workers that know each other."""
+    with socket.socket() as one, socket.socket() as two:
+        for free in (one, two):
+            free.bind(("127.0.0.1", 0))
+        workers = [f"127.0.0.1:{free.getsockname()[1]}" for free in (one, two)]
+    configs = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": n}} for n in (0, 1)]
+    return [start(*arguments, environment={"TF_CONFIG": json.dumps(config)}) for config in configs]
+
+
+def test_two_processes_train_as_one_and_end_together(make_run):
+    alone, together = make_run(steps=6), make_run(steps=6)
+    assert train(alone)[0] == 0
+    processes = start_two("train-gan", "--resume", together)
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "trained 6 steps" in outputs[0][0]
+    assert outputs[1][0] == "", "only the chief reports"
+    before, after = final_weights(alone), final_weights(together)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def test_a_worker_that_is_killed_ends_the_other_and_both_resume(make_run):
+    run = make_run(steps=400)
+    chief, other = start_two("train-gan", "--resume", run)
+    while not list((run / "checkpoints").glob("step-*")):
+        assert chief.poll() is None, chief.communicate()
+        time.sleep(0.2)
+    other.kill()
+    killed_at = time.monotonic()
+    _, stderr = chief.communicate(timeout=120)
+    assert time.monotonic() - killed_at < 60
+    assert chief.returncode == 1
+    assert_one_line(stderr, f"expected 2 workers, received: one of them is gone ... --resume {run}")
+    other.communicate()
+
+    first = max(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
+    chief, other = start_two("train-gan", "--resume", run)
+    for line in chief.stderr:
+        if line.startswith("step "):
+            break
+    other.send_signal(signal.SIGTERM)
+    endings = [process.communicate(timeout=120) for process in (chief, other)]
+    for process, (_, stderr) in zip((chief, other), endings, strict=True):
+        assert process.returncode == 1
+        assert_one_line(stderr, f"stopped ... train-gan --resume {run}")
+    assert max(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")) > first
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "multiworker: expected TF_CONFIG such as"),
+        ("{", "TF_CONFIG: expected JSON with cluster and task, received: {"),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+            "a task of its cluster .worker 0.",
+        ),
+    ],
+)
+def test_no_cluster_to_join(monkeypatch, text, says):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ConfigError, match=says):
+        make_strategy("multiworker")
