@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 from mammogan_tf.models.blocks import BatchDropout, attention_gate, convolution_block
 
-__all__ = ["build_unet"]
+__all__ = ["anatomy_of", "build_unet"]
 
 
 def build_unet(
@@ -53,3 +54,17 @@ def build_unet(
     logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)
     probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
     return keras.Model(image, probabilities, name="unet")
+
+
+def anatomy_of(probabilities: tf.Tensor) -> tf.Tensor:
+    """The anatomy of each pixel, without lesions: under one lies the likeliest tissue, never background.
+
+    Args:
+        probabilities: float32 [B, H, W, C], background first and lesion last.
+
+    Returns:
+        int32 [B, H, W], values 0 to C - 2.
+    """
+    likeliest = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
+    tissue = 1 + tf.argmax(probabilities[..., 1:-1], axis=-1, output_type=tf.int32)
+    return tf.where(likeliest == probabilities.shape[-1] - 1, tissue, likeliest)

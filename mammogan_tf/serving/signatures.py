@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.models.unet import anatomy_of
 from mammogan_tf.serving.checks import require_one_each, require_range
 from mammogan_tf.serving.film_png import decode_films, encode_films
 from mammogan_tf.serving.placement import Placement, find_placement, move_columns, paint_lesions
@@ -77,8 +78,7 @@ def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, 
         return {"label_map": label_map, "image": image, "png": encode_films(image)}
 
     def find_anatomy(png: tf.Tensor) -> tf.Tensor:
-        probabilities = unet(decode_films(png, size), training=False)
-        return tf.argmax(probabilities[..., : CLASSES.index("lesion")], axis=-1, output_type=tf.int32)
+        return anatomy_of(unet(decode_films(png, size), training=False))
 
     def synthesize(png: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([require_one_each("one seed to each png", png, seed)]):

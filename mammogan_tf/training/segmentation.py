@@ -1,6 +1,7 @@
 """Training of the U-Net, and label maps from a trained one."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
-from mammogan_tf.models.unet import build_unet
+from mammogan_tf.models.unet import anatomy_of, build_unet
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
@@ -209,14 +210,14 @@ def predict_label_maps(
     Args:
         model: a U-Net.
         images: uint8 [N, S, S], of the size the U-Net was built for or larger, such as windows with their margins.
-        lesions: False leaves the lesion class out, so that each pixel gets the anatomy under it.
+        lesions: False leaves lesions out, so that each pixel gets the anatomy under it.
         tta: average over films that are shifted by a few pixels; five times the work.
 
     Returns:
         uint8 [N, S, S], values 0-4, or 0-3 without lesions.
     """
-    classes = None if lesions else -1
-    maps = [batch[..., :classes].argmax(axis=-1) for batch in _probabilities(model, images, tta, batch_size)]
+    decide = partial(np.argmax, axis=-1) if lesions else anatomy_of
+    maps = [np.asarray(decide(batch)) for batch in _probabilities(model, images, tta, batch_size)]
     return np.concatenate(maps).astype(np.uint8) if maps else np.zeros(images.shape, np.uint8)
 
 

@@ -1,8 +1,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from mammogan_tf.models.unet import build_unet
+from mammogan_tf.models.unet import anatomy_of, build_unet
 from tests.conformance import check_output_shape, check_save_and_reload
 
 FILMS = np.random.default_rng(0).random((3, 32, 32, 1), np.float32)
@@ -89,3 +90,15 @@ def test_probabilities_are_float32_under_mixed_precision(policy):
     assert model.get_layer("down0_a_conv").compute_dtype == policy.removeprefix("mixed_")
     probabilities = check_output_shape(model, FILMS, (3, 32, 32, 5))
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_under_a_lesion_lies_tissue_and_never_background():
+    probabilities = np.array(
+        [
+            [0.4, 0.1, 0.05, 0.0, 0.45],  # A lesion before background: adipose tissue is the likeliest below it.
+            [0.5, 0.2, 0.1, 0.1, 0.1],  # Background.
+            [0.2, 0.1, 0.4, 0.1, 0.2],  # Dense tissue.
+        ],
+        np.float32,
+    )
+    np.testing.assert_array_equal(anatomy_of(tf.constant(probabilities[None, None]))[0, 0], [1, 0, 2])
