@@ -1,6 +1,7 @@
 """Two processes that train together, by the command, on ports of this machine."""
 
 import json
+import os
 import signal
 import socket
 import time
@@ -15,6 +16,8 @@ from mammogan_tf.training.gan import create_gan_run
 from mammogan_tf.training.strategy import make_strategy
 from tests.command_line import assert_one_line, start
 from tests.disturbed import final_weights, train
+
+KILLS = os.environ.get("MAMMOGAN_TEST_KILLS")
 
 
 @pytest.fixture
@@ -51,6 +54,7 @@ def test_two_processes_train_as_one_and_end_together(make_run):
         np.testing.assert_allclose(after[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.skipif(not KILLS, reason="takes a minute: set MAMMOGAN_TEST_KILLS")
 def test_a_worker_that_is_killed_ends_the_other_and_both_resume(make_run):
     run = make_run(steps=400)
     chief, other = start_two("train-gan", "--resume", run)
@@ -60,7 +64,9 @@ def test_a_worker_that_is_killed_ends_the_other_and_both_resume(make_run):
     other.kill()
     killed_at = time.monotonic()
     _, stderr = chief.communicate(timeout=120)
-    assert time.monotonic() - killed_at < 60
+    seconds = time.monotonic() - killed_at
+    print(f"the other ended after {seconds:.1f} s")
+    assert seconds < 60
     assert chief.returncode == 1
     assert_one_line(stderr, f"expected 2 workers, received: one of them is gone ... --resume {run}")
     other.communicate()
