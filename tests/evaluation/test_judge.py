@@ -216,12 +216,15 @@ def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(evidence):
     assert seen[-1] == (80, 80)
 
 
-def test_fewer_images_than_films_have_no_shares(evidence):
+def test_fewer_images_than_films_show_little(evidence):
     rows = np.arange(20)
     few = SyntheticFilms(evidence.synthetic.images[rows], None, None, evidence.synthetic.patients[rows], (rows,))
-    report = judge(evidence_of(evidence.real, evidence.train, few))
-    assert report["diversity"]["recall_texture"] == {"not computed": "needs as many images as test films, 40, found 20"}
-    assert "value" in report["distribution"]["kid_texture"]
+    changed = evidence_of(evidence.real, evidence.train, few)
+    report = judge(changed)
+    too_few = "needs as many images as test films, 40, found 20"
+    for section, key in (("diversity", "recall_texture"), ("distribution", "kid_texture")):
+        assert report[section][key] == {"not computed": too_few}
+    assert judge_memorisation(changed, report["memorisation"])["reasons"] == [f"too few images to pass: {too_few}"]
 
 
 def test_what_the_verdict_stands_on(evidence, faithful):

@@ -70,6 +70,7 @@ def _to_real(evidence: Evidence, space: str, distance: Distance, kept: np.ndarra
 
 def _distances(evidence: Evidence, space: str, distance: Distance) -> Estimate:
     """Training films are the reference of both: unseen films give the floor, and both sets share their anatomy."""
+    evidence.require_equal_numbers()
     value, floor = (
         left_out(partial(to, evidence, space, distance), evidence.real.patients, LIMITS[distance])
         for to in (_to_synthetic, _to_real)

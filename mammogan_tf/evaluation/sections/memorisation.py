@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import WITHOUT, auc_between, between
 from mammogan_tf.evaluation.evidence import Evidence
@@ -70,12 +71,19 @@ def _critic_scores(evidence: Evidence) -> np.ndarray:
 
 
 def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]:
-    """``{"passed", "rule", "judged", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`."""
+    """``{"passed", "rule", "judged", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`.
+
+    Fewer images than unseen films show nothing, and so do not pass.
+    """
     spaces = {space: closeness(found.made, found.unseen) for space, found in evidence.neighbours.items()}
     membership = measures["membership_auc"].get("value")
-    found = verdict(spaces, membership)
+    reasons = list(verdict(spaces, membership).reasons)
+    try:
+        evidence.require_equal_numbers()
+    except DataError as error:
+        reasons.append(f"too few images to pass: {error}")
     judged = [*spaces, *(["membership"] if membership is not None else [])]
-    return {"passed": found.passed, "rule": RULE, "judged": judged, "reasons": list(found.reasons)}
+    return {"passed": not reasons, "rule": RULE, "judged": judged, "reasons": reasons}
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
