@@ -122,8 +122,9 @@ def test_without_lesions_there_is_nothing_to_train(train, unseen, tmp_path):
 
 class TestSection:
     @pytest.fixture
-    def evidence(self, train, unseen):
-        return evidence_of(unseen, train)
+    def evidence(self, train):
+        """Ten patients with a lesion, enough for an interval of an area."""
+        return evidence_of(draw_films(range(20), 1000), train)
 
     def results(self, films, gains: dict[str, float]):
         """Scores that are the label, or for arms without gain nothing; Dice of 0.2 and the gain."""
