@@ -59,8 +59,15 @@ class LesionCircle(click.ParamType):
 @click.command()
 @click.argument("model", type=folder)
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of images.")
-@click.option("--out", type=folder, required=True, help="New folder for images, masks and manifest.csv.")
+@click.option(
+    "--out", type=folder, required=True, help="New folder for images, masks and manifest.csv; for a walk a .gif or .png."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the first image; the next one adds 1.")
+@click.option(
+    "--walk",
+    type=click.Choice(["noise", "mask"]),
+    help="One picture of films between two: the noise of --seed and the next seed, or two masks.",
+)
 @click.option(
     "--masks", type=folder, show_default="the model's training masks", help="Folder with index PNGs (values 0-4)."
 )
@@ -83,6 +90,7 @@ def generate(
     vary: bool,
     no_lesion: bool,
     lesion: tuple[float, float, float, int] | None,
+    walk: str | None,
 ) -> None:
     """Make synthetic films from masks, with a train-gan run or an exported generator.
 
@@ -92,10 +100,15 @@ def generate(
     \b
     Example:
       mammogan-tf generate runs/train-gan/00001 --count 100 --out synthetic --seed 7
+      mammogan-tf generate runs/train-gan/00001 --count 12 --walk mask --out walk.gif
     """
+    if walk and vary:
+        raise click.UsageError("--walk goes from one mask to another as they are: give it without --vary")
     import_tensorflow()
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model
+    from mammogan_tf.inference.walk import save_walk
+    from mammogan_tf.inference.walk import walk as walk_between
 
     generator = load_generator(model)
     number = None if label is None else LABELS.index(label)
@@ -108,6 +121,9 @@ def generate(
         available = available.without_lesions()
     if lesion:
         available = available.with_lesion(*lesion)
+    if walk:
+        click.echo(save_walk(out, *walk_between(generator, available, walk, count, seed=seed, label=number)))
+        return
     progress = Console().progress("generating")
     click.echo(
         generate_folder(generator, available, count, out, seed=seed, label=number, varied=vary, progress=progress)

@@ -1,6 +1,8 @@
 """A folder of synthetic films with their masks and a manifest."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,6 +21,9 @@ from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.training.samples import to_bytes
 
 __all__ = ["MaskSet", "generate_folder", "masks_of_folder", "masks_of_model", "save_synthetic"]
+
+WRITERS = 8
+"""Threads that write PNGs while the next films are computed: a file that is written safely waits for the disk."""
 
 
 class MaskSet:
@@ -142,19 +147,24 @@ def generate_folder(
     labels = masks.labels[order] if label is None else np.full(count, label)
     width = max(6, len(str(count - 1)))
     names = [f"{number:0{width}d}.png" for number in range(count)]
-    for begin in range(0, count, BATCH):
-        part = slice(begin, begin + BATCH)
-        label_maps = masks.label_maps[order[part]]
-        if varied:
-            label_maps = np.stack([vary(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)])
-        images = to_bytes(generator(seeds[part], label_maps, labels[part]))
-        for name, image, label_map, one, kind in zip(
-            names[part], images, label_maps, seeds[part], labels[part], strict=True
-        ):
-            save_synthetic(out / "images" / name, image, generator.name, int(one), int(kind))
-            save_label_map(out / "masks" / name, label_map)
-        if progress:
-            progress(min(begin + BATCH, count), count)
+
+    def save(row: int, image: np.ndarray, label_map: np.ndarray) -> None:
+        save_synthetic(out / "images" / names[row], image, generator.name, int(seeds[row]), int(labels[row]))
+        save_label_map(out / "masks" / names[row], label_map)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        written: Iterator[None] = iter(())
+        for begin in range(0, count, BATCH):
+            part = slice(begin, begin + BATCH)
+            label_maps = masks.label_maps[order[part]]
+            if varied:
+                label_maps = np.stack([vary(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)])
+            images = to_bytes(generator(seeds[part], label_maps, labels[part]))
+            deque(written, maxlen=0)  # Waits for the batch before, and raises what went wrong there.
+            written = pool.map(save, range(count)[part], images, label_maps)
+            if progress:
+                progress(min(begin + BATCH, count), count)
+        deque(written, maxlen=0)
     manifest = pd.DataFrame(
         {
             "file": [f"images/{name}" for name in names],

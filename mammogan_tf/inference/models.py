@@ -47,21 +47,37 @@ class Generator:
 
     Seeds int64 [N], label maps uint8 [N, S, S] (values 0-4) and labels [N] (0-2) to float32 [N, S, S] in [0, 1]. A film
     depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained on.
+    A generator that is served takes seeds only: its ``z_dim``, the length of the noise vector, is None.
     """
 
     size: int
     name: str
     masks: Path | None
     _predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    z_dim: int | None = None
+    _draw: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
 
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return self._in_parts(self._predict, np.asarray(seeds, np.int64), label_maps, labels)
+
+    def from_noise(self, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The films of noise float32 [N, Z] in place of seeds.
+
+        Raises:
+            ModelError: this generator takes seeds only.
+        """
+        if self._draw is None:
+            raise ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
+        return self._in_parts(self._draw, np.asarray(noise, np.float32), label_maps, labels)
+
+    def _in_parts(
+        self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray
+    ) -> np.ndarray:
         _require_shape("label maps", label_maps, self.size)
         _require_range("label maps", label_maps, len(CLASSES))
         _require_range("labels", labels, len(LABELS))
-        columns = (np.asarray(seeds, np.int64), np.asarray(label_maps, np.int32), np.asarray(labels, np.int32))
-        return np.concatenate(
-            [self._predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)]
-        )
+        columns = noise, np.asarray(label_maps, np.int32), np.asarray(labels, np.int32)
+        return np.concatenate([predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
 
 
 def load_segmenter(path: str | Path) -> Segmenter:
@@ -97,24 +113,34 @@ def load_generator(path: str | Path) -> Generator:
         z_dim, size = model.input["noise"].shape[-1], model.input["mask"].shape[1]
 
         @tf.function(reduce_retracing=True)
-        def live(seeds: tf.Tensor, label_maps: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        def live(noise: tf.Tensor, label_maps: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            noise = noise if noise.dtype.is_floating else seeded_noise(noise, z_dim)
             mask = tf.one_hot(label_maps, len(CLASSES))
-            return model({"noise": seeded_noise(seeds, z_dim), "mask": mask, "label": labels}, training=False)
+            return model({"noise": noise, "mask": mask, "label": labels}, training=False)
 
-        def predict_live(seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-            images = live(tf.constant(seeds), tf.constant(label_maps), tf.constant(labels))
+        def predict_live(noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            """From noise, or from seeds in its place."""
+            images = live(tf.constant(noise), tf.constant(label_maps), tf.constant(labels))
             return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
 
-        return Generator(size, _short_name(path), path / "masks.npz", predict_live)
+        return Generator(size, _short_name(path), path / "masks.npz", predict_live, z_dim, predict_live)
 
     version, call = _signature(path, "generator", "generate_seeded", "seed")
     size = call.structured_input_signature[1]["label_map"].shape[1]
+    from_noise = call.keep_alive.signatures["serving_default"]
+    z_dim = from_noise.structured_input_signature[1]["noise"].shape[1]
 
-    def predict(seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        inputs = {"seed": tf.constant(seeds), "label_map": tf.constant(label_maps), "label": tf.constant(labels)}
-        return call(**inputs)["image"].numpy()[..., 0]
+    def predict_from(signature: Any, first: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+        def predict(noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            inputs = {first: tf.constant(noise), "label_map": tf.constant(label_maps), "label": tf.constant(labels)}
+            return signature(**inputs)["image"].numpy()[..., 0]
 
-    return Generator(size, _short_name(version), version / "assets.extra" / "masks.npz", predict)
+        return predict
+
+    masks = version / "assets.extra" / "masks.npz"
+    return Generator(
+        size, _short_name(version), masks, predict_from(call, "seed"), z_dim, predict_from(from_noise, "noise")
+    )
 
 
 def remote_generator(client: MammoganClient, size: int) -> Generator:

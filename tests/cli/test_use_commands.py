@@ -80,6 +80,14 @@ def test_the_label_is_that_of_the_mask_or_the_one_given(gan_run, masks, tmp_path
     assert labels["given"] == {"clear": "malignant", "lesion": "malignant"}
 
 
+@pytest.mark.parametrize("kind", ["noise", "mask"])
+def test_generate_a_walk(gan_run, tmp_path, kind):
+    out = tmp_path / "walk.gif"
+    assert call("generate", gan_run, "--count", 4, "--walk", kind, "--out", out).stdout.strip() == str(out)
+    with Image.open(out) as walk:
+        assert 2 <= walk.n_frames <= 6  # A GIF leaves out frames that are alike.
+
+
 def test_generate_wants_a_new_folder(gan_run, tmp_path):
     (tmp_path / "note.txt").touch()
     fails("generate", gan_run, "--count", 1, "--out", tmp_path, says="expected a new or an empty folder ... --out")
@@ -94,6 +102,7 @@ def test_generate_wants_a_new_folder(gan_run, tmp_path):
         (["--count", "1"], "Missing option '--out'"),
         (["--count", "1", "--out", "out", "--label", "2"], "'--label': '2' is not one of"),
         (["--count", "1", "--out", "out", "--seed", "-1"], "'--seed': -1 is not in the range x>=0"),
+        (["--count", "9", "--out", "out.gif", "--walk", "mask", "--vary"], "give it without --vary"),
     ],
 )
 def test_generate_of_wrong_usage(options, says):

@@ -1,0 +1,90 @@
+"""Films on the way from one noise to another, or from one mask to another."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from mammogan_tf.config import require
+from mammogan_tf.data.label_maps import overlay
+from mammogan_tf.data.made_masks import between
+from mammogan_tf.errors import DataError
+from mammogan_tf.files import atomic_path
+from mammogan_tf.inference.generate import MaskSet
+from mammogan_tf.inference.models import Generator
+from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.training.samples import save_picture, tile, to_bytes
+
+__all__ = ["WALKS", "save_walk", "walk"]
+
+WALKS = ("noise", "mask")
+"""What changes on the way."""
+
+FRAME_MS = 120
+
+
+def walk(
+    generator: Generator, masks: MaskSet, kind: str, frames: int, *, seed: int = 0, label: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Films between two.
+
+    ``"noise"`` keeps a mask, and goes from the noise of ``seed`` to that of ``seed + 1`` along a great circle, on which noise
+    keeps its usual length. ``"mask"`` keeps the noise, and moves the outlines of one mask to those of another. The masks
+    are the first two in an order shuffled by ``seed``.
+
+    Args:
+        generator: a model on disk.
+        masks: to choose from.
+        kind: one of :data:`WALKS`.
+        frames: F, two or more.
+        seed: of the noise and of the choice.
+        label: 0-2 for every film; that of the first mask where None.
+
+    Returns:
+        Films and label maps, uint8 [F, S, S] each.
+
+    Raises:
+        ConfigError: too few frames.
+        DataError: two masks are wanted, and there is one.
+        ModelError: a generator that takes seeds only.
+    """
+    require(frames >= 2, "count", "2 or more films for a walk", frames)
+    rows = np.random.default_rng(seed).permutation(len(masks.names))
+    if kind == "mask" and len(rows) < 2:
+        raise DataError("masks: expected two to walk between, received: one; give a folder with more")
+    shares = np.linspace(0, 1, frames)
+    ends = seeded_noise(tf.constant([seed, seed + 1]), generator.z_dim or 1).numpy()
+    if kind == "noise":
+        noise, label_maps = _arc(*ends, shares), np.repeat(masks.label_maps[rows[:1]], frames, axis=0)
+    else:
+        noise = np.repeat(ends[:1], frames, axis=0)
+        label_maps = np.stack([between(*masks.label_maps[rows[:2]], share) for share in shares])
+    labels = np.full(frames, masks.labels[rows[0]] if label is None else label)
+    return to_bytes(generator.from_noise(noise, label_maps, labels)), label_maps
+
+
+def _arc(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Vectors [F, Z] on the arc between two (spherical interpolation, Shoemake 1985)."""
+    cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
+    angle, share = np.arccos(np.clip(cosine, -1, 1)), shares[:, None]
+    return (np.sin((1 - share) * angle) * first + np.sin(share * angle) * second) / np.sin(angle)
+
+
+def save_walk(path: Path, films: np.ndarray, label_maps: np.ndarray) -> Path:
+    """Writes films, uint8 [F, S, S], with their masks beside them: a GIF that goes there and back, else a strip.
+
+    Raises:
+        DataError: a suffix other than .gif and .png.
+    """
+    path = Path(path)
+    pairs = [[film, overlay(film, label_map)] for film, label_map in zip(films, label_maps, strict=True)]
+    if path.suffix == ".png":
+        save_picture(path, tile([list(column) for column in zip(*pairs, strict=True)]))
+    elif path.suffix == ".gif":
+        first, *others = [Image.fromarray(tile([pair], shortest=256)) for pair in [*pairs, *pairs[-2:0:-1]]]
+        with atomic_path(path) as temporary:
+            first.save(temporary, save_all=True, append_images=others, duration=FRAME_MS, loop=0)
+    else:
+        raise DataError(f"{path}: expected a name that ends in .gif or .png, received: {path.name}")
+    return path
