@@ -60,7 +60,10 @@ class LesionCircle(click.ParamType):
 @click.argument("model", type=folder)
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of images.")
 @click.option(
-    "--out", type=folder, required=True, help="New folder for images, masks and manifest.csv; for a walk a .gif or .png."
+    "--out",
+    type=folder,
+    required=True,
+    help="New folder for images, masks and manifest.csv; for a walk a .gif or .png.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the first image; the next one adds 1.")
 @click.option(

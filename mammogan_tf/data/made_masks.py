@@ -1,4 +1,4 @@
-"""Label maps, and films with theirs, made from others: other anatomies, a lesion put in or taken away (NumPy, SciPy)."""
+"""Label maps made from others: other anatomies, what lies between two, a lesion put in or taken away (NumPy, SciPy)."""
 
 import numpy as np
 from scipy import ndimage
@@ -6,7 +6,7 @@ from scipy import ndimage
 from mammogan_tf.config import require
 from mammogan_tf.data.label_maps import LESION, shrink_label_map
 
-__all__ = ["add_lesion", "between", "remove_lesions", "vary", "vary_film"]
+__all__ = ["add_lesion", "between", "remove_lesions", "vary"]
 
 ROTATION = 5.0
 """Degrees about the middle of the chest wall, at most."""
@@ -86,45 +86,17 @@ def vary(label_map: np.ndarray, seed: int) -> np.ndarray:
 
     The chest wall stays at the left edge, and lesions move with the rest. The same map and seed give the same anatomy.
     """
-    random = np.random.default_rng([seed, *np.unique(label_map, return_counts=True)[1]])
-    return _deform(label_map, _sources(len(label_map), random), order=0)
-
-
-def vary_film(film: np.ndarray, label_map: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Another film like this one with its label map, both moved as :func:`vary` moves a label map.
-
-    Args:
-        film: uint8 [2 S, 2 S]: at twice the side, so that moving it takes no fine detail from what comes out.
-        label_map: uint8 [S, S].
-        seed: the same film and seed give the same result.
-
-    Returns:
-        The film, its background black where the map says so, and its label map, uint8 [S, S] each.
-    """
     size = len(label_map)
     random = np.random.default_rng([seed, *np.unique(label_map, return_counts=True)[1]])
-    sources = _sources(len(film), random)
-    enlarged = label_map.repeat(2, axis=0).repeat(2, axis=1)
-    moved_map = shrink_label_map(_deform(enlarged, sources, order=0), size)
-    moved = _deform(film.astype(np.float32), sources, order=1).reshape(size, 2, size, 2).mean(axis=(1, 3))
-    return np.where(moved_map > 0, np.rint(moved), 0).astype(np.uint8), moved_map
-
-
-def _sources(size: int, random: np.random.Generator) -> np.ndarray:
-    """Where each pixel of the result comes from, [2, size, size], row and column."""
     angle, shift = np.radians(random.uniform(-ROTATION, ROTATION)), random.uniform(-SHIFT, SHIFT) * size
     scale, stretch = SCALE ** random.uniform(-1, 1), STRETCH ** random.uniform(-1, 1)
     rows, columns = np.mgrid[:size, :size].astype(float)
     middle = (size - 1) / 2
     down, across = (rows - middle - shift) / (scale * stretch), columns * stretch / scale
-    sources = np.stack([middle + down * np.cos(angle) - across * np.sin(angle), across * np.cos(angle)])
+    source = np.stack([middle + down * np.cos(angle) - across * np.sin(angle), across * np.cos(angle)])
     bend = random.standard_normal((2, size, size))
     bend = ndimage.gaussian_filter(bend, (0, SMOOTHNESS * size, SMOOTHNESS * size), mode="reflect")
-    sources += bend / bend.std() * BEND * size
-    sources[0] = np.clip(sources[0], 0, size - 1)  # What reaches beyond the film goes on there.
-    sources[1] = np.where(columns == 0, 0, np.maximum(sources[1], 0))
-    return sources
-
-
-def _deform(picture: np.ndarray, sources: np.ndarray, order: int) -> np.ndarray:
-    return ndimage.map_coordinates(picture, sources, order=order, mode="constant", cval=0)
+    source += bend / bend.std() * BEND * size
+    source[0] = np.clip(source[0], 0, size - 1)  # What reaches beyond the film goes on there.
+    source[1] = np.where(columns == 0, 0, np.maximum(source[1], 0))
+    return ndimage.map_coordinates(label_map, source, order=0, mode="constant", cval=0)

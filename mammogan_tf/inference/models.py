@@ -70,9 +70,7 @@ class Generator:
             raise ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
         return self._in_parts(self._draw, np.asarray(noise, np.float32), label_maps, labels)
 
-    def _in_parts(
-        self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray
-    ) -> np.ndarray:
+    def _in_parts(self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         _require_shape("label maps", label_maps, self.size)
         _require_range("label maps", label_maps, len(CLASSES))
         _require_range("labels", labels, len(LABELS))

@@ -54,12 +54,13 @@ def walk(
     if kind == "mask" and len(rows) < 2:
         raise DataError("masks: expected two to walk between, received: one; give a folder with more")
     shares = np.linspace(0, 1, frames)
-    ends = seeded_noise(tf.constant([seed, seed + 1]), generator.z_dim or 1).numpy()
+    begin, end = seeded_noise(tf.constant([seed, seed + 1]), generator.z_dim or 1).numpy()
     if kind == "noise":
-        noise, label_maps = _arc(*ends, shares), np.repeat(masks.label_maps[rows[:1]], frames, axis=0)
+        noise, label_maps = _arc(begin, end, shares), np.repeat(masks.label_maps[rows[:1]], frames, axis=0)
     else:
-        noise = np.repeat(ends[:1], frames, axis=0)
-        label_maps = np.stack([between(*masks.label_maps[rows[:2]], share) for share in shares])
+        first, second = masks.label_maps[rows[:2]]
+        noise = np.repeat(begin[None], frames, axis=0)
+        label_maps = np.stack([between(first, second, share) for share in shares])
     labels = np.full(frames, masks.labels[rows[0]] if label is None else label)
     return to_bytes(generator.from_noise(noise, label_maps, labels)), label_maps
 

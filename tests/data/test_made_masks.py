@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.data.label_maps import LESION
-from mammogan_tf.data.made_masks import add_lesion, between, remove_lesions, vary, vary_film
+from mammogan_tf.data.made_masks import add_lesion, between, remove_lesions, vary
 from mammogan_tf.errors import ConfigError
 
 SIZE = 32
@@ -69,25 +69,3 @@ def test_between_two_maps_outlines_move(anatomy):
     assert (between(first, second, 0.5) != middle).mean() < 0.04
     np.testing.assert_array_equal(between(anatomy, second, 0), anatomy)
     np.testing.assert_array_equal(between(anatomy, second, 1), second)
-
-
-def test_a_film_moves_with_its_map(anatomy):
-    """A film that shows its classes as grey levels still does so when both were moved, but for pixels at outlines."""
-    film = (anatomy * 60).repeat(2, axis=0).repeat(2, axis=1)
-    moved, label_map = vary_film(film, anatomy, seed=3)
-    assert (label_map != anatomy).mean() > 0.02
-    assert (np.abs(moved - label_map * 60.0) > 1).mean() < 0.15
-    assert not moved[label_map == 0].any()
-    for first, second in zip(vary_film(film, anatomy, seed=3), (moved, label_map), strict=True):
-        np.testing.assert_array_equal(first, second)
-    assert (vary_film(film, anatomy, seed=4)[1] != label_map).any()
-
-
-def test_moving_takes_no_fine_detail_from_a_film():
-    """White noise that is shrunk afterwards keeps its variance: it is moved at twice the side."""
-    everywhere, random = np.ones((SIZE, SIZE), np.uint8), np.random.default_rng(0)
-    film = np.clip(random.normal(128, 30, (2 * SIZE, 2 * SIZE)), 0, 255).astype(np.uint8)
-    shrunk = film.reshape(SIZE, 2, SIZE, 2).mean(axis=(1, 3))
-    moved, label_map = vary_film(film, everywhere, seed=1)
-    inside = (slice(6, -6), slice(6, -6))
-    assert 0.5 < moved[inside].std() / shrunk[inside].std() < 1.5

@@ -28,7 +28,8 @@ def test_a_walk_of_noise_goes_from_one_seed_to_the_next_on_one_mask(generator, m
     ends = generator(np.array([7, 8]), masks.label_maps[row], masks.labels[row])
     np.testing.assert_allclose(films[[0, -1]], ends * 255, atol=1.01)
     assert (label_maps == masks.label_maps[row[0]]).all()
-    assert (films[2] != films[0]).any() and (films[2] != films[-1]).any()
+    assert (films[2] != films[0]).any()
+    assert (films[2] != films[-1]).any()
 
 
 def test_noise_on_the_way_has_the_length_of_noise(generator, masks):
