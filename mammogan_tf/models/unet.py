@@ -15,7 +15,7 @@ def build_unet(
     size: int = 64,
     *,
     classes: int = 5,
-    widths: Sequence[int] = (24, 48, 96, 192),
+    widths: Sequence[int] = (16, 32, 64, 128),
     dropout: float = 0.1,
     attention: bool = False,
 ) -> keras.Model:

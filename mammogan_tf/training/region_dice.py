@@ -26,13 +26,14 @@ class RegionDice(keras.metrics.Metric):
 
     def update_state(self, truth: tf.Tensor, probabilities: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
         """``truth`` one-hot [B, H, W, 5], ``probabilities`` [B, H, W, 5]."""
-        asked, found = tf.argmax(truth, -1), tf.argmax(probabilities, -1)
-        members = [[int(value in REGIONS[region]) for value in range(truth.shape[-1])] for region in self.regions]
-        table = tf.transpose(tf.constant(members, tf.float32))
-        in_truth, in_found = tf.gather(table, asked), tf.gather(table, found)
-        axes = [0, 1, 2]
-        self.overlap.assign_add(2 * tf.reduce_sum(in_truth * in_found, axes))
-        self.total.assign_add(tf.reduce_sum(in_truth, axes) + tf.reduce_sum(in_found, axes))
+        classes = truth.shape[-1]
+        found = tf.one_hot(tf.argmax(probabilities, -1, tf.int32), classes)
+        asked = tf.one_hot(tf.argmax(truth, -1, tf.int32), classes)
+        confusion = tf.matmul(*(tf.reshape(mask, [-1, classes]) for mask in (asked, found)), transpose_a=True)
+        members = tf.constant([[value in REGIONS[region] for value in range(classes)] for region in self.regions])
+        members = tf.cast(members, tf.float32)
+        self.overlap.assign_add(2 * tf.reduce_sum(tf.matmul(members, confusion) * members, axis=1))
+        self.total.assign_add(tf.linalg.matvec(members, tf.reduce_sum(confusion, 0) + tf.reduce_sum(confusion, 1)))
 
     def result(self) -> tf.Tensor:
         """A scalar in [0, 1], over the regions that are in a film or were found in one; nan where there is none."""
