@@ -11,6 +11,7 @@ from mammogan_tf.errors import ConfigError
 __all__ = [
     "ANATOMIES",
     "CLASSES",
+    "CRITICS",
     "LABELS",
     "LESION_LOSSES",
     "LESION_OUTLINES",
@@ -43,6 +44,9 @@ ANATOMIES = ("automatic", "unet")
 
 LESION_LOSSES = ("none", "focal-tversky")
 """What the U-Net's loss adds for lesions, beside their share of Dice and cross-entropy."""
+
+CRITICS = ("patches", "film")
+"""What the critic scores: patches of a film, averaged over places, or the film as a whole."""
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -108,14 +112,15 @@ class UNetConfig(_TrainConfig):
     averaged weights, which are judged and kept.
     """
 
-    widths: tuple[int, ...] = (24, 48, 96, 192)
+    batch_size: int = 8
+    widths: tuple[int, ...] = (16, 32, 64, 128)
     attention: bool = False
     dropout: float = 0.1
     lesion_loss: str = "none"
     lesion_repeats: int = 1
     ema: float = 0.99
     learning_rate: float = 1e-3
-    epochs: int = 60
+    epochs: int = 40
     patience: int = 25
 
     def __post_init__(self) -> None:
@@ -153,15 +158,16 @@ class GANConfig(_TrainConfig):
     """Training of the conditional DCGAN with WGAN-GP.
 
     ``width`` is the number of channels at full resolution; it doubles with each halving of the side, up to
-    ``max_width``. ``gp`` is lambda of the gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic
-    updates to one generator update, ``steps`` counts generator updates. ``emphasis`` is the gain by which fine detail is
-    lifted before the critic sees a film; 0 leaves films as they are.
+    ``max_width``. ``critic`` is one of :data:`CRITICS`, ``gp`` is lambda of the gradient penalty (Gulrajani et al. 2017,
+    equation 3), ``n_critic`` the critic updates to one generator update, ``steps`` counts generator updates. ``emphasis``
+    is the gain by which fine detail is lifted before the critic sees a film; 0 leaves films as they are.
     """
 
     masks: str = "unet"
     z_dim: int = 128
     width: int = 24
     max_width: int = 192
+    critic: str = "patches"
     gp: float = 10.0
     n_critic: int = 2
     emphasis: float = 8.0
@@ -177,6 +183,7 @@ class GANConfig(_TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.masks in ("unet", "annotation"), "masks", "unet | annotation", self.masks)
+        require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
         for name in ("gp", "emphasis"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in ("z_dim", "width", "max_width", "n_critic", "steps", "sample_every", "checkpoint_every"):
@@ -201,10 +208,10 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
     "default": {UNetConfig: {}, GANConfig: {}},
     "paper": {
         UNetConfig: {"data": DataConfig(keep_background=True)},
-        GANConfig: {"data": DataConfig(keep_background=True), "emphasis": 0.0, "n_critic": 5},
+        GANConfig: {"data": DataConfig(keep_background=True), "critic": "film", "emphasis": 0.0, "n_critic": 5},
     },
     "quickstart": {
-        UNetConfig: {"widths": (16, 32, 64), "batch_size": 8, "epochs": 60},
+        UNetConfig: {"widths": (16, 32, 64), "epochs": 60},
         GANConfig: {"width": 16, "max_width": 128, "steps": 300, "ema": 0.98},
     },
     "tiny": {

@@ -102,7 +102,7 @@ def training_options(command: Command) -> Command:
             show_default="black",
             help="Leave labels and strips on the film.",
         ),
-        click.option("--batch-size", type=click.IntRange(min=1), show_default="16"),
+        click.option("--batch-size", type=click.IntRange(min=1), show_default="8 for a U-Net, 16 for a GAN"),
         click.option("--precision", type=click.Choice(PRECISIONS), show_default="auto"),
         click.option("--seed", type=click.IntRange(min=0), show_default="0", help="Of weights, order and noise."),
         click.option("--split-seed", type=click.IntRange(min=0), show_default="0", help="Of the split by patient."),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mammogan_tf.config import LESION_LOSSES, CrossValidationConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.config import CRITICS, LESION_LOSSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
 from mammogan_tf_cli.options import folder, training_options
 from mammogan_tf_cli.quiet import import_tensorflow
@@ -16,7 +16,7 @@ __all__ = ["cross_validate", "train_gan", "train_unet"]
 
 
 class Widths(click.ParamType):
-    """``24,48,96,192``."""
+    """``16,32,64,128``."""
 
     name = "widths"
 
@@ -24,14 +24,14 @@ class Widths(click.ParamType):
         try:
             return tuple(int(width) for width in str(value).split(","))
         except ValueError:
-            self.fail(f"expected numbers of channels such as 24,48,96,192, received: {value}", parameter, context)
+            self.fail(f"expected numbers of channels such as 16,32,64,128, received: {value}", parameter, context)
 
 
 def unet_options(command: Any) -> Any:
     """What ``train-unet`` and ``cross-validate`` have in common. A value that is not given comes from the preset."""
     options = [
         click.option(
-            "--widths", type=Widths(), show_default="24,48,96,192", help="Channels of each level, top to bottom."
+            "--widths", type=Widths(), show_default="16,32,64,128", help="Channels of each level, top to bottom."
         ),
         click.option(
             "--attention/--no-attention", default=None, show_default="no", help="Attention gates on the skips."
@@ -169,6 +169,12 @@ def cross_validate(
     type=click.IntRange(min=1),
     show_default=str(GANConfig.n_critic),
     help="Critic updates to one of the generator.",
+)
+@click.option(
+    "--critic",
+    type=click.Choice(CRITICS),
+    show_default=GANConfig.critic,
+    help="What it scores: patches, averaged over places, or the film as a whole.",
 )
 @click.option(
     "--emphasis",

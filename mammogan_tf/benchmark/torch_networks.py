@@ -70,31 +70,40 @@ class Generator(nn.Module):
 class Critic(nn.Module):
     """As :func:`mammogan_tf.models.dcgan.build_critic`; the deviation can be held constant, for the penalty."""
 
-    def __init__(self, widths: Sequence[int], classes: int, labels: int) -> None:
+    def __init__(self, size: int, widths: Sequence[int], classes: int, labels: int, patches: bool) -> None:
         super().__init__()
-        channels = [1 + classes, *widths]
+        levels, width = (widths[:-1] or widths) if patches else widths, widths[-1]
+        channels = [1 + classes, *levels]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 4 if level else 3, stride=2 if level else 1, padding=1)
-            for level, (a, b) in enumerate(zip(channels, widths, strict=False))
+            for level, (a, b) in enumerate(zip(channels, levels, strict=False))
         )
-        self.top = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
-        self.summary = nn.Linear(16 * widths[-1], widths[-1])
-        self.realism = nn.Linear(widths[-1], 1)
-        self.label_direction = nn.Embedding(labels, widths[-1])
+        last = len(levels) - 1
+        scored = [level for level in range(len(levels)) if (patches and level >= 2) or level == last]
+        self.tops = nn.ModuleDict({str(level): nn.Conv2d(levels[level] + 1, width, 3, padding=1) for level in scored})
+        self.summary = None if patches else nn.Linear((size >> last) ** 2 * width, width)
+        features = len(scored) * width
+        self.realism = nn.Linear(features, 1)
+        self.label_direction = nn.Embedding(labels, features)
 
     def forward(
         self, image: torch.Tensor, mask: torch.Tensor, label: torch.Tensor, constant_deviation: bool = False
     ) -> torch.Tensor:
-        x = torch.cat([image, mask], 1)
-        for convolution in self.convolutions:
+        x, seen = torch.cat([image, mask], 1), []
+        for level, convolution in enumerate(self.convolutions):
             x = F.leaky_relu(convolution(x), 0.2)
-        deviation = (x.var(0, correction=0) + 1e-8).sqrt().mean()
-        if constant_deviation:
-            deviation = deviation.detach()
-        x = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
-        x = F.leaky_relu(self.top(x), 0.2)
-        x = F.leaky_relu(self.summary(x.flatten(1)), 0.2)
-        return self.realism(x) + (x * self.label_direction(label)).sum(1, keepdim=True)
+            if str(level) not in self.tops:
+                continue
+            deviation = (x.var(0, correction=0) + 1e-8).sqrt().mean()
+            if constant_deviation:
+                deviation = deviation.detach()
+            top = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
+            seen.append(F.leaky_relu(self.tops[str(level)](top), 0.2))
+        if self.summary is None:
+            features = torch.cat([top.mean((2, 3)) for top in seen], 1)
+        else:
+            features = F.leaky_relu(self.summary(seen[0].flatten(1)), 0.2)
+        return self.realism(features) + (features * self.label_direction(label)).sum(1, keepdim=True)
 
 
 class TorchEmphasis(nn.Module):

@@ -35,7 +35,9 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
         len(LABELS),
         not config.data.keep_background,
     )
-    critic = Critic(config.critic_widths, len(CLASSES), len(LABELS))
+    critic = Critic(
+        config.data.size, config.critic_widths, len(CLASSES), len(LABELS), patches=config.critic == "patches"
+    )
     assert {"generator": parameters(generator), "critic": parameters(critic)} == expected
     networks, layout = (generator, critic), _layout(variant)
     for network in networks:

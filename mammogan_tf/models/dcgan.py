@@ -64,17 +64,26 @@ def build_generator(
 
 
 def build_critic(
-    size: int = 64, *, widths: Sequence[int] = (32, 64, 128, 256, 256), classes: int = 5, labels: int = 3
+    size: int = 64,
+    *,
+    widths: Sequence[int] = (32, 64, 128, 256, 256),
+    patches: bool = True,
+    classes: int = 5,
+    labels: int = 3,
 ) -> keras.Model:
     """Builds the critic: film, mask and label to a score. It has no batch normalisation (Gulrajani et al. 2017, section 4).
 
+    It scores patches, and the film by their mean (after Isola et al. 2017, section 3.2.2). The mask says already where
+    everything is; a critic of whole films finds by it which training film it sees, and learns them by heart. Patches are
+    scored from a quarter of the side down to 8x8: of 20 and of 40 pixels at 64x64.
     The label enters by projection (Miyato and Koyama 2018); the deviation within the batch shows a collapse.
     It is float32 whatever the precision of the generator: its gradient penalty overflows in float16, and a bfloat16
     critic stops telling real from synthetic.
 
     Args:
         size: height and width S of film and mask.
-        widths: channels at S x S, S/2 x S/2, ..., 4x4.
+        widths: channels at S x S, S/2 x S/2, ..., 4x4; the last are those of the features that are scored.
+        patches: False scores the film as a whole, from 4x4 features of known place.
         classes: number C of channels of the mask.
         labels: number of film labels.
 
@@ -87,22 +96,32 @@ def build_critic(
     label = keras.Input((), dtype="int32", name="label")
     exact = {"dtype": "float32"}
 
-    x = layers.Concatenate(name="film_and_mask", **exact)([image, mask])
-    for level, width in enumerate(widths):
-        side, kernel, stride = size // 2**level, 4 if level else 3, 2 if level else 1
+    def convolution(x: keras.KerasTensor, width: int, kernel: int, stride: int, name: str) -> keras.KerasTensor:
         x = layers.Conv2D(
-            width, kernel, stride, padding="same", kernel_initializer="he_normal", name=f"conv{side}", **exact
+            width, kernel, stride, padding="same", kernel_initializer="he_normal", name=f"conv{name}", **exact
         )(x)
-        x = layers.LeakyReLU(0.2, name=f"relu{side}", **exact)(x)
+        return layers.LeakyReLU(0.2, name=f"relu{name}", **exact)(x)
 
-    x = MinibatchDeviation(name="deviation", **exact)(x)
-    x = layers.Conv2D(widths[-1], 3, padding="same", kernel_initializer="he_normal", name="top", **exact)(x)
-    x = layers.LeakyReLU(0.2, name="top_relu", **exact)(x)
-    features = layers.Flatten(name="features", **exact)(x)
-    features = layers.Dense(widths[-1], kernel_initializer="he_normal", name="summary", **exact)(features)
-    features = layers.LeakyReLU(0.2, name="summary_relu", **exact)(features)
+    x = layers.Concatenate(name="film_and_mask", **exact)([image, mask])
+    levels = {}
+    for level, width in enumerate((widths[:-1] or widths) if patches else widths):
+        side = size // 2**level
+        x = levels[side] = convolution(x, width, *((4, 2) if level else (3, 1)), str(side))
+
+    scored = [side for side in levels if patches and side <= size // 4] or [min(levels)]
+    seen = []
+    for side in scored:
+        top = MinibatchDeviation(name=f"deviation{side}", **exact)(levels[side])
+        seen.append(convolution(top, widths[-1], 3, 1, f"{side}_top"))
+    if patches:
+        seen = [layers.GlobalAveragePooling2D(name=f"mean{top.shape[1]}", **exact)(top) for top in seen]
+        features = layers.Concatenate(name="features", **exact)(seen) if len(seen) > 1 else seen[0]
+    else:
+        features = layers.Flatten(name="features", **exact)(seen[0])
+        features = layers.Dense(widths[-1], kernel_initializer="he_normal", name="summary", **exact)(features)
+        features = layers.LeakyReLU(0.2, name="summary_relu", **exact)(features)
     realism = layers.Dense(1, name="realism", **exact)(features)
-    direction = layers.Embedding(labels, widths[-1], name="label_direction", **exact)(label)
+    direction = layers.Embedding(labels, features.shape[-1], name="label_direction", **exact)(label)
     agreement = layers.Dot(axes=1, name="agreement", **exact)([features, direction])
     score = layers.Add(name="score", **exact)([realism, agreement])
     return keras.Model({"image": image, "mask": mask, "label": label}, score, name="critic")

@@ -146,7 +146,7 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
         black_background=not config.data.keep_background,
         **common,
     )
-    critic = build_critic(config.data.size, widths=config.critic_widths, **common)
+    critic = build_critic(config.data.size, widths=config.critic_widths, patches=config.critic == "patches", **common)
     model = kind(
         generator,
         critic,

@@ -22,10 +22,10 @@ def generator():
     return build_generator(SIZE, z_dim=Z_DIM, widths=(8, 8, 4))
 
 
-@pytest.fixture(scope="module")
-def critic():
+@pytest.fixture(scope="module", params=["patches", "film"])
+def critic(request):
     keras.utils.set_random_seed(0)
-    return build_critic(SIZE, widths=(4, 8, 8))
+    return build_critic(SIZE, widths=(4, 8, 8), patches=request.param == "patches")
 
 
 @pytest.fixture
@@ -118,6 +118,22 @@ def test_save_and_reload_of_the_critic(critic, judged, tmp_path):
 def test_every_input_of_the_critic_counts(critic, judged, name):
     changed = np.roll(judged[name], 1, axis=0)
     assert np.abs(call(critic, judged, **{name: changed}) - call(critic, judged)).min() > 1e-5
+
+
+@pytest.mark.parametrize("patches", [True, False])
+def test_patches_score_alike_wherever_they_are(patches):
+    keras.utils.set_random_seed(0)
+    critic = build_critic(64, widths=(4, 4, 4, 4, 4), patches=patches)
+    film = np.zeros((1, 64, 64, 1), np.float32)
+    film[:, 28:36, 24:32] = np.random.default_rng(0).uniform(1, 2, (1, 8, 8, 1))
+    nothing = {"mask": np.zeros((1, 64, 64, 5), np.float32), "label": np.zeros(1, np.int32)}
+    here, there = (critic({"image": image, **nothing}) for image in (film, np.roll(film, 8, axis=2)))
+    assert (abs(float(here[0, 0] - there[0, 0])) < 1e-5) == patches
+
+
+def test_patches_of_two_sizes_are_scored_at_64_pixels():
+    critic = build_critic(64, widths=(4, 4, 4, 4, 4))
+    assert [layer.input.shape[1] for layer in critic.layers if layer.name.startswith("mean")] == [16, 8]
 
 
 def test_the_critic_has_no_batch_normalisation(critic, generator):

@@ -20,10 +20,10 @@ def films(seed: int = 0) -> dict[str, tf.Tensor]:
     }
 
 
-@pytest.fixture
-def critic() -> keras.Model:
+@pytest.fixture(params=["patches", "film"])
+def critic(request) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return build_critic(SIZE, widths=(4, 8, 8))
+    return build_critic(SIZE, widths=(4, 8, 8), patches=request.param == "patches")
 
 
 def slopes(critic: keras.Model, film: int) -> tf.Tensor:
