@@ -17,6 +17,7 @@ __all__ = [
     "LESION_OUTLINES",
     "PRECISIONS",
     "PRESETS",
+    "PURPOSES",
     "VIEWS",
     "CrossValidationConfig",
     "DataConfig",
@@ -229,8 +230,15 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
         },
     },
 }
-"""Named starting points: ``default`` for an hour on two CPU cores; ``paper`` leaves labels and strips on the films, as the
-paper does; ``quickstart`` for minutes; ``tiny`` for tests, in seconds."""
+"""Named starting points, as :data:`PURPOSES` says."""
+
+PURPOSES = {
+    "default": "the best found for an hour on two CPU cores",
+    "paper": "as the paper has it: labels and strips stay on the films, a critic of whole films, five updates of it a step",
+    "quickstart": "a first look within minutes",
+    "tiny": "for tests, in seconds",
+}
+"""What each preset is for."""
 
 
 def preset(kind: type[C], name: str, changes: dict[str, Any] | None = None) -> C:

@@ -6,6 +6,7 @@ import pytest
 
 from mammogan_tf.config import (
     PRESETS,
+    PURPOSES,
     CrossValidationConfig,
     DataConfig,
     GANConfig,
@@ -24,6 +25,10 @@ KINDS = (UNetConfig, CrossValidationConfig, GANConfig)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_preset_survives_a_json_round_trip(kind, name):
     check_config_round_trip(preset(kind, name))
+
+
+def test_every_preset_says_what_it_is_for():
+    assert list(PURPOSES) == list(PRESETS)
 
 
 def test_nothing_is_lost_in_a_round_trip():

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mammogan_tf.config import CRITICS, LESION_LOSSES, CrossValidationConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.config import CRITICS, LESION_LOSSES, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
 from mammogan_tf_cli.options import folder, training_options
 from mammogan_tf_cli.quiet import import_tensorflow
@@ -287,8 +287,12 @@ def _train(
     context = click.get_current_context()
     strategy = make_strategy(strategy_name)
     run = one_run(strategy, resumed, create, workdir / str(context.info_name))
+    console = Console(quiet=not is_chief(strategy))
+    if not resumed:
+        name = context.params["preset"]
+        console.line(f"preset {name}: {PURPOSES[name]}")
     try:
-        report = train(run, films, Console(quiet=not is_chief(strategy)), strategy=strategy, keep=keep)
+        report = train(run, films, console, strategy=strategy, keep=keep)
     except KeyboardInterrupt as error:
         raise click.ClickException(f"stopped; go on with: mammogan-tf {run.command} --resume {run.path}") from error
     if not is_chief(strategy):

@@ -48,10 +48,35 @@ def test_without_options_the_defaults_count(tree, monkeypatch, tmp_path, asked):
 
 
 def test_options_of_the_command_line(tree, asked):
-    options = ["--size", 32, "--keep-background", "--gp", 5, "--n-critic", 3, "--z-dim", 16, "--steps", 7, "--seed", 2]
+    options = [
+        "--size",
+        32,
+        "--keep-background",
+        "--gp",
+        5,
+        "--n-critic",
+        3,
+        "--critic",
+        "film",
+        "--z-dim",
+        16,
+        "--steps",
+        7,
+        "--seed",
+        2,
+    ]
     options += ["--precision", "mixed_bfloat16", "--split-seed", 4, "--deterministic", "--masks", "annotation"]
     fails("train-gan", "--data", tree, *options, says="enough")
-    changes = {"size": 32, "keep_background": True, "gp": 5.0, "n_critic": 3, "z_dim": 16, "steps": 7, "seed": 2}
+    changes = {
+        "size": 32,
+        "keep_background": True,
+        "gp": 5.0,
+        "n_critic": 3,
+        "critic": "film",
+        "z_dim": 16,
+        "steps": 7,
+        "seed": 2,
+    }
     changes |= {"precision": "mixed_bfloat16", "split_seed": 4, "deterministic": True, "masks": "annotation"}
     assert asked["config"] == preset(GANConfig, "default", changes)
 
