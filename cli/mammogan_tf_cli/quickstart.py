@@ -89,7 +89,7 @@ def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
     from mammogan_tf.metrics.memorisation import nearest
     from mammogan_tf.serving.client import MammoganClient
     from mammogan_tf.serving.server import Server
-    from mammogan_tf.training.gan import condition
+    from mammogan_tf.training.conditioning import condition
     from mammogan_tf.training.run import load_split
 
     training, _, test = load_split(gan, films)

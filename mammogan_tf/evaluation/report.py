@@ -25,7 +25,7 @@ from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.gan import condition
+from mammogan_tf.training.conditioning import condition
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
 

@@ -1,6 +1,5 @@
-"""Training of the GAN: masks to condition on, the run, its samples."""
+"""Training of the GAN: the run, its networks, its samples."""
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from mammogan_tf.config import CLASSES, LABELS, GANConfig, to_dict
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.label_maps import LESION, overlay
+from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
@@ -22,23 +21,20 @@ from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.callbacks import History, StepCallback, Stopwatch
 from mammogan_tf.training.card import gan_card
-from mammogan_tf.training.checkpoint import KEEP, Checkpoints, load_network
+from mammogan_tf.training.checkpoint import KEEP, Checkpoints
+from mammogan_tf.training.conditioning import MASKS, condition
 from mammogan_tf.training.monitor import ValidationMonitor
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
-from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.wgan_gp import WGANGP
 from mammogan_tf.training.workers import own_copy
 
-__all__ = ["condition", "create_gan_run", "train_gan"]
+__all__ = ["build_wgan_gp", "create_gan_run", "train_gan"]
 
 RECORD_EVERY = 10
 SAMPLE_ROWS = 8
-
-MASKS = {"train-unet": "unet.keras", "cross-validate": "unet_masks.npz"}
-"""What a GAN's run keeps of the run that its masks come from: the network, or the masks themselves."""
 
 
 def create_gan_run(
@@ -94,44 +90,6 @@ def create_gan_run(
     with atomic_path(run.path / name) as temporary:
         shutil.copyfile(source, temporary)
     return run
-
-
-def condition(run: Run, films: FilmSet) -> FilmSet:
-    """The films with the masks that this run's generator is conditioned on.
-
-    From a U-Net, the anatomy is what the network finds, or found in cross-validation, and the lesions are the annotated
-    ones; from annotations, the masks stay as they are. The background is black where the mask says background, unless the
-    run keeps it.
-    """
-    config = run.config
-    assert isinstance(config, GANConfig)
-    if config.masks == "unet":
-        anatomy = _anatomy(run, films)
-        films = dataclasses.replace(
-            films, label_maps=np.where(films.label_maps == LESION, LESION, anatomy).astype(np.uint8)
-        )
-    if config.data.keep_background:
-        return dataclasses.replace(films, images=films.films)
-    return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
-
-
-def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
-    """The films' label maps without lesions, uint8 [N, C, C], from the masks or the U-Net that the run keeps."""
-    kept = run.path / MASKS["cross-validate"]
-    if kept.exists():
-        with np.load(kept) as masks:
-            rows = {name: row for row, name in enumerate(masks["ids"])}
-            chosen = [rows[name] for name in films.names]
-            anatomy, corners = masks["anatomy"][chosen], masks["corners"][chosen]
-        if anatomy.shape == films.label_maps.shape:
-            return anatomy
-        return (
-            dataclasses.replace(films, images=anatomy, films=anatomy, label_maps=anatomy, corners=corners)
-            .cropped()
-            .label_maps
-        )
-    pictures = films.films if run.config.data.keep_background else films.images
-    return predict_label_maps(load_network(run.path / MASKS["train-unet"]), pictures, lesions=False)
 
 
 def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
