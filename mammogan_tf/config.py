@@ -172,7 +172,7 @@ class GANConfig(_TrainConfig):
     gp: float = 10.0
     n_critic: int = 2
     emphasis: float = 8.0
-    steps: int = 1500
+    steps: int = 1200
     generator_learning_rate: float = 2e-4
     critic_learning_rate: float = 1e-4
     beta_1: float = 0.0
