@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from mammogan_tf.benchmark import training
 from mammogan_tf.benchmark.textbook import TextbookWGANGP
-from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig, preset
+from mammogan_tf.config import CLASSES, CRITICS, LABELS, GANConfig, UNetConfig, preset
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.strategy import set_up_device
 from mammogan_tf.training.wgan_gp import WGANGP
@@ -85,16 +85,17 @@ class TestTorch:
         ]
         assert all(isinstance(figure, dict) for figure in batch["torch_variants"].values()), batch["torch_variants"]
 
-    @pytest.mark.parametrize("size", [32, 64, 128])
-    def test_the_networks_have_as_many_parameters(self, size):
+    @pytest.mark.parametrize("critic", CRITICS)
+    @pytest.mark.parametrize("size", [16, 32, 64, 128])
+    def test_the_networks_have_as_many_parameters(self, size, critic):
         from mammogan_tf.benchmark import torch_networks
 
-        config = preset(GANConfig, "default", {"size": size})
+        config = preset(GANConfig, "default", {"size": size, "critic": critic})
         ours = build_wgan_gp(config)
         common = len(CLASSES), len(LABELS)
         theirs = {
             "generator": torch_networks.Generator(size, config.z_dim, config.generator_widths, *common, True),
-            "critic": torch_networks.Critic(config.critic_widths, *common),
+            "critic": torch_networks.Critic(size, config.critic_widths, *common, patches=critic == "patches"),
         }
         assert {name: torch_networks.parameters(network) for name, network in theirs.items()} == {
             name: training.trained_parameters(getattr(ours, name)) for name in theirs
