@@ -158,16 +158,18 @@ class CrossValidationConfig(UNetConfig):
 class GANConfig(_TrainConfig):
     """Training of the conditional DCGAN with WGAN-GP.
 
-    ``width`` is the number of channels at full resolution; it doubles with each halving of the side, up to
-    ``max_width``. ``critic`` is one of :data:`CRITICS`, ``gp`` is lambda of the gradient penalty (Gulrajani et al. 2017,
-    equation 3), ``n_critic`` the critic updates to one generator update, ``steps`` counts generator updates. ``emphasis``
-    is the gain by which fine detail is lifted before the critic sees a film; 0 leaves films as they are.
+    ``labels`` are those of the films that take part. ``width`` is the number of channels at full resolution; it doubles
+    with each halving of the side, up to ``max_width``. ``critic`` is one of :data:`CRITICS`, ``gp`` is lambda of the
+    gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic updates to one generator update, ``steps``
+    counts generator updates. ``emphasis`` is the gain by which fine detail is lifted before the critic sees a film; 0
+    leaves films as they are.
     """
 
     masks: str = "unet"
     z_dim: int = 128
     width: int = 24
     max_width: int = 192
+    labels: tuple[str, ...] = LABELS
     critic: str = "patches"
     gp: float = 10.0
     n_critic: int = 2
@@ -184,6 +186,8 @@ class GANConfig(_TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.masks in ("unet", "annotation"), "masks", "unet | annotation", self.masks)
+        known = bool(self.labels) and set(self.labels) <= set(LABELS)
+        require(known, "labels", f"one or more of {', '.join(LABELS)}", ", ".join(self.labels) or "none")
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
         for name in ("gp", "emphasis"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
@@ -285,6 +289,7 @@ _IN_WORDS = {
     float: "a number",
     str: "a word",
     tuple[int, ...]: "a list of whole numbers",
+    tuple[str, ...]: "a list of words",
 }
 
 

@@ -27,6 +27,15 @@ class Widths(click.ParamType):
             self.fail(f"expected numbers of channels such as 16,32,64,128, received: {value}", parameter, context)
 
 
+class Labels(click.ParamType):
+    """``benign,malignant``."""
+
+    name = "labels"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
+        return tuple(str(value).split(","))
+
+
 def unet_options(command: Any) -> Any:
     """What ``train-unet`` and ``cross-validate`` have in common. A value that is not given comes from the preset."""
     options = [
@@ -160,6 +169,14 @@ def cross_validate(
     type=click.Choice(["unet", "annotation"]),
     show_default="unet, annotation where there is none",
     help="Masks to condition on.",
+)
+@click.option(
+    "--classes",
+    "labels",
+    type=Labels(),
+    metavar="LABEL,...",
+    show_default=",".join(GANConfig.labels),
+    help="Train on films of these labels alone; the paper has benign,malignant.",
 )
 @click.option(
     "--gp", type=click.FloatRange(min=0), show_default=str(GANConfig.gp), help="Lambda of the gradient penalty."

@@ -48,7 +48,7 @@ def create_gan_run(
 
     With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data hands its split
     on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks instead,
-    which no network has memorised.
+    which no network has memorised. Films of other labels than ``config.labels`` are left out of the split.
 
     Args:
         workdir: where run directories are made.
@@ -60,10 +60,12 @@ def create_gan_run(
     Raises:
         ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split
             otherwise, or films are without a mask.
+        DataError: too few patients, or too few with these labels.
     """
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
+    chosen = [film.id for film in films if LABELS[film.label] in config.labels]
     if config.masks == "annotation":
-        return Run.create(workdir, config, split, data)
+        return Run.create(workdir, config, split.only(chosen), data)
     if unet is None or unet.command not in MASKS or not unet.finished:
         received = "none" if unet is None else str(unet.path)
         raise ModelError(
@@ -85,7 +87,7 @@ def create_gan_run(
         trained = getattr(unet.config.data, name)
         if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
-    run = Run.create(workdir, config, unet.split if same_split else split, data)
+    run = Run.create(workdir, config, (unet.split if same_split else split).only(chosen), data)
     source, name = (unet.masks_path if unet.command == "cross-validate" else unet.model_path), MASKS[unet.command]
     with atomic_path(run.path / name) as temporary:
         shutil.copyfile(source, temporary)

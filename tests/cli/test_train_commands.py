@@ -66,6 +66,7 @@ def test_options_of_the_command_line(tree, asked):
         2,
     ]
     options += ["--precision", "mixed_bfloat16", "--split-seed", 4, "--deterministic", "--masks", "annotation"]
+    options += ["--classes", "benign,malignant"]
     fails("train-gan", "--data", tree, *options, says="enough")
     changes = {
         "size": 32,
@@ -78,6 +79,7 @@ def test_options_of_the_command_line(tree, asked):
         "seed": 2,
     }
     changes |= {"precision": "mixed_bfloat16", "split_seed": 4, "deterministic": True, "masks": "annotation"}
+    changes |= {"labels": ("benign", "malignant")}
     assert asked["config"] == preset(GANConfig, "default", changes)
 
 

@@ -13,7 +13,7 @@ from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.splits import split_patients
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.training import gan
 from mammogan_tf.training.checkpoint import newest_checkpoint
 from mammogan_tf.training.gan import condition, create_gan_run, require_convergence, train_gan
@@ -45,6 +45,15 @@ def make_run(tmp_path, films, phantom_root):
 @pytest.fixture(scope="module")
 def prepared(films):
     return load_films(films, 16)
+
+
+def test_films_of_other_labels_stay_out(films, make_run):
+    run, everything = make_run(labels=("malignant", "benign")), split_patients(films)
+    label = {film.id: film.label for film in films}
+    assert {label[id_] for part in run.split.to_dict().values() for id_ in part} == {0, 1}
+    assert {id_ for id_ in everything.test if label[id_] < 2} == set(run.split.test)
+    with pytest.raises(ConfigError, match="labels: expected one or more of benign, malignant, normal, received: dense"):
+        make_run(labels=("dense",))
 
 
 def test_the_run_directory_is_complete(gan_run):
