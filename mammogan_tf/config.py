@@ -19,6 +19,7 @@ __all__ = [
     "PRESETS",
     "PURPOSES",
     "VIEWS",
+    "WALKS",
     "CrossValidationConfig",
     "DataConfig",
     "GANConfig",
@@ -48,6 +49,9 @@ LESION_LOSSES = ("none", "focal-tversky")
 
 CRITICS = ("patches", "film")
 """What the critic scores: patches of a film, averaged over places, or the film as a whole."""
+
+WALKS = ("noise", "mask")
+"""What changes on a walk between two synthetic films."""
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
@@ -237,8 +241,8 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
 """Named starting points, as :data:`PURPOSES` says."""
 
 PURPOSES = {
-    "default": "the best found for an hour on two CPU cores",
-    "paper": "as the paper has it: labels and strips stay on the films, a critic of whole films, five updates of it a step",
+    "default": "the best found for up to an hour on two CPU cores",
+    "paper": "labels and strips stay on the films; for a GAN a critic of whole films as they are, five updates of it a step",
     "quickstart": "a first look within minutes",
     "tiny": "for tests, in seconds",
 }

@@ -40,14 +40,19 @@ def config_file(command: Command) -> Command:
             raise click.BadParameter(f"expected YAML, received: {first}", ctx, parameter) from error
         if not isinstance(values, dict):
             raise click.BadParameter(f"expected option names with values, received: {values!r}", ctx, parameter)
-        known = {parameter.name: parameter for parameter in ctx.command.params if parameter.expose_value}
+        known = {
+            name.lstrip("-").replace("-", "_"): parameter
+            for parameter in ctx.command.params
+            if parameter.expose_value
+            for name in (*parameter.opts, str(parameter.name))
+        }
         values = {str(name).replace("-", "_"): value for name, value in values.items() if value is not None}
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise click.BadParameter(
                 f"expected options of this command, received: {', '.join(unknown)}", ctx, parameter
             )
-        texts = {name: _as_typed(known[name], value) for name, value in values.items()}
+        texts = {str(known[name].name): _as_typed(known[name], value) for name, value in values.items()}
         ctx.default_map = {**(ctx.default_map or {}), **texts}
 
     return click.option(
@@ -63,7 +68,7 @@ def config_file(command: Command) -> Command:
 def _as_typed(parameter: click.Parameter, value: Any) -> str | list[str]:
     """A value of a file as it would stand on the command line."""
     if not parameter.multiple:
-        return str(value)
+        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 

@@ -88,7 +88,7 @@ def train_unet(
 
     \b
     Example:
-      mammogan-tf train-unet --data data/mias --epochs 60
+      mammogan-tf train-unet --data data/mias --epochs 80
     """
     from mammogan_tf.data.sources import find_data, load_all
 
@@ -176,7 +176,7 @@ def cross_validate(
     type=Labels(),
     metavar="LABEL,...",
     show_default=",".join(GANConfig.labels),
-    help="Train on films of these labels alone; the paper has benign,malignant.",
+    help="Train on films of these labels alone, the only ones that the generator then knows; the paper has benign,malignant.",
 )
 @click.option(
     "--gp", type=click.FloatRange(min=0), show_default=str(GANConfig.gp), help="Lambda of the gradient penalty."

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mammogan_tf.config import ANATOMIES, LABELS
+from mammogan_tf.config import ANATOMIES, LABELS, WALKS
 from mammogan_tf.console import Console
 from mammogan_tf_cli.options import folder
 from mammogan_tf_cli.quiet import import_tensorflow
@@ -61,14 +61,14 @@ class LesionCircle(click.ParamType):
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of images.")
 @click.option(
     "--out",
-    type=folder,
+    type=click.Path(path_type=Path),
     required=True,
     help="New folder for images, masks and manifest.csv; for a walk a .gif or .png.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the first image; the next one adds 1.")
 @click.option(
     "--walk",
-    type=click.Choice(["noise", "mask"]),
+    type=click.Choice(WALKS),
     help="One picture of films between two: the noise of --seed and the next seed, or two masks.",
 )
 @click.option(
@@ -110,8 +110,11 @@ def generate(
     import_tensorflow()
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model
-    from mammogan_tf.inference.walk import save_walk
+    from mammogan_tf.inference.walk import require_walk_file, save_walk
     from mammogan_tf.inference.walk import walk as walk_between
+
+    if walk:
+        require_walk_file(out)
 
     generator = load_generator(model)
     number = None if label is None else LABELS.index(label)
@@ -125,7 +128,8 @@ def generate(
     if lesion:
         available = available.with_lesion(*lesion)
     if walk:
-        click.echo(save_walk(out, *walk_between(generator, available, walk, count, seed=seed, label=number)))
+        films, label_maps = walk_between(generator, available, walk, count, seed=seed, label=number)
+        click.echo(save_walk(out, films, label_maps, generator.name))
         return
     progress = Console().progress("generating")
     click.echo(

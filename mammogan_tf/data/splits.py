@@ -28,14 +28,16 @@ class Split:
         """The split as plain JSON types."""
         return {name: list(ids) for name, ids in asdict(self).items()}
 
-    def only(self, ids: Iterable[str]) -> "Split":
-        """The same parts with these films alone.
+    def without(self, ids: Iterable[str]) -> "Split":
+        """The same parts without these films.
 
         Raises:
             DataError: a part would be empty.
         """
-        kept = set(ids)
-        parts = {part.name: tuple(id_ for id_ in getattr(self, part.name) if id_ in kept) for part in fields(self)}
+        left_out = set(ids)
+        parts = {
+            part.name: tuple(id_ for id_ in getattr(self, part.name) if id_ not in left_out) for part in fields(self)
+        }
         empty = [name for name, part in parts.items() if not part]
         if empty:
             raise DataError(f"split: expected films in each part, received: none to {', '.join(empty)}; add films")

@@ -1,6 +1,5 @@
 """A folder of synthetic films with their masks and a manifest."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,9 @@ from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.training.samples import to_bytes
 
-__all__ = ["MaskSet", "generate_folder", "masks_of_folder", "masks_of_model", "save_synthetic"]
+__all__ = ["MaskSet", "generate_folder", "masks_of_folder", "masks_of_model", "save_synthetic", "synthetic_notes"]
+
+SYNTHETIC = "Synthetic mammogram of no patient; for research and teaching, never for diagnosis."
 
 WRITERS = 8
 """Threads that write PNGs while the next films are computed: a file that is written safely waits for the disk."""
@@ -136,10 +137,9 @@ def generate_folder(
     """
     require(0 <= seed <= 2**63 - count, "seed", f"0 to {2**63 - count}", seed)
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise DataError(
-            f"{out}: expected a new or an empty folder, received: one with files in it; choose another --out"
-        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        received = "one with files in it" if out.is_dir() else "a file"
+        raise DataError(f"{out}: expected a new or an empty folder, received: {received}; choose another --out")
     rounds = -(-count // len(masks.names))
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(len(masks.names)) for _ in range(rounds)])[:count]
@@ -160,11 +160,13 @@ def generate_folder(
             if varied:
                 label_maps = np.stack([vary(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)])
             images = to_bytes(generator(seeds[part], label_maps, labels[part]))
-            deque(written, maxlen=0)  # Waits for the batch before, and raises what went wrong there.
+            list(written)  # Waits for the batch before, and raises what went wrong there.
+            if progress and begin:
+                progress(begin, count)
             written = pool.map(save, range(count)[part], images, label_maps)
-            if progress:
-                progress(min(begin + BATCH, count), count)
-        deque(written, maxlen=0)
+        list(written)
+    if progress:
+        progress(count, count)
     manifest = pd.DataFrame(
         {
             "file": [f"images/{name}" for name in names],
@@ -179,14 +181,20 @@ def generate_folder(
     return out / "manifest.csv"
 
 
-def save_synthetic(path: Path, image: np.ndarray, model: str, seed: int, label: int) -> None:
-    """Writes uint8 [S, S] as a PNG whose text chunks say that it is synthetic."""
+def synthetic_notes(model: str) -> PngInfo:
+    """Text chunks that say that a picture is synthetic, and by which model."""
     notes = PngInfo()
     notes.add_text("Synthetic", "true")
     notes.add_text("Software", f"mammogan-tf {__version__}")
     notes.add_text("Model", model)
+    notes.add_text("Comment", SYNTHETIC)
+    return notes
+
+
+def save_synthetic(path: Path, image: np.ndarray, model: str, seed: int, label: int) -> None:
+    """Writes uint8 [S, S] as a PNG whose text chunks say that it is synthetic."""
+    notes = synthetic_notes(model)
     notes.add_text("Seed", str(seed))
     notes.add_text("Label", LABELS[label])
-    notes.add_text("Comment", "Synthetic mammogram of no patient; for research and teaching, never for diagnosis.")
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, pnginfo=notes)

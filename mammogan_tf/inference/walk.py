@@ -9,17 +9,16 @@ from PIL import Image
 from mammogan_tf.config import require
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.made_masks import between
-from mammogan_tf.errors import DataError
+from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.files import atomic_path
-from mammogan_tf.inference.generate import MaskSet
+from mammogan_tf.inference.generate import SYNTHETIC, MaskSet, synthetic_notes
 from mammogan_tf.inference.models import Generator
 from mammogan_tf.models.dcgan import seeded_noise
-from mammogan_tf.training.samples import save_picture, tile, to_bytes
+from mammogan_tf.training.samples import tile, to_bytes
 
-__all__ = ["WALKS", "save_walk", "walk"]
+__all__ = ["require_walk_file", "save_walk", "walk"]
 
-WALKS = ("noise", "mask")
-"""What changes on the way."""
+SUFFIXES = (".gif", ".png")
 
 FRAME_MS = 120
 
@@ -31,12 +30,12 @@ def walk(
 
     ``"noise"`` keeps a mask, and goes from the noise of ``seed`` to that of ``seed + 1`` along a great circle, on which noise
     keeps its usual length. ``"mask"`` keeps the noise, and moves the outlines of one mask to those of another. The masks
-    are the first two in an order shuffled by ``seed``.
+    are the first in an order shuffled by ``seed`` and, of those with the same label, the next.
 
     Args:
         generator: a model on disk.
         masks: to choose from.
-        kind: one of :data:`WALKS`.
+        kind: one of :data:`mammogan_tf.config.WALKS`.
         frames: F, two or more.
         seed: of the noise and of the choice.
         label: 0-2 for every film; that of the first mask where None.
@@ -45,16 +44,21 @@ def walk(
         Films and label maps, uint8 [F, S, S] each.
 
     Raises:
-        ConfigError: too few frames.
-        DataError: two masks are wanted, and there is one.
+        ConfigError: too few frames, or a seed that is no 64-bit integer.
+        DataError: two masks of one label are wanted, and there is one.
         ModelError: a generator that takes seeds only.
     """
     require(frames >= 2, "count", "2 or more films for a walk", frames)
+    require(0 <= seed < 2**63 - 1, "seed", f"0 to {2**63 - 2}", seed)
+    if generator.z_dim is None:
+        raise ModelError(f"{generator.name}: expected a run or an export on disk, received: one that takes seeds only")
     rows = np.random.default_rng(seed).permutation(len(masks.names))
+    if label is None:
+        rows = rows[masks.labels[rows] == masks.labels[rows[0]]]
     if kind == "mask" and len(rows) < 2:
-        raise DataError("masks: expected two to walk between, received: one; give a folder with more")
+        raise DataError("masks: expected two of one label to walk between, received: one; give a folder with more")
     shares = np.linspace(0, 1, frames)
-    begin, end = seeded_noise(tf.constant([seed, seed + 1]), generator.z_dim or 1).numpy()
+    begin, end = seeded_noise(tf.constant([seed, seed + 1], tf.int64), generator.z_dim).numpy()
     if kind == "noise":
         noise, label_maps = _arc(begin, end, shares), np.repeat(masks.label_maps[rows[:1]], frames, axis=0)
     else:
@@ -69,23 +73,35 @@ def _arc(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarra
     """Vectors [F, Z] on the arc between two (spherical interpolation, Shoemake 1985)."""
     cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
     angle, share = np.arccos(np.clip(cosine, -1, 1)), shares[:, None]
+    if np.sin(angle) < 1e-3:  # On one line, as with a noise vector of length 1, there is no arc.
+        return (1 - share) * first + share * second
     return (np.sin((1 - share) * angle) * first + np.sin(share * angle) * second) / np.sin(angle)
 
 
-def save_walk(path: Path, films: np.ndarray, label_maps: np.ndarray) -> Path:
-    """Writes films, uint8 [F, S, S], with their masks beside them: a GIF that goes there and back, else a strip.
+def require_walk_file(path: Path) -> None:
+    """Raises DataError unless a walk can be written under this name."""
+    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+        raise DataError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}, received: {path.name}")
+
+
+def save_walk(path: Path, films: np.ndarray, label_maps: np.ndarray, model: str) -> Path:
+    """Writes films, uint8 [F, S, S], with their masks beside them: a GIF that goes there and back, or a PNG strip.
+
+    The file says in its metadata that it is synthetic, and by which model.
 
     Raises:
         DataError: a suffix other than .gif and .png.
     """
     path = Path(path)
+    require_walk_file(path)
     pairs = [[film, overlay(film, label_map)] for film, label_map in zip(films, label_maps, strict=True)]
-    if path.suffix == ".png":
-        save_picture(path, tile([list(column) for column in zip(*pairs, strict=True)]))
-    elif path.suffix == ".gif":
-        first, *others = [Image.fromarray(tile([pair], shortest=256)) for pair in [*pairs, *pairs[-2:0:-1]]]
-        with atomic_path(path) as temporary:
-            first.save(temporary, save_all=True, append_images=others, duration=FRAME_MS, loop=0)
-    else:
-        raise DataError(f"{path}: expected a name that ends in .gif or .png, received: {path.name}")
+    notes = synthetic_notes(model)
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".png":
+            strip = Image.fromarray(tile([list(column) for column in zip(*pairs, strict=True)]))
+            strip.save(temporary, pnginfo=notes)
+        else:
+            first, *others = [Image.fromarray(tile([pair], shortest=256)) for pair in [*pairs, *pairs[-2:0:-1]]]
+            comment = f"{SYNTHETIC} Model: {model}."
+            first.save(temporary, save_all=True, append_images=others, duration=FRAME_MS, loop=0, comment=comment)
     return path

@@ -75,7 +75,7 @@ def build_critic(
 
     It scores patches, and the film by their mean (after Isola et al. 2017, section 3.2.2). The mask says already where
     everything is; a critic of whole films finds by it which training film it sees, and learns them by heart. Patches are
-    scored from a quarter of the side down to 8x8: of 20 and of 40 pixels at 64x64.
+    scored from a quarter of the side down to 8x8, of 20 and of 40 pixels at 64x64; a film of 16x16 has 8x8 alone.
     The label enters by projection (Miyato and Koyama 2018); the deviation within the batch shows a collapse.
     It is float32 whatever the precision of the generator: its gradient penalty overflows in float16, and a bfloat16
     critic stops telling real from synthetic.

@@ -63,9 +63,9 @@ def create_gan_run(
         DataError: too few patients, or too few with these labels.
     """
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
-    chosen = [film.id for film in films if LABELS[film.label] in config.labels]
+    left_out = [film.id for film in films if LABELS[film.label] not in config.labels]
     if config.masks == "annotation":
-        return Run.create(workdir, config, split.only(chosen), data)
+        return Run.create(workdir, config, split.without(left_out), data)
     if unet is None or unet.command not in MASKS or not unet.finished:
         received = "none" if unet is None else str(unet.path)
         raise ModelError(
@@ -87,7 +87,7 @@ def create_gan_run(
         trained = getattr(unet.config.data, name)
         if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
-    run = Run.create(workdir, config, (unet.split if same_split else split).only(chosen), data)
+    run = Run.create(workdir, config, (unet.split if same_split else split).without(left_out), data)
     source, name = (unet.masks_path if unet.command == "cross-validate" else unet.model_path), MASKS[unet.command]
     with atomic_path(run.path / name) as temporary:
         shutil.copyfile(source, temporary)

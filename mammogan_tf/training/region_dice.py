@@ -32,8 +32,9 @@ class RegionDice(keras.metrics.Metric):
         confusion = tf.matmul(*(tf.reshape(mask, [-1, classes]) for mask in (asked, found)), transpose_a=True)
         members = tf.constant([[value in REGIONS[region] for value in range(classes)] for region in self.regions])
         members = tf.cast(members, tf.float32)
-        self.overlap.assign_add(2 * tf.reduce_sum(tf.matmul(members, confusion) * members, axis=1))
-        self.total.assign_add(tf.linalg.matvec(members, tf.reduce_sum(confusion, 0) + tf.reduce_sum(confusion, 1)))
+        counts = confusion * members[:, :, None]  # No product of matrices: a GPU may round their large counts.
+        self.overlap.assign_add(2 * tf.reduce_sum(counts * members[:, None, :], [1, 2]))
+        self.total.assign_add(tf.reduce_sum(counts + tf.transpose(confusion) * members[:, :, None], [1, 2]))
 
     def result(self) -> tf.Tensor:
         """A scalar in [0, 1], over the regions that are in a film or were found in one; nan where there is none."""

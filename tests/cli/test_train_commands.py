@@ -94,6 +94,13 @@ def test_options_of_the_segmentation_network(tree, asked):
     assert asked["config"] == preset(CrossValidationConfig, "default", {**changes, "folds": 3})
 
 
+def test_lists_in_a_file(tree, asked, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("classes: [benign, malignant]\nmasks: annotation\n")
+    fails("train-gan", "--data", tree, "--config", file, says="enough")
+    assert asked["config"] == GANConfig(masks="annotation", labels=("benign", "malignant"))
+
+
 def test_widths_that_are_no_numbers(tree):
     fails("train-unet", "--data", tree, "--widths", "8,x", says="expected numbers of channels such as", status=2)
 

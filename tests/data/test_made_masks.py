@@ -67,5 +67,9 @@ def test_between_two_maps_outlines_move(anatomy):
     for map_, left in ((first, 4), (second, 12), (middle, 8)):
         map_[10:22, left : left + 12] = 1
     assert (between(first, second, 0.5) != middle).mean() < 0.04
+    lesion = anatomy.copy()
+    lesion[14:17, 4:7] = LESION
+    assert (between(anatomy, lesion, 0.7) == LESION).any()
+    assert not (between(anatomy, lesion, 0.3) == LESION).any()
     np.testing.assert_array_equal(between(anatomy, second, 0), anatomy)
     np.testing.assert_array_equal(between(anatomy, second, 1), second)

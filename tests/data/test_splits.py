@@ -142,11 +142,11 @@ def test_too_few_patients_for_the_folds(patients, folds):
         split_folds(make_films(patients), folds)
 
 
-def test_a_split_of_some_films_keeps_the_parts():
+def test_a_split_without_some_films_keeps_the_parts():
     films = make_films(60)
     split = split_patients(films)
-    some = split.only(film.id for film in films if film.label != 2)
+    some = split.without(film.id for film in films if film.label == 2)
     assert set(some.test) == {film.id for film in films if film.label != 2} & set(split.test)
     assert not {*some.train, *some.validation} - {*split.train, *split.validation}
     with pytest.raises(DataError, match="expected films in each part, received: none to validation, test"):
-        split.only(split.train)
+        split.without([*split.validation, *split.test])

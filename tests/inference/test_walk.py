@@ -18,13 +18,9 @@ def masks(generator):
     return masks_of_model(generator)
 
 
-def first_masks(masks: MaskSet, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(len(masks.names))[:2]
-
-
 def test_a_walk_of_noise_goes_from_one_seed_to_the_next_on_one_mask(generator, masks):
     films, label_maps = walk(generator, masks, "noise", 5, seed=7)
-    row = first_masks(masks, 7)[:1].repeat(2)
+    row = np.random.default_rng(7).permutation(len(masks.names))[:1].repeat(2)
     ends = generator(np.array([7, 8]), masks.label_maps[row], masks.labels[row])
     np.testing.assert_allclose(films[[0, -1]], ends * 255, atol=1.01)
     assert (label_maps == masks.label_maps[row[0]]).all()
@@ -47,16 +43,30 @@ def test_noise_on_the_way_has_the_length_of_noise(generator, masks):
 
 def test_a_walk_of_masks_keeps_the_noise(generator, masks):
     films, label_maps = walk(generator, masks, "mask", 4, seed=7, label=1)
-    rows = first_masks(masks, 7)
+    rows = np.random.default_rng(7).permutation(len(masks.names))[:2]
     np.testing.assert_array_equal(label_maps[[0, -1]], masks.label_maps[rows])
     np.testing.assert_allclose(films, generator(np.full(4, 7), label_maps, np.ones(4, int)) * 255, atol=1.01)
+
+
+def test_noise_of_one_number_walks_on_a_line(generator, masks):
+    drawn = []
+
+    def draw(noise, label_maps, labels):
+        drawn.append(noise[:, 0])
+        return np.zeros(label_maps.shape, np.float32)
+
+    walk(Generator(generator.size, "watched", None, draw, 1, draw), masks, "noise", 5)
+    np.testing.assert_allclose(np.diff(drawn[0], 2), 0, atol=1e-5)
 
 
 def test_walks_that_cannot_be(generator, masks):
     with pytest.raises(ConfigError, match="count: expected 2 or more films for a walk, received: 1"):
         walk(generator, masks, "noise", 1)
-    with pytest.raises(DataError, match="expected two to walk between, received: one"):
-        walk(generator, MaskSet(masks.label_maps[:1], masks.labels[:1], masks.names[:1]), "mask", 3)
+    two = MaskSet(masks.label_maps[:2], np.array([0, 2]), masks.names[:2])
+    with pytest.raises(DataError, match="expected two of one label to walk between, received: one"):
+        walk(generator, two, "mask", 3)
+    with pytest.raises(ConfigError, match="seed: expected 0 to 9223372036854775806"):
+        walk(generator, masks, "noise", 3, seed=2**63 - 1)
     served = Generator(generator.size, "generator/1", None, generator)
     with pytest.raises(ModelError, match="generator/1: expected a run or an export on disk"):
         walk(served, masks, "noise", 3)
@@ -65,13 +75,15 @@ def test_walks_that_cannot_be(generator, masks):
 def test_a_walk_is_a_strip_or_a_film_that_goes_there_and_back(tmp_path):
     films = np.arange(3, dtype=np.uint8)[:, None, None] * np.full((1, 16, 16), 40, np.uint8)
     label_maps = np.zeros((3, 16, 16), np.uint8)
-    with Image.open(save_walk(tmp_path / "walk.png", films, label_maps)) as strip:
+    with Image.open(save_walk(tmp_path / "walk.png", films, label_maps, "a model")) as strip:
         assert strip.size == (3 * 130 - 2, 2 * 130 - 2)
-    with Image.open(save_walk(tmp_path / "walk.gif", films, label_maps)) as moving:
+        assert (strip.info["Synthetic"], strip.info["Model"]) == ("true", "a model")
+    with Image.open(save_walk(tmp_path / "walk.gif", films, label_maps, "a model")) as moving:
+        assert b"Synthetic mammogram of no patient" in moving.info["comment"]
         shades = []
         for frame in range(moving.n_frames):
             moving.seek(frame)
             shades.append(moving.convert("L").getpixel((0, 0)))
     assert shades == pytest.approx([0, 40, 80, 40], abs=3)
-    with pytest.raises(DataError, match=r"walk.jpg: expected a name that ends in .gif or .png"):
-        save_walk(tmp_path / "walk.jpg", films, label_maps)
+    with pytest.raises(DataError, match=r"walk.jpg: expected a file that ends in .gif or .png"):
+        save_walk(tmp_path / "walk.jpg", films, label_maps, "a model")
