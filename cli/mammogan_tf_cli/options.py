@@ -8,7 +8,7 @@ import click
 
 from mammogan_tf.config import LESION_OUTLINES, PRECISIONS, PRESETS, VIEWS
 
-__all__ = ["config_file", "data_option", "folder", "training_options"]
+__all__ = ["Listed", "config_file", "data_option", "folder", "training_options"]
 
 Command = Callable[..., Any]
 
@@ -23,6 +23,10 @@ def data_option(command: Command) -> Command:
         show_default="$MAMMOGAN_DATA, else data/mias",
         help="mini-MIAS, or a folder with dataset.json; may be given several times.",
     )(command)
+
+
+class Listed(click.ParamType):
+    """Values with commas between them; in a file they may stand as a list."""
 
 
 def config_file(command: Command) -> Command:
@@ -67,8 +71,10 @@ def config_file(command: Command) -> Command:
 
 def _as_typed(parameter: click.Parameter, value: Any) -> str | list[str]:
     """A value of a file as it would stand on the command line."""
+    if isinstance(parameter.type, Listed) and isinstance(value, list):
+        return ",".join(map(str, value))
     if not parameter.multiple:
-        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        return str(value)
     return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 

@@ -9,13 +9,13 @@ from click.core import ParameterSource
 
 from mammogan_tf.config import CRITICS, LESION_LOSSES, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
-from mammogan_tf_cli.options import folder, training_options
+from mammogan_tf_cli.options import Listed, folder, training_options
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["cross_validate", "train_gan", "train_unet"]
 
 
-class Widths(click.ParamType):
+class Widths(Listed):
     """``16,32,64,128``."""
 
     name = "widths"
@@ -27,7 +27,7 @@ class Widths(click.ParamType):
             self.fail(f"expected numbers of channels such as 16,32,64,128, received: {value}", parameter, context)
 
 
-class Labels(click.ParamType):
+class Labels(Listed):
     """``benign,malignant``."""
 
     name = "labels"
