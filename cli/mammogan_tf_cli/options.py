@@ -6,11 +6,13 @@ from typing import Any
 
 import click
 
-from mammogan_tf.config import LESION_OUTLINES, PRECISIONS, PRESETS, VIEWS
+from mammogan_tf.config import LESION_LOSSES, LESION_OUTLINES, PRECISIONS, PRESETS, VIEWS, GANConfig, UNetConfig
 
-__all__ = ["Listed", "config_file", "data_option", "folder", "training_options"]
+__all__ = ["Labels", "config_file", "data_option", "folder", "training_options", "unet_options"]
 
 Command = Callable[..., Any]
+
+BATCH_SIZES = f"{UNetConfig.batch_size} for a U-Net, {GANConfig.batch_size} for a GAN"
 
 folder = click.Path(file_okay=False, path_type=Path)
 
@@ -27,6 +29,27 @@ def data_option(command: Command) -> Command:
 
 class Listed(click.ParamType):
     """Values with commas between them; in a file they may stand as a list."""
+
+
+class Widths(Listed):
+    """Whole numbers such as ``16,32,64,128``."""
+
+    name = "widths"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        try:
+            return tuple(int(width) for width in str(value).split(","))
+        except ValueError:
+            self.fail(f"expected numbers of channels such as 16,32,64,128, received: {value}", parameter, context)
+
+
+class Labels(Listed):
+    """Words such as ``benign,malignant``."""
+
+    name = "labels"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
+        return tuple(str(value).split(","))
 
 
 def config_file(command: Command) -> Command:
@@ -113,7 +136,7 @@ def training_options(command: Command) -> Command:
             show_default="black",
             help="Leave labels and strips on the film.",
         ),
-        click.option("--batch-size", type=click.IntRange(min=1), show_default="8 for a U-Net, 16 for a GAN"),
+        click.option("--batch-size", type=click.IntRange(min=1), show_default=BATCH_SIZES),
         click.option("--precision", type=click.Choice(PRECISIONS), show_default="auto"),
         click.option("--seed", type=click.IntRange(min=0), show_default="0", help="Of weights, order and noise."),
         click.option("--split-seed", type=click.IntRange(min=0), show_default="0", help="Of the split by patient."),
@@ -124,3 +147,49 @@ def training_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return config_file(data_option(command))
+
+
+def unet_options(command: Any) -> Any:
+    """What ``train-unet`` and ``cross-validate`` have in common. A value that is not given comes from the preset."""
+    options = [
+        click.option(
+            "--widths",
+            type=Widths(),
+            show_default=",".join(map(str, UNetConfig.widths)),
+            help="Channels of each level, top to bottom.",
+        ),
+        click.option(
+            "--attention/--no-attention", default=None, show_default="no", help="Attention gates on the skips."
+        ),
+        click.option(
+            "--dropout",
+            type=click.FloatRange(0, 1, max_open=True),
+            show_default=str(UNetConfig.dropout),
+            help="At the bottom.",
+        ),
+        click.option(
+            "--lesion-loss",
+            type=click.Choice(LESION_LOSSES),
+            show_default=UNetConfig.lesion_loss,
+            help="What the loss adds for lesions.",
+        ),
+        click.option(
+            "--lesion-repeats",
+            type=click.IntRange(min=1),
+            show_default=str(UNetConfig.lesion_repeats),
+            help="How often a film with a lesion comes in an epoch.",
+        ),
+        click.option("--epochs", type=click.IntRange(min=1), show_default=str(UNetConfig.epochs)),
+        click.option(
+            "--patience",
+            type=click.IntRange(min=1),
+            show_default=str(UNetConfig.patience),
+            help="Epochs without a better one.",
+        ),
+        click.option(
+            "--learning-rate", type=click.FloatRange(min=0, min_open=True), show_default=str(UNetConfig.learning_rate)
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return training_options(command)

@@ -7,76 +7,12 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mammogan_tf.config import CRITICS, LESION_LOSSES, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.config import CRITICS, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
-from mammogan_tf_cli.options import Listed, folder, training_options
+from mammogan_tf_cli.options import Labels, folder, training_options, unet_options
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["cross_validate", "train_gan", "train_unet"]
-
-
-class Widths(Listed):
-    """``16,32,64,128``."""
-
-    name = "widths"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
-        try:
-            return tuple(int(width) for width in str(value).split(","))
-        except ValueError:
-            self.fail(f"expected numbers of channels such as 16,32,64,128, received: {value}", parameter, context)
-
-
-class Labels(Listed):
-    """``benign,malignant``."""
-
-    name = "labels"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
-        return tuple(str(value).split(","))
-
-
-def unet_options(command: Any) -> Any:
-    """What ``train-unet`` and ``cross-validate`` have in common. A value that is not given comes from the preset."""
-    options = [
-        click.option(
-            "--widths", type=Widths(), show_default="16,32,64,128", help="Channels of each level, top to bottom."
-        ),
-        click.option(
-            "--attention/--no-attention", default=None, show_default="no", help="Attention gates on the skips."
-        ),
-        click.option(
-            "--dropout",
-            type=click.FloatRange(0, 1, max_open=True),
-            show_default=str(UNetConfig.dropout),
-            help="At the bottom.",
-        ),
-        click.option(
-            "--lesion-loss",
-            type=click.Choice(LESION_LOSSES),
-            show_default=UNetConfig.lesion_loss,
-            help="What the loss adds for lesions.",
-        ),
-        click.option(
-            "--lesion-repeats",
-            type=click.IntRange(min=1),
-            show_default=str(UNetConfig.lesion_repeats),
-            help="How often a film with a lesion comes in an epoch.",
-        ),
-        click.option("--epochs", type=click.IntRange(min=1), show_default=str(UNetConfig.epochs)),
-        click.option(
-            "--patience",
-            type=click.IntRange(min=1),
-            show_default=str(UNetConfig.patience),
-            help="Epochs without a better one.",
-        ),
-        click.option(
-            "--learning-rate", type=click.FloatRange(min=0, min_open=True), show_default=str(UNetConfig.learning_rate)
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return training_options(command)
 
 
 @click.command("train-unet")

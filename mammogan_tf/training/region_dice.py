@@ -28,13 +28,13 @@ class RegionDice(keras.metrics.Metric):
         """``truth`` one-hot [B, H, W, 5], ``probabilities`` [B, H, W, 5]."""
         classes = truth.shape[-1]
         found = tf.one_hot(tf.argmax(probabilities, -1, tf.int32), classes)
-        asked = tf.one_hot(tf.argmax(truth, -1, tf.int32), classes)
-        confusion = tf.matmul(*(tf.reshape(mask, [-1, classes]) for mask in (asked, found)), transpose_a=True)
+        confusion = tf.matmul(*(tf.reshape(mask, [-1, classes]) for mask in (truth, found)), transpose_a=True)
         members = tf.constant([[value in REGIONS[region] for value in range(classes)] for region in self.regions])
         members = tf.cast(members, tf.float32)
-        counts = confusion * members[:, :, None]  # No product of matrices: a GPU may round their large counts.
-        self.overlap.assign_add(2 * tf.reduce_sum(counts * members[:, None, :], [1, 2]))
-        self.total.assign_add(tf.reduce_sum(counts + tf.transpose(confusion) * members[:, :, None], [1, 2]))
+        both = members[:, :, None] * members[:, None, :]  # No product of matrices: a GPU may round large counts.
+        self.overlap.assign_add(2 * tf.reduce_sum(both * confusion, [1, 2]))
+        either = tf.reduce_sum(confusion, 0) + tf.reduce_sum(confusion, 1)
+        self.total.assign_add(tf.reduce_sum(members * either, 1))
 
     def result(self) -> tf.Tensor:
         """A scalar in [0, 1], over the regions that are in a film or were found in one; nan where there is none."""

@@ -9,20 +9,10 @@ from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.made_masks import vary
 from mammogan_tf.errors import DataError
-from mammogan_tf.inference import Generator, load_generator
+from mammogan_tf.inference import Generator
 from mammogan_tf.inference.generate import MaskSet, generate_folder, masks_of_folder, masks_of_model
 
 SIZE = 16
-
-
-@pytest.fixture(scope="module")
-def generator(gan_run):
-    return load_generator(gan_run)
-
-
-@pytest.fixture(scope="module")
-def masks(generator):
-    return masks_of_model(generator)
 
 
 @pytest.fixture(scope="module")

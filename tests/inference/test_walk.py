@@ -3,19 +3,9 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.errors import ConfigError, DataError, ModelError
-from mammogan_tf.inference import Generator, load_generator
-from mammogan_tf.inference.generate import MaskSet, masks_of_model
+from mammogan_tf.inference import Generator
+from mammogan_tf.inference.generate import MaskSet
 from mammogan_tf.inference.walk import save_walk, walk
-
-
-@pytest.fixture(scope="module")
-def generator(gan_run):
-    return load_generator(gan_run)
-
-
-@pytest.fixture(scope="module")
-def masks(generator):
-    return masks_of_model(generator)
 
 
 def test_a_walk_of_noise_goes_from_one_seed_to_the_next_on_one_mask(generator, masks):
