@@ -7,7 +7,15 @@ from keras import layers, ops
 
 from mammogan_tf.replicas import own_part, replicas, total
 
-__all__ = ["BatchDropout", "Emphasis", "Foreground", "MinibatchDeviation", "attention_gate", "convolution_block"]
+__all__ = [
+    "BatchDropout",
+    "Emphasis",
+    "Foreground",
+    "FusedNormalization",
+    "MinibatchDeviation",
+    "attention_gate",
+    "convolution_block",
+]
 
 
 def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
@@ -16,8 +24,36 @@ def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.Kera
     Statistics are those of the whole batch, however many replicas share it.
     """
     x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(momentum=0.9, synchronized=replicas() > 1, name=f"{name}_norm")(x)
+    x = FusedNormalization(momentum=0.9, synchronized=replicas() > 1, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+@keras.saving.register_keras_serializable("mammogan_tf")
+class FusedNormalization(layers.BatchNormalization):
+    """Keras' batch normalisation by TensorFlow's fused operation, which passes over the maps fewer times.
+
+    [B, H, W, C] to the same shape. It has Keras' weights and results. A batch that replicas share is normalised by Keras.
+    """
+
+    def call(self, inputs, training=False):
+        if self.synchronized:
+            return super().call(inputs, training=training)
+        learning = bool(training and self.trainable)
+        state = {} if learning else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
+        x, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma.value,
+            offset=self.beta.value,
+            **{"mean": tf.zeros([0]), "variance": tf.zeros([0]), **state},
+            epsilon=self.epsilon,
+            is_training=learning,
+        )
+        if learning:
+            values = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
+            variance *= (values - 1) / values  # Keras keeps the variance of the batch, not of the population.
+            for average, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                average.assign(average * self.momentum + now * (1 - self.momentum))
+        return x
 
 
 def attention_gate(skip: keras.KerasTensor, gate: keras.KerasTensor, name: str) -> keras.KerasTensor:

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from scipy.ndimage import correlate
 
-from mammogan_tf.models.blocks import Emphasis
+from mammogan_tf.models.blocks import Emphasis, FusedNormalization
 
 
 def seen(film: np.ndarray, gain: float) -> np.ndarray:
@@ -52,3 +52,42 @@ def test_it_survives_saving(tmp_path, film):
     again = keras.models.load_model(tmp_path / "network.keras")
     batch = tf.constant(film[None, :, :, None], tf.float32)
     np.testing.assert_array_equal(network(batch), again(batch))
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8, 3), (2, 2, 1, 3)])
+def test_fused_normalisation_gives_what_keras_gives(shape):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(2, 3, shape).astype("float32"))
+    weights = tf.constant(rng.normal(size=shape).astype("float32"))
+    ours, theirs = (kind(momentum=0.9) for kind in (FusedNormalization, keras.layers.BatchNormalization))
+    for training in (True, True, False):
+        results = []
+        for layer in (ours, theirs):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x, training=training)
+                loss = tf.reduce_sum(weights * y**2)
+            results.append([y, *tape.gradient(loss, [x, *layer.trainable_variables]), *layer.weights])
+        for got, expected in zip(*results, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_frozen_fused_normalisation_keeps_its_averages():
+    layer = FusedNormalization()
+    layer.build((None, 4, 4, 3))
+    before = layer.get_weights()
+    layer.trainable = False
+    x = np.random.default_rng(0).normal(2, 3, (4, 4, 4, 3)).astype("float32")
+    np.testing.assert_allclose(layer(x, training=True), x / np.sqrt(1 + layer.epsilon), rtol=1e-5)
+    for now, then in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_fused_normalisation_keeps_the_precision_and_float32_averages(precision):
+    layer = FusedNormalization(dtype=precision)
+    x = tf.cast(np.random.default_rng(0).normal(2, 3, (4, 8, 8, 3)), layer.compute_dtype)
+    y = layer(x, training=True)
+    assert y.dtype == layer.compute_dtype
+    np.testing.assert_allclose(tf.math.reduce_std(tf.cast(y, tf.float32), axis=[0, 1, 2]), 1, atol=0.02)
+    assert {weight.dtype for weight in layer.weights} == {"float32"}
