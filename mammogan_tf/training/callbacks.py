@@ -103,15 +103,15 @@ class Stopwatch:
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Calls ``action(step)`` each ``every`` steps of a model that counts them in ``model.step``, and at ``last``."""
+    """Calls ``action(step)`` at ``last`` and at the multiples of each ``every``; the model counts them in ``model.step``."""
 
-    def __init__(self, action: Callable[[int], None], every: int, last: int) -> None:
+    def __init__(self, action: Callable[[int], None], last: int, *every: int) -> None:
         super().__init__()
-        self._action, self._every, self._last = action, every, last
+        self._action, self._last, self._every = action, last, every
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         step = int(self.model.step.numpy())
-        if step % self._every == 0 or step == self._last:
+        if step == self._last or any(step % every == 0 for every in self._every):
             self._action(step)
 
 
@@ -129,36 +129,40 @@ def average_into(averaged: keras.Model, trained: keras.Model, step: tf.Tensor, e
 
 
 class BestWeights:
-    """Keeps the weights of the best epoch and says when ``patience`` epochs brought no better one.
+    """Keeps the weights that a network had at its best step or epoch.
 
-    Unlike ``keras.callbacks.EarlyStopping`` it holds its state in ``variables``, so that a resumed run stops at the same epoch.
+    Unlike ``keras.callbacks.EarlyStopping`` it holds its state in ``variables``, so that a resumed run keeps the same ones.
 
     Args:
         source: the network to keep a copy of the weights of.
-        patience: in epochs.
     """
 
-    def __init__(self, source: keras.Model, patience: int) -> None:
-        self._source, self._patience = source, patience
-        self.best = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
-        self.best_epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.weights = [tf.Variable(weight.numpy(), trainable=False) for weight in source.weights]
+    def __init__(self, source: keras.Model) -> None:
+        self._source = source
+        self._value = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
+        self._number = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._weights = [tf.Variable(weight.numpy(), trainable=False) for weight in source.weights]
 
     @property
     def variables(self) -> list[tf.Variable]:
-        return [self.best, self.best_epoch, *self.weights]
+        return [self._value, self._number, *self._weights]
 
-    def exhausted_at(self, epoch: int) -> bool:
-        """Whether a run that has finished this many epochs is over."""
-        return epoch - int(self.best_epoch.numpy()) >= self._patience
+    @property
+    def number(self) -> int:
+        """The step or epoch that the weights are of; 0 before the first offer."""
+        return int(self._number.numpy())
 
-    def offer(self, epoch: int, value: float) -> None:
-        """Takes the weights if the value, of which higher is better, is the highest up to this epoch."""
-        if value > float(self.best.numpy()):
-            self.best.assign(value)
-            self.best_epoch.assign(epoch)
-            for kept, weight in zip(self.weights, self._source.weights, strict=True):
+    def offer(self, number: int, value: float) -> None:
+        """Takes the weights if the value, of which higher is better, is the highest up to this step or epoch."""
+        if value > float(self._value.numpy()):
+            self._value.assign(value)
+            self._number.assign(number)
+            for kept, weight in zip(self._weights, self._source.weights, strict=True):
                 kept.assign(weight.numpy())
+
+    def put_back(self) -> None:
+        """Gives the network the weights that it had at its best."""
+        self._source.set_weights([weight.numpy() for weight in self._weights])
 
 
 class Interruption(keras.callbacks.Callback):

@@ -19,7 +19,7 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
-from mammogan_tf.training.callbacks import History, StepCallback, Stopwatch
+from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
 from mammogan_tf.training.conditioning import MASKS, condition
@@ -29,7 +29,7 @@ from mammogan_tf.training.samples import save_picture, tile, to_bytes
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.wgan_gp import WGANGP
-from mammogan_tf.training.workers import own_copy
+from mammogan_tf.training.workers import from_chief, own_copy
 
 __all__ = ["build_wgan_gp", "create_gan_run", "train_gan"]
 
@@ -134,9 +134,9 @@ def train_gan(
 ) -> dict:
     """Trains the GAN of a run, or goes on from its last checkpoint.
 
-    Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the averaged generator),
-    ``critic.keras`` (for ``evaluate``), ``masks.npz`` (the training masks, for ``generate``), ``report.json`` and
-    ``MODEL_CARD.md`` into the run directory.
+    Writes ``history.csv``, ``tensorboard/``, ``samples/``, ``checkpoints/``, ``model.keras`` (the averaged generator as it
+    was at its lowest ``validation_kid``), ``critic.keras`` (that of the last step, for ``evaluate``), ``masks.npz`` (the
+    training masks, for ``generate``), ``report.json`` and ``MODEL_CARD.md`` into the run directory.
     On Ctrl-C or SIGTERM it writes a checkpoint first.
 
     Args:
@@ -165,23 +165,25 @@ def train_gan(
     with own_copy(run, strategy) as own:
         with strategy.scope():
             model = build_wgan_gp(config)
-        history, seconds = _train(run, own, model, training, condition(run, validation), console, keep)
+        best, history, seconds = _train(run, own, model, training, condition(run, validation), console, keep)
+        best.put_back()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}
-        return _finish(own, model, training.cropped(), counts, history, seconds)
+        return _finish(own, model, training.cropped(), counts, best.number, history, seconds)
 
 
 def _train(
     run: Run, own: Run, model: WGANGP, training: FilmSet, validation: FilmSet, console: Console, keep: int
-) -> tuple[History, float]:
-    """Trains to the last step; the history and the seconds that all of it took."""
+) -> tuple[BestWeights, History, float]:
+    """Trains to the last step; the best weights, the history and the seconds that all of it took."""
     config = run.config
     assert isinstance(config, GANConfig)
-    watch = Stopwatch()
+    watch, best = Stopwatch(), BestWeights(model.averaged)
     variables = [
         *model.variables,
         *model.metrics_variables,
         *model.generator_optimizer.variables,
         *model.critic_optimizer.variables,
+        *best.variables,
         watch.seconds,
     ]
     checkpoints = Checkpoints(
@@ -192,12 +194,14 @@ def _train(
     history = History(own.path, "step", begin)
     progress = console.progress("step")
     shown = validation.select(run.split.validation[:SAMPLE_ROWS])
-    monitor = ValidationMonitor(model, validation, console)
+    monitor = ValidationMonitor(model, training.cropped().images, validation, console)
 
     def record(step: int) -> None:
         losses = model.take()
-        watched = monitor(step) if step % config.sample_every == 0 else {}
+        watched = monitor(step) if step % config.sample_every == 0 or step == config.steps else {}
         history.record(step, {**losses, **watched})
+        if watched:
+            best.offer(step, -from_chief(model.distribute_strategy, watched["validation_kid"]))
         require_convergence(step, losses["wasserstein"], config)
         progress(step, config.steps, f"Wasserstein {losses['wasserstein']:.2f}  penalty {losses['penalty']:.3f}")
 
@@ -218,10 +222,13 @@ def _train(
 
     watch.start()
     if begin < config.steps:
-        actions = ((record, RECORD_EVERY), (sample, config.sample_every), (save, config.checkpoint_every))
-        callbacks = [StepCallback(action, every, config.steps) for action, every in actions]
+        callbacks = [
+            StepCallback(record, config.steps, RECORD_EVERY, config.sample_every),
+            StepCallback(sample, config.steps, config.sample_every),
+            StepCallback(save, config.steps, config.checkpoint_every),
+        ]
         fit(model, batches, config.steps, callbacks, save)
-    return history, float(watch.seconds.numpy())
+    return best, history, float(watch.seconds.numpy())
 
 
 def require_convergence(step: int, wasserstein: float, config: GANConfig) -> None:
@@ -240,10 +247,11 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
 
 
 def _finish(
-    run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], history: History, seconds: float
+    run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
 ) -> dict:
     report = {
         "films": counts,
+        "best_step": best_step,
         "seconds": round(seconds, 1),
         "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},
         "last": {name: value for name, value in history.rows[-1].items() if math.isfinite(value)},

@@ -1,4 +1,4 @@
-"""What films of patients who are not trained on say of a GAN while it trains."""
+"""What films of patients who are not trained on say of a GAN while it trains, and which of its states is the best."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,6 +7,8 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.transforms import one_hot, to_network_range
 from mammogan_tf.losses import wasserstein_critic
+from mammogan_tf.metrics.distribution import kid, standardise
+from mammogan_tf.metrics.features import radiomics_features
 from mammogan_tf.metrics.similarity import pairwise_ssim
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.training.wgan_gp import WGANGP
@@ -16,48 +18,59 @@ __all__ = ["COLLAPSED", "ValidationMonitor"]
 COLLAPSED = 1 / 3
 """Diversity below which a warning is given."""
 
+DRAWS = 4
+"""Synthetic films of each mask."""
+
 
 class ValidationMonitor:
     """Watches the averaged generator and the critic on validation films. It draws nothing from the training's random state.
 
     Args:
         model: the GAN.
+        training: the training films, uint8 [M, S, S].
         films: N validation films with the masks to condition on, cropped.
         console: where a collapse is warned of, once.
     """
 
-    def __init__(self, model: WGANGP, films: FilmSet, console: Console) -> None:
+    def __init__(self, model: WGANGP, training: np.ndarray, films: FilmSet, console: Console) -> None:
         self._model, self._console, self._warned = model, console, False
         self._condition = {"mask": one_hot(tf.constant(films.label_maps)), "label": tf.constant(films.labels)}
         self._images = films.images / np.float32(255)
+        self._texture = radiomics_features(training / np.float32(255))
         patients = np.array(films.patients)
         same = np.argwhere(np.triu(patients[:, None] == patients, k=1))
         self._real = float(np.mean(1 - pairwise_ssim(self._images, same))) if len(same) else float("nan")
 
     def __call__(self, step: int) -> dict[str, float]:
-        """What history keeps, for the films that are known to vary.
+        """What history keeps.
 
+        ``validation_kid``: KID of texture features between the training films and four synthetic films of each validation
+        mask; the lowest says which state of the generator is the best.
         ``validation_wasserstein``: mean score of the real films less that of synthetic ones of the same masks. Far below
         the training's own estimate, the critic knows the training films by heart.
-        ``diversity``: 1 - SSIM of two synthetic films of one mask, over 1 - SSIM of the two breasts of a patient.
+        ``diversity``: 1 - SSIM of two synthetic films of one mask, over 1 - SSIM of the two breasts of a patient; left out
+        where no patient has two different films.
         """
-        first, second = (self._synthetic(seed) for seed in (0, len(self._images)))
-        real, fake = (self._scores(to_network_range(images)) for images in (self._images[..., None], first))
-        values = {"validation_wasserstein": -float(wasserstein_critic(real, fake))}
+        count = len(self._images)
+        synthetic = np.concatenate([self._synthetic(draw * count) for draw in range(DRAWS)])
+        real, fake = (self._scores(to_network_range(films)) for films in (self._images, synthetic[:count]))
+        values = {
+            "validation_kid": kid(*standardise(self._texture, radiomics_features(synthetic))),
+            "validation_wasserstein": -float(wasserstein_critic(real, fake)),
+        }
         if self._real > 0:
-            pairs = np.arange(2 * len(self._images)).reshape(2, -1).T
-            images = np.concatenate([first, second])[..., 0]
-            values["diversity"] = float(np.mean(1 - pairwise_ssim(images, pairs))) / self._real
+            pairs = np.arange(2 * count).reshape(2, -1).T
+            values["diversity"] = float(np.mean(1 - pairwise_ssim(synthetic, pairs))) / self._real
             self._warn(step, values["diversity"])
         return values
 
     def _synthetic(self, seed: int) -> np.ndarray:
         noise = seeded_noise(tf.range(seed, seed + len(self._images)), self._model.z_dim)
         films = self._model.averaged({"noise": noise, **self._condition}, training=False)
-        return (np.asarray(films, np.float32) + 1) / 2
+        return (np.asarray(films, np.float32)[..., 0] + 1) / 2
 
     def _scores(self, films: np.ndarray) -> tf.Tensor:
-        image = self._model.emphasis(tf.constant(films, tf.float32))
+        image = self._model.emphasis(tf.constant(films[..., None], tf.float32))
         return self._model.critic({"image": image, **self._condition}, training=False)
 
     def _warn(self, step: int, diversity: float) -> None:

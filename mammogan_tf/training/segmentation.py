@@ -88,11 +88,11 @@ def train_unet(
         with strategy.scope():
             model = build_supervised(config, _steps_per_epoch(config, repeated))
         best, seconds = _train(run, own, model, repeated, validation, console, keep)
+        best.put_back()
         unet = model.averaged
-        unet.set_weights([weight.numpy() for weight in best.weights])
         report = {
             "films": {"train": len(training), "validation": len(validation), "test": len(test)},
-            "best_epoch": int(best.best_epoch.numpy()),
+            "best_epoch": best.number,
             "seconds": round(seconds, 1),
             "parameters": unet.count_params(),
             **_test(unet, training.cropped(), test, config.data.view),
@@ -116,7 +116,7 @@ def _train(
     assert isinstance(config, UNetConfig)
     background, steps = config.data.keep_background, _steps_per_epoch(config, training)
     strategy = model.distribute_strategy
-    watch, best = Stopwatch(), BestWeights(model.averaged, config.patience)
+    watch, best = Stopwatch(), BestWeights(model.averaged)
     variables = [
         *model.variables,
         *model.metrics_variables,
@@ -144,9 +144,12 @@ def _train(
         best.offer(epoch, from_chief(strategy, logs["val_dice"]))
         save(step)
         progress(epoch, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
-        if best.exhausted_at(epoch):
+        if over(epoch):
             model.stop_training = True
             console.line(f"stopped early: no better val_dice in {config.patience} epochs")
+
+    def over(epoch: int) -> bool:
+        return epoch - best.number >= config.patience
 
     def save(step: int) -> None:
         model.require_finite()
@@ -166,8 +169,8 @@ def _train(
 
     watch.start()
     last = config.epochs * steps
-    if begin < last and not best.exhausted_at(begin // steps):
-        fit(model, batches, last, [StepCallback(end_of_epoch, steps, last)], save)
+    if begin < last and not over(begin // steps):
+        fit(model, batches, last, [StepCallback(end_of_epoch, last, steps)], save)
     return best, float(watch.seconds.numpy())
 
 

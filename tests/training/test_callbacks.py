@@ -41,8 +41,8 @@ def fit(steps: int, *callbacks: keras.callbacks.Callback) -> int:
 
 def test_a_step_callback_acts_each_few_steps_and_at_the_last():
     seen = []
-    fit(8, StepCallback(seen.append, every=3, last=8))
-    assert seen == [3, 6, 8]
+    fit(8, StepCallback(seen.append, 8, 3, 4))
+    assert seen == [3, 4, 6, 8]
 
 
 def test_history_is_written_row_by_row(tmp_path):
@@ -119,39 +119,30 @@ def network():
     return network
 
 
-def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int = 0) -> list[int]:
-    """Runs epochs with these values and weights to match; returns the number of each one after which the run is over."""
-    over = []
+def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int = 0) -> None:
+    """Runs epochs with these values, and their number for a weight."""
     for epoch, value in enumerate(values, start=begin + 1):
         network.set_weights([np.array([[float(epoch)]]), np.array([0.0])])
         best.offer(epoch, value)
-        if best.exhausted_at(epoch):
-            over.append(epoch)
-    return over
 
 
-def test_the_best_weights_are_kept_and_patience_ends(network):
-    best = BestWeights(network, 2)
-    assert epochs(best, network, 0.1, 0.5, 0.5, 0.4) == [4]
-    assert int(best.best_epoch) == 2
-    assert best.weights[0].numpy().item() == 2
+def test_the_first_of_the_best_weights_is_kept(network):
+    best = BestWeights(network)
+    epochs(best, network, 0.1, 0.5, 0.5, math.nan, 0.4)
+    assert best.number == 2
+    best.put_back()
+    assert network.get_weights()[0].item() == 2
 
 
-def test_a_better_epoch_renews_the_patience(network):
-    best = BestWeights(network, 2)
-    assert epochs(best, network, 0.5, 0.4, 0.6, math.nan, 0.6) == [5]
-    assert int(best.best_epoch) == 3
-
-
-def test_a_resumed_run_stops_at_the_same_epoch(network):
-    first = BestWeights(network, 3)
-    epochs(first, network, 0.5, 0.4)
-    resumed = BestWeights(network, 3)
+def test_a_resumed_run_keeps_the_same_weights(network):
+    first, resumed = BestWeights(network), BestWeights(network)
+    epochs(first, network, 0.3, 0.5, 0.4)
     for target, source in zip(resumed.variables, first.variables, strict=True):
         target.assign(source)
-    assert not resumed.exhausted_at(2)
-    assert epochs(resumed, network, 0.4, 0.4, begin=2) == [4]
-    assert resumed.exhausted_at(4)
+    epochs(resumed, network, 0.4, 0.5, begin=3)
+    assert resumed.number == 2
+    resumed.put_back()
+    assert network.get_weights()[0].item() == 2
 
 
 def test_weights_are_averaged_over_the_steps(network):
@@ -180,7 +171,7 @@ def test_a_signal_ends_training_after_all_that_a_step_writes_and_a_checkpoint(nu
         Interruption(lambda step: written.append(f"checkpoint {step}")) as interruption,
         pytest.raises(KeyboardInterrupt),
     ):
-        fit(9, StepCallback(act, 1, 9), interruption)
+        fit(9, StepCallback(act, 9, 1), interruption)
     assert written == [1, 2, 3, "checkpoint 3"]
     assert signal.getsignal(number) is before
 
@@ -195,7 +186,7 @@ def test_a_second_signal_takes_effect_at_once():
         written.append("not reached")
 
     with Interruption(written.append) as interruption, pytest.raises(KeyboardInterrupt):
-        fit(9, StepCallback(act, 1, 9), interruption)
+        fit(9, StepCallback(act, 9, 1), interruption)
     assert written == [1]
 
 

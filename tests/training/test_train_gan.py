@@ -75,10 +75,11 @@ def test_the_run_directory_is_complete(gan_run):
 
 def test_history_and_report_end_with_the_last_step(gan_run):
     history = pd.read_csv(gan_run / "history.csv")
-    assert history["step"].tolist() == [4]
+    assert history["step"].tolist() == [2, 4]
     assert np.isfinite(history).all(axis=None)
     report = json.loads((gan_run / "report.json").read_text())
     assert report["last"] == pytest.approx(history.iloc[-1].to_dict())
+    assert report["best_step"] == history["step"][history["validation_kid"].idxmin()]
     run = Run.open(gan_run)
     assert report["films"] == {"train": len(run.split.train), "validation": 2, "test": len(run.split.test)}
 

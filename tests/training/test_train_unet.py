@@ -89,6 +89,16 @@ def test_windows_are_judged_beside_a_disc_and_by_their_lesions(make_run):
     assert history["val_dice"].to_numpy() == pytest.approx(sums.mean(axis=1).to_numpy(), abs=1e-6)
 
 
+def test_a_run_ends_when_no_epoch_is_better_for_long_enough(make_run, capsys):
+    run = make_run(epochs=9, patience=2, learning_rate=1e-12)
+    report = train_unet(run, load_all(run.data), Console())
+    epochs = pd.read_csv(run.path / "history.csv")["epoch"]
+    assert epochs.iloc[-1] == report["best_epoch"] + 2 < 9
+    assert "stopped early" in "".join(capsys.readouterr())
+    train_unet(run, load_all(run.data), QUIET)
+    assert pd.read_csv(run.path / "history.csv")["epoch"].equals(epochs)
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     shown = {}
