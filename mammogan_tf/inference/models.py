@@ -46,7 +46,8 @@ class Generator:
     """A generator of films of side ``size``.
 
     Seeds int64 [N], label maps uint8 [N, S, S] (values 0-4) and labels [N] (0-2) to float32 [N, S, S] in [0, 1]. A film
-    depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained on.
+    depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained on, ``labels``
+    are those of the films; of others it knows nothing, and it raises DataError.
     A generator that is served takes seeds only: its ``z_dim``, the length of the noise vector, is None.
     """
 
@@ -56,6 +57,7 @@ class Generator:
     _predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     z_dim: int | None = None
     _draw: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
+    labels: tuple[str, ...] = LABELS
 
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return self._in_parts(self._predict, np.asarray(seeds, np.int64), label_maps, labels)
@@ -74,6 +76,10 @@ class Generator:
         _require_shape("label maps", label_maps, self.size)
         _require_range("label maps", label_maps, len(CLASSES))
         _require_range("labels", labels, len(LABELS))
+        unknown = [label for number, label in enumerate(LABELS) if label not in self.labels and number in labels]
+        if unknown:
+            known = ", ".join(self.labels)
+            raise DataError(f"{self.name}: expected labels that it was trained on, {known}; received: {unknown[0]}")
         columns = noise, np.asarray(label_maps, np.int32), np.asarray(labels, np.int32)
         return np.concatenate([predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
 
@@ -96,7 +102,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
     def predict(images: np.ndarray) -> np.ndarray:
         return call(image=tf.constant(images[..., None], tf.float32))["label_map"].numpy().astype(np.uint8)
 
-    return Segmenter(size, _view(version), _short_name(version), predict)
+    return Segmenter(size, _contract(version, "view"), _short_name(version), predict)
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -107,7 +113,7 @@ def load_generator(path: str | Path) -> Generator:
     """
     path = Path(path)
     if (path / "config.json").exists():
-        _, model = _trained_network(path, "train-gan")
+        run, model = _trained_network(path, "train-gan")
         z_dim, size = model.input["noise"].shape[-1], model.input["mask"].shape[1]
 
         @tf.function(reduce_retracing=True)
@@ -121,7 +127,8 @@ def load_generator(path: str | Path) -> Generator:
             images = live(tf.constant(noise), tf.constant(label_maps), tf.constant(labels))
             return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
 
-        return Generator(size, _short_name(path), path / "masks.npz", predict_live, z_dim, predict_live)
+        masks, labels = path / "masks.npz", run.labels
+        return Generator(size, _short_name(path), masks, predict_live, z_dim, predict_live, labels)
 
     version, call = _signature(path, "generator", "generate_seeded", "seed")
     size = call.structured_input_signature[1]["label_map"].shape[1]
@@ -137,7 +144,13 @@ def load_generator(path: str | Path) -> Generator:
 
     masks = version / "assets.extra" / "masks.npz"
     return Generator(
-        size, _short_name(version), masks, predict_from(call, "seed"), z_dim, predict_from(from_noise, "noise")
+        size,
+        _short_name(version),
+        masks,
+        predict_from(call, "seed"),
+        z_dim,
+        predict_from(from_noise, "noise"),
+        tuple(_contract(version, "trained_labels")),
     )
 
 
@@ -166,13 +179,13 @@ def _trained_network(path: Path, command: str) -> tuple[Run, keras.Model]:
     return run, load_network(run.model_path)
 
 
-def _view(version: Path) -> str:
-    """The view that an exported model was trained on."""
+def _contract(version: Path, name: str) -> Any:
+    """What the ``signature.json`` of an exported model says under a name."""
     try:
-        return read_json(version / "signature.json")["view"]
+        return read_json(version / "signature.json")[name]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{version}: expected signature.json with the view, received: {error}; export it again"
+            f"{version}: expected signature.json with {name}, received: {error}; export it again"
         ) from error
 
 

@@ -35,6 +35,8 @@ NUMBERING = {"classes": CLASSES, "labels": LABELS}
 def export_runs(run_paths: Sequence[str | os.PathLike[str]], to: str | os.PathLike[str] = "saved_models") -> list[Path]:
     """Exports runs, each as the next version of its model; a U-Net and a generator of whole films make ``synthesize`` too.
 
+    A generator that was not trained on benign and normal films makes none: ``synthesize`` asks for these.
+
     Args:
         run_paths: finished runs of ``train-unet`` and ``train-gan``.
         to: the folder of all models.
@@ -50,6 +52,7 @@ def export_runs(run_paths: Sequence[str | os.PathLike[str]], to: str | os.PathLi
     networks = [_load(run) for run in runs]
     pair = {run.command: (run, network) for run, network in zip(runs, networks, strict=True)}
     makes_synthesize = len(runs) == len(pair) == 2 and all(run.config.data.view == "whole" for run in runs)
+    makes_synthesize = makes_synthesize and {"benign", "normal"} <= {*pair["train-gan"][0].labels}
     if makes_synthesize:
         _require_alike(*runs)
     versions = [_export(run, network, to) for run, network in zip(runs, networks, strict=True)]
@@ -84,21 +87,35 @@ def export_unet(model: keras.Model, to: str | os.PathLike[str], *, view: str = "
 
 
 def export_generator(
-    model: keras.Model, to: str | os.PathLike[str], *, view: str = "whole", card: str = "", masks: Path | None = None
+    model: keras.Model,
+    to: str | os.PathLike[str],
+    *,
+    view: str = "whole",
+    labels: Sequence[str] = LABELS,
+    card: str = "",
+    masks: Path | None = None,
 ) -> Path:
     """Exports a generator as ``<to>/generator/<next version>``.
 
     ``model`` takes a dict of ``noise`` [B, Z], one-hot ``mask`` [B, S, S, 5] and ``label`` [B], and gives [B, S, S, 1]
     in [-1, 1]; the export computes in float32 whatever precision it was trained with. ``view`` is what it was trained on,
-    one of ``config.VIEWS``; ``card`` is the model card, ``masks`` is an ``.npz`` file with ``label_maps`` uint8 [N, S, S]
-    and ``labels`` int32 [N] that travels with the export, so that it can generate on its own.
+    one of ``config.VIEWS``, ``labels`` are those that it was trained on; ``card`` is the model card, ``masks`` is an ``.npz``
+    file with ``label_maps`` uint8 [N, S, S] and ``labels`` int32 [N] that travels with the export, so that it can generate
+    on its own.
 
     Raises:
         ModelError: the export cannot be written.
     """
     size, z_dim = model.input["mask"].shape[1], model.input["noise"].shape[1]
     network = _in_float32(model)
-    contract = {"model": "generator", "size": size, "view": view, "z_dim": z_dim, **NUMBERING}
+    contract = {
+        "model": "generator",
+        "size": size,
+        "view": view,
+        "z_dim": z_dim,
+        **NUMBERING,
+        "trained_labels": [*labels],
+    }
     signatures = generator_signatures(network, size, z_dim)
     card = (card or _blank_card("generator")).rstrip()
     if view == "whole":
@@ -131,7 +148,12 @@ def _export(run: Run, network: keras.Model, to: str | os.PathLike[str]) -> Path:
         return export_unet(network, to, view=run.config.data.view, card=_card(run))
     masks = run.path / "masks.npz"
     return export_generator(
-        network, to, view=run.config.data.view, card=_card(run), masks=masks if masks.is_file() else None
+        network,
+        to,
+        view=run.config.data.view,
+        labels=run.labels,
+        card=_card(run),
+        masks=masks if masks.is_file() else None,
     )
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mammogan_tf.config import CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
+from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split
@@ -98,6 +98,11 @@ class Run:
     def masks_path(self) -> Path:
         """Masks: those that a GAN was trained on, or those that cross-validation found, with which it is finished."""
         return self.path / "masks.npz"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the films that took part."""
+        return self.config.labels if isinstance(self.config, GANConfig) else LABELS
 
     @property
     def finished(self) -> bool:

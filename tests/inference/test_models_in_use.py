@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import keras
@@ -67,6 +68,18 @@ def test_a_film_depends_on_its_own_seed_mask_and_label_alone(gan_run, condition)
         np.testing.assert_array_equal(generator(*(column[row : row + 1] for column in condition))[0], images[row])
     order = np.random.default_rng(1).permutation(40)
     np.testing.assert_array_equal(generator(*(column[order] for column in condition)), images[order])
+
+
+def test_labels_that_it_was_not_trained_on_are_refused(gan_run, condition, tmp_path):
+    run = tmp_path / "train-gan" / "00001"
+    shutil.copytree(gan_run, run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "labels": ["benign", "malignant"]}))
+    seeds, label_maps, _ = condition
+    for generator in load_generator(run), load_generator(export_run(run, tmp_path / "to")):
+        assert len(generator(seeds, label_maps, np.arange(40) % 2)) == 40
+        with pytest.raises(DataError, match="trained on, benign, malignant; received: normal"):
+            generator(seeds, label_maps, np.full(40, 2))
 
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["seed", "mask", "label"])

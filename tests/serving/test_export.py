@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.config import DataConfig, GANConfig, UNetConfig
+from mammogan_tf.config import LABELS, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ModelError
 from mammogan_tf.models.unet import build_unet
@@ -109,11 +109,14 @@ def test_a_pair_prepared_in_different_ways_is_refused(tmp_path, make_run, unet_r
     assert not (tmp_path / "to").exists()
 
 
-def test_networks_of_a_region_make_no_synthesize(tmp_path, make_run, live_unet, live_generator, monkeypatch):
-    data = DataConfig(size=SIZE, view="roi")
+@pytest.mark.parametrize(
+    ("view", "labels"), [("roi", LABELS), ("whole", ("benign", "malignant"))], ids=["regions", "no-normal-films"]
+)
+def test_some_networks_make_no_synthesize(view, labels, tmp_path, make_run, live_unet, live_generator, monkeypatch):
+    data = DataConfig(size=SIZE, view=view)
     runs = [
         make_run(UNetConfig(data=data, widths=(4, 8)), live_unet),
-        make_run(GANConfig(data=data, z_dim=Z_DIM), live_generator),
+        make_run(GANConfig(data=data, z_dim=Z_DIM, labels=labels), live_generator),
     ]
     monkeypatch.setattr(export, "export_unet", lambda *arguments, **options: "unet")
     monkeypatch.setattr(export, "export_generator", lambda *arguments, **options: "generator")
