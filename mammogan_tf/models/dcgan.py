@@ -75,14 +75,14 @@ def build_critic(
 
     It scores patches, and the film by their mean (after Isola et al. 2017, section 3.2.2). The mask says already where
     everything is; a critic of whole films finds by it which training film it sees, and learns them by heart. Patches are
-    scored from a quarter of the side down to 8x8, of 20 and of 40 pixels at 64x64; a film of 16x16 has 8x8 alone.
+    scored from half of the side down to 8x8: of 10, 20 and 40 pixels at 64x64.
     The label enters by projection (Miyato and Koyama 2018); the deviation within the batch shows a collapse.
     It is float32 whatever the precision of the generator: its gradient penalty overflows in float16, and a bfloat16
     critic stops telling real from synthetic.
 
     Args:
         size: height and width S of film and mask.
-        widths: channels at S x S, S/2 x S/2, ..., 4x4; the last are those of the features that are scored.
+        widths: channels at S x S, S/2 x S/2, ..., 4x4; patches end at 8x8. What is scored has those of its resolution.
         patches: False scores the film as a whole, from 4x4 features of known place.
         classes: number C of channels of the mask.
         labels: number of film labels.
@@ -104,15 +104,15 @@ def build_critic(
 
     x = layers.Concatenate(name="film_and_mask", **exact)([image, mask])
     levels = {}
-    for level, width in enumerate((widths[:-1] or widths) if patches else widths):
+    for level, width in enumerate(widths[:-1] if patches else widths):
         side = size // 2**level
         x = levels[side] = convolution(x, width, *((4, 2) if level else (3, 1)), str(side))
 
-    scored = [side for side in levels if patches and side <= size // 4] or [min(levels)]
+    scored = [side for side in levels if side <= size // 2] if patches else [min(levels)]
     seen = []
     for side in scored:
         top = MinibatchDeviation(name=f"deviation{side}", **exact)(levels[side])
-        seen.append(convolution(top, widths[-1], 3, 1, f"{side}_top"))
+        seen.append(convolution(top, levels[side].shape[-1], 3, 1, f"{side}_top"))
     if patches:
         seen = [layers.GlobalAveragePooling2D(name=f"mean{top.shape[1]}", **exact)(top) for top in seen]
         features = layers.Concatenate(name="features", **exact)(seen) if len(seen) > 1 else seen[0]

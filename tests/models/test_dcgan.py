@@ -131,9 +131,9 @@ def test_patches_score_alike_wherever_they_are(patches):
     assert (abs(float(here[0, 0] - there[0, 0])) < 1e-5) == patches
 
 
-def test_patches_of_two_sizes_are_scored_at_64_pixels():
+def test_patches_of_three_sizes_are_scored_at_64_pixels():
     critic = build_critic(64, widths=(4, 4, 4, 4, 4))
-    assert [layer.input.shape[1] for layer in critic.layers if layer.name.startswith("mean")] == [16, 8]
+    assert [layer.input.shape[1] for layer in critic.layers if layer.name.startswith("mean")] == [32, 16, 8]
 
 
 def test_the_critic_has_no_batch_normalisation(critic, generator):
