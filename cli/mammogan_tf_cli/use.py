@@ -98,7 +98,7 @@ def generate(
     """Make synthetic films from masks, with a train-gan run or an exported generator.
 
     With --label, training masks of that label are used; masks from a folder may have any. The same --seed with and without
-    --lesion gives the same films but for the lesion.
+    --lesion gives the same films but for the lesion; seeds whose breast it would miss are left out.
 
     \b
     Example:

@@ -28,10 +28,17 @@ WRITERS = 8
 
 
 class MaskSet:
-    """Label maps uint8 [N, S, S] with a name and a label (0-2) each."""
+    """Label maps uint8 [N, S, S] with a name and a label (0-2) each.
 
-    def __init__(self, label_maps: np.ndarray, labels: np.ndarray, names: list[str]) -> None:
+    Those that are not ``usable`` (bool [N], all by default) are passed over. They keep their places in any shuffled order, so
+    that the others meet the same seeds with and without them.
+    """
+
+    def __init__(
+        self, label_maps: np.ndarray, labels: np.ndarray, names: list[str], usable: np.ndarray | None = None
+    ) -> None:
         self.label_maps, self.labels, self.names = label_maps, labels, names
+        self.usable = np.ones(len(names), bool) if usable is None else usable
 
     def of_label(self, label: int) -> "MaskSet":
         rows = np.flatnonzero(self.labels == label)
@@ -39,7 +46,7 @@ class MaskSet:
             raise DataError(
                 f"masks: expected some labelled {LABELS[label]}, received: none; give a folder with --masks"
             )
-        return self._rows(rows)
+        return MaskSet(self.label_maps[rows], self.labels[rows], [self.names[row] for row in rows])
 
     def without_lesions(self) -> "MaskSet":
         """The same anatomies, normal."""
@@ -47,20 +54,19 @@ class MaskSet:
         return MaskSet(label_maps, np.full(len(self.names), LABELS.index("normal")), self.names)
 
     def with_lesion(self, x: float, y: float, radius: float, label: int) -> "MaskSet":
-        """Those whose breast the circle meets, with a lesion there; see :func:`mammogan_tf.data.made_masks.add_lesion`.
+        """The same anatomies with a lesion there, usable where the circle meets the breast.
+
+        See :func:`mammogan_tf.data.made_masks.add_lesion`.
 
         Raises:
             ConfigError: a circle outside the map.
             DataError: it meets no breast.
         """
         label_maps = np.stack([add_lesion(label_map, x, y, radius) for label_map in self.label_maps])
-        rows = np.flatnonzero((label_maps != self.label_maps).any(axis=(1, 2)))
-        if not len(rows):
+        usable = (label_maps != self.label_maps).any(axis=(1, 2))
+        if not usable.any():
             raise DataError(f"lesion: expected a place on the breast, received: {x:g},{y:g},{radius:g}; choose another")
-        return MaskSet(label_maps, np.full(len(self.names), label), self.names)._rows(rows)
-
-    def _rows(self, rows: np.ndarray) -> "MaskSet":
-        return MaskSet(self.label_maps[rows], self.labels[rows], [self.names[row] for row in rows])
+        return MaskSet(label_maps, np.full(len(self.names), label), self.names, usable)
 
 
 def masks_of_model(generator: Generator) -> MaskSet:
@@ -114,8 +120,8 @@ def generate_folder(
 ) -> Path:
     """Writes ``images/N.png``, ``masks/N.png`` and ``manifest.csv`` (file, seed, mask_source, label, model, version).
 
-    Image n has the seed ``seed + n``; the masks follow in an order shuffled by ``seed``. Each PNG says in its metadata that
-    it is synthetic, by which model and from which seed.
+    The seeds follow each other from ``seed`` on, and the masks in an order shuffled by it; a seed that meets a mask that is
+    not usable is left out. Each PNG says in its metadata that it is synthetic, by which model and from which seed.
 
     Args:
         generator: the model.
@@ -135,15 +141,17 @@ def generate_folder(
         ConfigError: a seed that is no 64-bit integer.
         DataError: ``out`` is not empty.
     """
-    require(0 <= seed <= 2**63 - count, "seed", f"0 to {2**63 - count}", seed)
+    rounds = -(-count // int(masks.usable.sum()))
+    most = 2**63 - rounds * len(masks.names)
+    require(0 <= seed <= most, "seed", f"0 to {most}", seed)
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         received = "one with files in it" if out.is_dir() else "a file"
         raise DataError(f"{out}: expected a new or an empty folder, received: {received}; choose another --out")
-    rounds = -(-count // len(masks.names))
     random = np.random.default_rng(seed)
-    order = np.concatenate([random.permutation(len(masks.names)) for _ in range(rounds)])[:count]
-    seeds = np.arange(count) + seed
+    order = np.concatenate([random.permutation(len(masks.names)) for _ in range(rounds)])
+    places = np.flatnonzero(masks.usable[order])[:count]
+    order, seeds = order[places], places + seed
     labels = masks.labels[order] if label is None else np.full(count, label)
     width = max(6, len(str(count - 1)))
     names = [f"{number:0{width}d}.png" for number in range(count)]

@@ -53,6 +53,7 @@ def walk(
     if generator.z_dim is None:
         raise ModelError(f"{generator.name}: expected a run or an export on disk, received: one that takes seeds only")
     rows = np.random.default_rng(seed).permutation(len(masks.names))
+    rows = rows[masks.usable[rows]]
     if label is None:
         rows = rows[masks.labels[rows] == masks.labels[rows[0]]]
     if kind == "mask" and len(rows) < 2:

@@ -142,11 +142,25 @@ def test_lesions_are_taken_out_and_put_in(tmp_path):
     assert (normal.label_maps[:2] == 1).all()
     assert normal.labels.tolist() == [2, 2, 2]
     placed = normal.with_lesion(0.5, 0.5, 0.2, 1)
-    assert placed.names == ["a", "b"]  # The third has no breast.
-    assert placed.labels.tolist() == [1, 1]
-    assert (placed.label_maps == 4).any(axis=(1, 2)).all()
+    assert placed.usable.tolist() == [True, True, False]  # The third has no breast.
+    assert placed.labels.tolist() == [1, 1, 1]
+    assert (placed.label_maps == 4).any(axis=(1, 2)).tolist() == [True, True, False]
     with pytest.raises(DataError, match="expected a place on the breast"):
         MaskSet(masks.label_maps[2:], masks.labels[2:], ["c"]).with_lesion(0.5, 0.5, 0.2, 1)
+
+
+def test_a_seed_meets_the_same_mask_with_and_without_a_lesion(generator, tmp_path):
+    label_maps = np.ones((9, SIZE, SIZE), np.uint8)
+    label_maps[::2, :, SIZE // 2 :] = 0  # The circle will meet every other breast.
+    plain = MaskSet(label_maps, np.full(9, 2), list("abcdefghi"))
+    lesion = plain.with_lesion(0.8, 0.5, 0.1, 1)
+    tables = {}
+    for name, masks, count in (("plain", plain, 9), ("lesion", lesion, 4), ("more", lesion, 6)):
+        tables[name] = pd.read_csv(generate_folder(generator, masks, count, tmp_path / name, seed=5))
+    met = tables["plain"][tables["plain"]["mask_source"].isin([*"bdfh"])].reset_index()
+    assert tables["lesion"][["seed", "mask_source"]].equals(met[["seed", "mask_source"]])
+    assert set(tables["more"]["mask_source"]) == {*"bdfh"}
+    assert tables["more"]["seed"].is_unique
 
 
 def test_varied_masks_give_each_image_an_anatomy_of_its_own(generator, masks, tmp_path):
