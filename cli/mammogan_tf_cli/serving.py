@@ -17,7 +17,8 @@ __all__ = ["export", "serve"]
 def export(runs: tuple[Path, ...], to: Path) -> None:
     """Export runs as SavedModels for TensorFlow Serving, each as the next version of its model.
 
-    A U-Net together with a generator of whole films also gives synthesize: a film in, a synthetic one of its anatomy out.
+    A U-Net together with a generator of whole films also gives synthesize: a film in, a synthetic one of its anatomy out. The
+    generator has to know benign and normal films.
 
     \b
     Example:

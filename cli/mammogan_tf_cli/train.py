@@ -143,7 +143,7 @@ def cross_validate(
     "--sample-every",
     type=click.IntRange(min=1),
     show_default=str(GANConfig.sample_every),
-    help="Steps to a sample sheet.",
+    help="Steps to a sample sheet, and to a generator that may be the one that is kept.",
 )
 @click.option(
     "--checkpoint-every",

@@ -65,7 +65,7 @@ class LesionCircle(click.ParamType):
     required=True,
     help="New folder for images, masks and manifest.csv; for a walk a .gif or .png.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the first image; the next one adds 1.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of the first image; each further one adds 1.")
 @click.option(
     "--walk",
     type=click.Choice(WALKS),

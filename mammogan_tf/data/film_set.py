@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mammogan_tf.config import LABELS
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.preparation import canvas_size
 from mammogan_tf.data.prepared import prepare_films, read_layers, read_notes
@@ -86,6 +87,15 @@ class FilmSet:
             best = f"{self.confidences.max():.2f} at best" if len(self) else "no films"
             raise DataError(f"min_mask_confidence: expected films of {least} or more, received: {best}; lower it")
         return self._rows(rows.tolist())
+
+    def of_labels(self, names: Sequence[str]) -> "FilmSet":
+        """The pictures that show one of these labels; a window shows its own lesion, whatever else its film has."""
+        return self._rows([row for row, label in enumerate(self.labels) if LABELS[label] in names])
+
+    def spaced(self, most: int) -> "FilmSet":
+        """About ``most`` pictures, or all where they are fewer: those of every k-th patient."""
+        kept = set(list(dict.fromkeys(self.patients))[:: max(1, -(-len(self) // most))])
+        return self._rows([row for row, patient in enumerate(self.patients) if patient in kept])
 
     def cropped(self) -> "FilmSet":
         """The pictures of side ``size``, each cut out at its own corner."""

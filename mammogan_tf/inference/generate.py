@@ -46,12 +46,13 @@ class MaskSet:
             raise DataError(
                 f"masks: expected some labelled {LABELS[label]}, received: none; give a folder with --masks"
             )
-        return MaskSet(self.label_maps[rows], self.labels[rows], [self.names[row] for row in rows])
+        names = [self.names[row] for row in rows]
+        return MaskSet(self.label_maps[rows], self.labels[rows], names, self.usable[rows])
 
     def without_lesions(self) -> "MaskSet":
         """The same anatomies, normal."""
         label_maps = np.stack([remove_lesions(label_map) for label_map in self.label_maps])
-        return MaskSet(label_maps, np.full(len(self.names), LABELS.index("normal")), self.names)
+        return MaskSet(label_maps, np.full(len(self.names), LABELS.index("normal")), self.names, self.usable)
 
     def with_lesion(self, x: float, y: float, radius: float, label: int) -> "MaskSet":
         """The same anatomies with a lesion there, usable where the circle meets the breast.
@@ -63,7 +64,7 @@ class MaskSet:
             DataError: it meets no breast.
         """
         label_maps = np.stack([add_lesion(label_map, x, y, radius) for label_map in self.label_maps])
-        usable = (label_maps != self.label_maps).any(axis=(1, 2))
+        usable = self.usable & (label_maps != self.label_maps).any(axis=(1, 2))
         if not usable.any():
             raise DataError(f"lesion: expected a place on the breast, received: {x:g},{y:g},{radius:g}; choose another")
         return MaskSet(label_maps, np.full(len(self.names), label), self.names, usable)
@@ -139,7 +140,7 @@ def generate_folder(
 
     Raises:
         ConfigError: a seed that is no 64-bit integer.
-        DataError: ``out`` is not empty.
+        DataError: ``out`` is not empty, or a label is none that the generator was trained on.
     """
     rounds = -(-count // int(masks.usable.sum()))
     most = 2**63 - rounds * len(masks.names)
@@ -153,6 +154,7 @@ def generate_folder(
     places = np.flatnonzero(masks.usable[order])[:count]
     order, seeds = order[places], places + seed
     labels = masks.labels[order] if label is None else np.full(count, label)
+    generator.require_labels(labels)
     width = max(6, len(str(count - 1)))
     names = [f"{number:0{width}d}.png" for number in range(count)]
 

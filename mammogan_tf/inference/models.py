@@ -48,7 +48,7 @@ class Generator:
     Seeds int64 [N], label maps uint8 [N, S, S] (values 0-4) and labels [N] (0-2) to float32 [N, S, S] in [0, 1]. A film
     depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained on, ``labels``
     are those of the films; of others it knows nothing, and it raises DataError.
-    A generator that is served takes seeds only: its ``z_dim``, the length of the noise vector, is None.
+    A generator that is served takes seeds only, and any label: its ``z_dim``, the length of the noise vector, is None.
     """
 
     size: int
@@ -72,14 +72,20 @@ class Generator:
             raise ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
         return self._in_parts(self._draw, np.asarray(noise, np.float32), label_maps, labels)
 
-    def _in_parts(self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        _require_shape("label maps", label_maps, self.size)
-        _require_range("label maps", label_maps, len(CLASSES))
+    def require_labels(self, labels: np.ndarray) -> None:
+        """Raises DataError where a label is none that the generator was trained on."""
         _require_range("labels", labels, len(LABELS))
         unknown = [label for number, label in enumerate(LABELS) if label not in self.labels and number in labels]
         if unknown:
-            known = ", ".join(self.labels)
-            raise DataError(f"{self.name}: expected labels that it was trained on, {known}; received: {unknown[0]}")
+            raise DataError(
+                f"{self.name}: expected labels that it was trained on, {', '.join(self.labels)}; received: {unknown[0]}; "
+                "choose other masks or another label"
+            )
+
+    def _in_parts(self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        _require_shape("label maps", label_maps, self.size)
+        _require_range("label maps", label_maps, len(CLASSES))
+        self.require_labels(labels)
         columns = noise, np.asarray(label_maps, np.int32), np.asarray(labels, np.int32)
         return np.concatenate([predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
 

@@ -32,19 +32,21 @@ def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.Kera
 class FusedNormalization(layers.BatchNormalization):
     """Keras' batch normalisation by TensorFlow's fused operation, which passes over the maps fewer times.
 
-    [B, H, W, C] to the same shape. It has Keras' weights and results. A batch that replicas share is normalised by Keras.
+    [B, H, W, C] to the same shape, with Keras' weights and results; it takes neither masks nor another axis, and always has
+    gamma and beta. A batch that replicas share is normalised by Keras.
     """
 
     def call(self, inputs, training=False):
         if self.synchronized:
             return super().call(inputs, training=training)
         learning = bool(training and self.trainable)
-        state = {} if learning else {"mean": self.moving_mean.value, "variance": self.moving_variance.value}
+        given = (tf.zeros([0]),) * 2 if learning else (self.moving_mean.value, self.moving_variance.value)
         x, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=self.gamma.value,
             offset=self.beta.value,
-            **{"mean": tf.zeros([0]), "variance": tf.zeros([0]), **state},
+            mean=given[0],
+            variance=given[1],
             epsilon=self.epsilon,
             is_training=learning,
         )

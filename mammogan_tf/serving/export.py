@@ -51,8 +51,11 @@ def export_runs(run_paths: Sequence[str | os.PathLike[str]], to: str | os.PathLi
     runs = [Run.open(Path(path)) for path in run_paths]
     networks = [_load(run) for run in runs]
     pair = {run.command: (run, network) for run, network in zip(runs, networks, strict=True)}
-    makes_synthesize = len(runs) == len(pair) == 2 and all(run.config.data.view == "whole" for run in runs)
-    makes_synthesize = makes_synthesize and {"benign", "normal"} <= {*pair["train-gan"][0].labels}
+    makes_synthesize = (
+        len(runs) == len(pair) == 2
+        and all(run.config.data.view == "whole" for run in runs)
+        and {"benign", "normal"} <= {*pair["train-gan"][0].labels}
+    )
     if makes_synthesize:
         _require_alike(*runs)
     versions = [_export(run, network, to) for run, network in zip(runs, networks, strict=True)]

@@ -123,7 +123,8 @@ def gan_card(run: Run, report: dict[str, Any], measured: str = NOT_MEASURED) -> 
 Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label ({", ".join(config.labels)}).
 Output: {SEEN[config.data.view]}, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN
 with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator,
-{config.steps} generator updates; averaged weights of step {report["best_step"]}, when KID on validation films was lowest.
+{config.steps} generator updates; averaged weights of step {report["best_step"]}, whose
+films of validation masks had the lowest KID to the training films.
 
 {_training(run, report)}
 {measured}

@@ -147,11 +147,12 @@ def train_gan(
         keep: checkpoints that stay.
 
     Returns:
-        The report: films, seconds, parameters, and the last row of the history.
+        The report: films, the step whose generator is kept, seconds, parameters, and the last row of the history.
 
     Raises:
         ModelError: a loss or a weight is not finite, the critic diverges, there is no room for a checkpoint, or another
             worker is gone; the last good checkpoint stays.
+        DataError: the training films are all the same.
     """
     console = console or Console()
     config = run.config
@@ -194,7 +195,7 @@ def _train(
     history = History(own.path, "step", begin)
     progress = console.progress("step")
     shown = validation.select(run.split.validation[:SAMPLE_ROWS])
-    monitor = ValidationMonitor(model, training.cropped().images, validation, console)
+    monitor = ValidationMonitor(model, training, validation, console)
 
     def record(step: int) -> None:
         losses = model.take()

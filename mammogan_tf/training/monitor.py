@@ -21,22 +21,30 @@ COLLAPSED = 1 / 3
 DRAWS = 4
 """Synthetic films of each mask."""
 
+MOST_TRAINING, MOST_VALIDATION = 1000, 250
+"""About so many films are looked at, which bounds the time that it takes."""
+
 
 class ValidationMonitor:
     """Watches the averaged generator and the critic on validation films. It draws nothing from the training's random state.
 
     Args:
         model: the GAN.
-        training: the training films, uint8 [M, S, S].
-        films: N validation films with the masks to condition on, cropped.
+        training: the training films.
+        films: validation films with the masks to condition on, cropped.
         console: where a collapse is warned of, once.
+
+    Raises:
+        DataError: the training films are all the same.
     """
 
-    def __init__(self, model: WGANGP, training: np.ndarray, films: FilmSet, console: Console) -> None:
+    def __init__(self, model: WGANGP, training: FilmSet, films: FilmSet, console: Console) -> None:
         self._model, self._console, self._warned = model, console, False
+        films = films.spaced(MOST_VALIDATION)
         self._condition = {"mask": one_hot(tf.constant(films.label_maps)), "label": tf.constant(films.labels)}
         self._images = films.images / np.float32(255)
-        self._texture = radiomics_features(training / np.float32(255))
+        self._texture = radiomics_features(training.spaced(MOST_TRAINING).cropped().images / np.float32(255))
+        standardise(self._texture)  # Fails here, and not at the first step that is looked at.
         patients = np.array(films.patients)
         same = np.argwhere(np.triu(patients[:, None] == patients, k=1))
         self._real = float(np.mean(1 - pairwise_ssim(self._images, same))) if len(same) else float("nan")

@@ -132,14 +132,18 @@ def load_split(
     """The training, validation and test films of a run, prepared as its config says.
 
     Training films come with their margin, and without those whose masks are less to be trusted than the config asks for.
+    Pictures of other labels than the run's are left out.
 
     Raises:
         DataError: a film of the split is missing, or no training film is left.
     """
     data = run.config.data
     everything = load_films(films, data.size, data.view, data.lesions, progress)
-    training = everything.select(run.split.train).confident(data.min_mask_confidence)
-    return training, everything.select(run.split.validation).cropped(), everything.select(run.split.test).cropped()
+    split = run.split
+    training, validation, test = (
+        everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)
+    )
+    return training.confident(data.min_mask_confidence), validation.cropped(), test.cropped()
 
 
 def _absolute(data: Sequence[str | Path]) -> tuple[str, ...]:

@@ -60,6 +60,20 @@ def test_cropped_pictures_begin_at_their_corners(films):
     np.testing.assert_array_equal(films.cropped().images, films.images)
 
 
+def test_pictures_of_other_labels_are_left_out(films):
+    labelled = dataclasses.replace(films, labels=np.arange(COUNT, dtype=np.int32) % 3)
+    chosen = labelled.of_labels(("malignant", "normal"))
+    assert set(chosen.labels) == {1, 2}
+    assert chosen.ids == tuple(id_ for number, id_ in enumerate(films.ids) if number % 3)
+
+
+def test_spaced_pictures_are_those_of_every_kth_patient(films):
+    pairs = dataclasses.replace(films, patients=tuple(f"patient{number // 2}" for number in range(COUNT)))
+    assert pairs.spaced(COUNT).ids == films.ids
+    assert set(pairs.spaced(COUNT // 2).patients) == {"patient0", "patient3"}
+    assert len(pairs.spaced(1)) == 2
+
+
 def test_films_whose_mask_is_not_to_be_trusted_are_left_out(films):
     doubtful = dataclasses.replace(films, confidences=np.linspace(0, 0.6, COUNT, dtype=np.float32))
     assert doubtful.confident(0.25).ids == ("film3", "film4", "film5", "film6")

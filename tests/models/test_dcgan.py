@@ -132,8 +132,9 @@ def test_patches_score_alike_wherever_they_are(patches):
 
 
 def test_patches_of_three_sizes_are_scored_at_64_pixels():
-    critic = build_critic(64, widths=(4, 4, 4, 4, 4))
-    assert [layer.input.shape[1] for layer in critic.layers if layer.name.startswith("mean")] == [32, 16, 8]
+    critic = build_critic(64, widths=(4, 6, 8, 10, 12))
+    scored = [layer.input.shape[1:] for layer in critic.layers if layer.name.startswith("mean")]
+    assert scored == [(32, 32, 6), (16, 16, 8), (8, 8, 10)]
 
 
 def test_the_critic_has_no_batch_normalisation(critic, generator):

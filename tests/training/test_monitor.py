@@ -26,7 +26,7 @@ def model():
 
 def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model, films):
     before = model.random.state.numpy()
-    monitor = ValidationMonitor(model, films.images, films, Console(quiet=True))
+    monitor = ValidationMonitor(model, films, films, Console(quiet=True))
     first, second = monitor(2), monitor(4)
     assert set(first) == {"validation_kid", "validation_wasserstein", "diversity"}
     assert first == second
@@ -34,7 +34,7 @@ def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model
 
 
 def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, films):
-    monitor = ValidationMonitor(model, films.images, films, Console(quiet=True))
+    monitor = ValidationMonitor(model, films, films, Console(quiet=True))
     model.emphasis.gain = 0
     model.critic = lambda inputs, training: tf.reduce_mean(inputs["image"], axis=(1, 2, 3))[:, None]
     real = films.images.mean() / 255 * 2 - 1
@@ -43,7 +43,7 @@ def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, fi
 
 
 def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
-    monitor = ValidationMonitor(model, films.images, films, Console())
+    monitor = ValidationMonitor(model, films, films, Console())
     model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
     for step in (2, 4):
         assert monitor(step)["diversity"] == pytest.approx(0, abs=1e-6)
@@ -53,14 +53,14 @@ def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
 
 def test_one_film_a_patient_leaves_diversity_out(model, films):
     alone = dataclasses.replace(films, patients=tuple(map(str, range(len(films)))))
-    assert set(ValidationMonitor(model, films.images, alone, Console(quiet=True))(2)) == {
+    assert set(ValidationMonitor(model, films, alone, Console(quiet=True))(2)) == {
         "validation_kid",
         "validation_wasserstein",
     }
 
 
 def test_films_like_those_of_the_training_have_a_low_kid(model, films):
-    monitor = ValidationMonitor(model, films.images, films, Console(quiet=True))
+    monitor = ValidationMonitor(model, films, films, Console(quiet=True))
     untrained = monitor(2)["validation_kid"]
     model.averaged = lambda inputs, training: films.images[..., None] / 127.5 - 1
     assert monitor(4)["validation_kid"] < 0.1 * untrained

@@ -91,6 +91,27 @@ def test_the_network_is_the_averaged_generator(gan_run):
         assert any(np.array_equal(weight, value) for value in kept)
 
 
+def test_the_generator_of_the_lowest_kid_is_kept(make_run, monkeypatch):
+    run = make_run(ema=0.0)
+    kept = {}
+
+    class Worsening:
+        """Says that the generator gets worse and worse, and remembers what it was."""
+
+        def __init__(self, model, *others):
+            self.model = model
+
+        def __call__(self, step):
+            kept[step] = self.model.averaged.get_weights()
+            return {"validation_kid": float(step)}
+
+    monkeypatch.setattr(gan, "ValidationMonitor", Worsening)
+    assert train_gan(run, load_all(run.data), QUIET)["best_step"] == 2
+    saved = keras.models.load_model(run.model_path, compile=False).get_weights()
+    assert all(np.array_equal(weight, first) for weight, first in zip(saved, kept[2], strict=True))
+    assert any(not np.array_equal(weight, last) for weight, last in zip(saved, kept[4], strict=True))
+
+
 def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
     run, unet = Run.open(gan_run), Run.open(unet_run)
     assert run.split == unet.split
