@@ -1,15 +1,13 @@
-"""``train-unet`` and ``train-gan``: from options to a configuration, to a run, and on after an interruption."""
+"""``train-unet`` and ``train-gan``: from options to a configuration, and to a run."""
 
 import shutil
-import signal
 
-import pandas as pd
 import pytest
 
 from mammogan_tf.config import CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.errors import DataError
 from mammogan_tf.training.run import Run
-from tests.command_line import assert_one_line, call, fails, little_room, start, unfinished_files
+from tests.command_line import assert_one_line, call, fails, start, unfinished_files
 from tests.mias_tree import draw_mias_tree
 
 PATIENTS = "".join(f"mdb{number:03d} G NORM\n" for number in range(1, 7))
@@ -222,86 +220,6 @@ def test_train_gan_wants_a_finished_unet_of_its_size(phantom_root, unet_run, gan
     fails(*options, "--unet", tmp_path, says="expected a run directory, received: one without config.json")
     fails(*options, "--masks", "unet", says="expected a finished train-unet or cross-validate run, received: none")
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("option", "received"),
-    [
-        ("--gp=3", "--gp 3.0 (the run has 10.0)"),
-        ("--seed=1", "--seed 1 (the run has 0)"),
-        ("--size=32", "--size 32 (the run has 16)"),
-        ("--deterministic", "--deterministic True (the run has False)"),
-        ("--preset=tiny", "--preset;"),
-        ("--workdir=.", "--workdir;"),
-    ],
-)
-def test_a_resumed_run_keeps_its_options(gan_run, option, received):
-    same = ["--n-critic", 2, "--steps", 4, "--fast"]
-    fails("train-gan", "--resume", gan_run, *same, option, says=f"--resume ... received: {received}", status=2)
-
-
-def test_a_resumed_run_takes_nothing_from_a_file(gan_run, tmp_path):
-    (tmp_path / "run.yaml").write_text("gp: 3\n")
-    options = ["--resume", gan_run, "--config", tmp_path / "run.yaml"]
-    fails("train-gan", *options, says="--resume ... received: --gp 3.0 (the run has 10.0)", status=2)
-
-
-def test_only_a_run_of_the_command_can_be_resumed(unet_run, gan_run, tmp_path):
-    fails("train-gan", "--resume", unet_run, says="expected a train-gan run, received: a train-unet", status=2)
-    fails("train-unet", "--resume", gan_run, says="expected a train-unet run, received: a train-gan", status=2)
-    fails("train-unet", "--resume", tmp_path, says="expected a run directory, received: one without config.json")
-
-
-def test_interrupted_by_ctrl_c_and_by_sigterm_it_resumes_and_ends(phantom_root, unet_run, tmp_path):
-    steps = 200
-    options = ["--data", phantom_root, "--unet", unet_run, "--workdir", tmp_path, "--preset", "tiny"]
-    run = tmp_path / "train-gan" / "00001"
-    one_checkpoint = ["--steps", steps, "--checkpoint-every", steps, "--sample-every", steps]
-    interrupt("train-gan", *options, *one_checkpoint, by=signal.SIGINT, says=f"stopped ... train-gan --resume {run}")
-    first = checkpointed_step(run)
-    interrupt("train-gan", "--resume", run, by=signal.SIGTERM, says=f"stopped ... train-gan --resume {run}")
-    assert 10 <= first < checkpointed_step(run) < steps
-    assert not (run / "model.keras").exists()
-
-    result = call("train-gan", "--resume", run)
-    assert result.exit_code == 0
-    assert f"trained {steps} steps" in result.stdout
-    assert list(pd.read_csv(run / "history.csv")["step"]) == list(range(10, steps + 1, 10))
-    assert Run.open(run).finished
-    assert not unfinished_files(tmp_path)
-
-
-def interrupt(*arguments, by: signal.Signals, says: str) -> None:
-    """Starts a training and sends it a signal once it counts steps."""
-    process = start(*arguments)
-    try:
-        for line in process.stderr:
-            if line.startswith("step "):
-                break
-        process.send_signal(by)
-        _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 1
-    assert_one_line(stderr, says)
-
-
-def checkpointed_step(run) -> int:
-    return max(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
-
-
-def test_on_a_full_disk_it_stops_and_resumes_when_there_is_room(phantom_root, tmp_path):
-    options = ["--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path]
-    run = tmp_path / "train-unet" / "00001"
-    with little_room(20_000):
-        fails("train-unet", *options, says="checkpoints: expected room for a checkpoint, received: ... --resume")
-    assert not unfinished_files(tmp_path)
-    with little_room(60_000):
-        fails("train-unet", "--resume", run, says="expected to write there ... free some space")
-    assert not (run / "model.keras").exists()
-    assert not unfinished_files(tmp_path)
-    assert call("train-unet", "--resume", run).exit_code == 0
-    assert (run / "model.keras").exists()
 
 
 def test_a_broken_network_of_the_unet(phantom_root, unet_run, tmp_path):
