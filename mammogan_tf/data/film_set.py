@@ -90,7 +90,8 @@ class FilmSet:
 
     def of_labels(self, names: Sequence[str]) -> "FilmSet":
         """The pictures that show one of these labels; a window shows its own lesion, whatever else its film has."""
-        return self._rows([row for row, label in enumerate(self.labels) if LABELS[label] in names])
+        chosen = self._rows([row for row, label in enumerate(self.labels) if LABELS[label] in names])
+        return replace(chosen, unplaced=self.unplaced | {*self.ids} - {*chosen.ids})
 
     def spaced(self, most: int) -> "FilmSet":
         """About ``most`` pictures, or all where they are fewer: those of every k-th patient."""

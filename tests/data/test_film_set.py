@@ -65,6 +65,7 @@ def test_pictures_of_other_labels_are_left_out(films):
     chosen = labelled.of_labels(("malignant", "normal"))
     assert set(chosen.labels) == {1, 2}
     assert chosen.ids == tuple(id_ for number, id_ in enumerate(films.ids) if number % 3)
+    assert chosen.select(films.ids).ids == chosen.ids
 
 
 def test_spaced_pictures_are_those_of_every_kth_patient(films):
