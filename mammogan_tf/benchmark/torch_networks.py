@@ -72,7 +72,7 @@ class Critic(nn.Module):
 
     def __init__(self, size: int, widths: Sequence[int], classes: int, labels: int, patches: bool) -> None:
         super().__init__()
-        levels, width = widths[:-1] if patches else widths, widths[-1]
+        levels = widths[:-1] if patches else widths
         channels = [1 + classes, *levels]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 4 if level else 3, stride=2 if level else 1, padding=1)
@@ -83,8 +83,8 @@ class Critic(nn.Module):
         self.tops = nn.ModuleDict(
             {str(level): nn.Conv2d(levels[level] + 1, levels[level], 3, padding=1) for level in scored}
         )
-        self.summary = None if patches else nn.Linear((size >> last) ** 2 * width, width)
-        features = sum(levels[level] for level in scored) if patches else width
+        features = sum(levels[level] for level in scored)
+        self.summary = None if patches else nn.Linear((size >> last) ** 2 * features, features)
         self.realism = nn.Linear(features, 1)
         self.label_direction = nn.Embedding(labels, features)
 
