@@ -152,6 +152,10 @@ class BestWeights:
         """The step or epoch that the weights are of; 0 before the first offer."""
         return int(self._number.numpy())
 
+    def since(self, number: int) -> int:
+        """Steps or epochs without a better one, at this one."""
+        return number - self.number
+
     def offer(self, number: int, value: float) -> None:
         """Takes the weights if the value, of which higher is better, is the highest up to this step or epoch."""
         if value > float(self._value.numpy()):

@@ -144,12 +144,9 @@ def _train(
         best.offer(epoch, from_chief(strategy, logs["val_dice"]))
         save(step)
         progress(epoch, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
-        if over(epoch):
+        if best.since(epoch) >= config.patience:
             model.stop_training = True
             console.line(f"stopped early: no better val_dice in {config.patience} epochs")
-
-    def over(epoch: int) -> bool:
-        return epoch - best.number >= config.patience
 
     def save(step: int) -> None:
         model.require_finite()
@@ -169,7 +166,7 @@ def _train(
 
     watch.start()
     last = config.epochs * steps
-    if begin < last and not over(begin // steps):
+    if begin < last and best.since(begin // steps) < config.patience:
         fit(model, batches, last, [StepCallback(end_of_epoch, last, steps)], save)
     return best, float(watch.seconds.numpy())
 

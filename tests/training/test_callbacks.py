@@ -119,19 +119,28 @@ def network():
     return network
 
 
-def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int = 0) -> None:
-    """Runs epochs with these values, and their number for a weight."""
+def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int = 0) -> list[int]:
+    """Runs epochs with these values, and their number for a weight; returns how long each is without a better one."""
+    waited = []
     for epoch, value in enumerate(values, start=begin + 1):
         network.set_weights([np.array([[float(epoch)]]), np.array([0.0])])
         best.offer(epoch, value)
+        waited.append(best.since(epoch))
+    return waited
 
 
 def test_the_first_of_the_best_weights_is_kept(network):
     best = BestWeights(network)
-    epochs(best, network, 0.1, 0.5, 0.5, math.nan, 0.4)
+    assert epochs(best, network, 0.1, 0.5, 0.5, math.nan, 0.4) == [0, 0, 1, 2, 3]
     assert best.number == 2
     best.put_back()
     assert network.get_weights()[0].item() == 2
+
+
+def test_a_better_epoch_ends_the_wait(network):
+    best = BestWeights(network)
+    assert epochs(best, network, 0.5, 0.4, 0.6, math.nan, 0.6) == [0, 1, 0, 1, 2]
+    assert best.number == 3
 
 
 def test_a_resumed_run_keeps_the_same_weights(network):
@@ -139,7 +148,8 @@ def test_a_resumed_run_keeps_the_same_weights(network):
     epochs(first, network, 0.3, 0.5, 0.4)
     for target, source in zip(resumed.variables, first.variables, strict=True):
         target.assign(source)
-    epochs(resumed, network, 0.4, 0.5, begin=3)
+    assert resumed.since(3) == 1
+    assert epochs(resumed, network, 0.4, 0.5, begin=3) == [2, 3]
     assert resumed.number == 2
     resumed.put_back()
     assert network.get_weights()[0].item() == 2
