@@ -26,6 +26,7 @@ from tensorflow_serving.apis import (
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.log import JsonFormatter, json_log
+from mammogan_tf.serving.servable import Servable
 from mammogan_tf.serving.server import Server
 from mammogan_tf.serving.settings import ServerSettings
 
@@ -157,16 +158,31 @@ def test_a_log_line_is_one_line_whatever_is_in_it():
     assert json.loads(line)["event"] == 'a\nb "'
 
 
-def test_a_deadline_that_passes_in_the_queue_ends_the_request(server, channel):
-    big = film_request(count=512)
+def test_a_request_whose_deadline_passes_in_the_queue_is_never_run(channel, monkeypatch):
+    started, gate, passes, answer = threading.Event(), threading.Event(), [], Servable.answer
+
+    def gated(self, jobs, limit):
+        started.set()
+        assert gate.wait(30)
+        passes.append(sum(job.examples for job in jobs))
+        return answer(self, jobs, limit)
+
+    monkeypatch.setattr(Servable, "answer", gated)
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-    running = [stub.Predict.future(big) for _ in range(4)]
-    with pytest.raises(grpc.RpcError) as late:
-        predict(channel, film_request(), timeout=0.01)
-    assert late.value.code().name == "DEADLINE_EXCEEDED"
-    running[3].cancel()
-    assert all(len(call.result().outputs["label_map"].int_val) == 512 * 16 * 16 for call in running[:3])
-    assert predict(channel, film_request(), timeout=30)
+    try:
+        running = stub.Predict.future(film_request(count=1))
+        assert started.wait(30)
+        cancelled = stub.Predict.future(film_request(count=2))
+        with pytest.raises(grpc.RpcError) as late:
+            predict(channel, film_request(count=4), timeout=0.5)
+        assert late.value.code().name == "DEADLINE_EXCEEDED"
+        cancelled.cancel()
+        wanted = stub.Predict.future(film_request(count=8))
+    finally:
+        gate.set()
+    assert len(running.result().outputs["label_map"].int_val) == 16 * 16
+    assert len(wanted.result().outputs["label_map"].int_val) == 8 * 16 * 16
+    assert passes == [1, 8]
 
 
 def test_it_listens_on_ipv6(exported):
