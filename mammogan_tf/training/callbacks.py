@@ -23,8 +23,6 @@ __all__ = [
     "Interruption",
     "StepCallback",
     "Stopwatch",
-    "average_into",
-    "decay_at",
     "require_finite",
 ]
 
@@ -113,19 +111,6 @@ class StepCallback(keras.callbacks.Callback):
         step = int(self.model.step.numpy())
         if step == self._last or any(step % every == 0 for every in self._every):
             self._action(step)
-
-
-def decay_at(step: tf.Tensor, ema: float) -> tf.Tensor:
-    """Decay of a moving average after ``step`` updates: ``ema``, less while there is little to average over."""
-    step = tf.cast(step, tf.float32)
-    return tf.minimum(ema, (1.0 + step) / (10.0 + step))
-
-
-def average_into(averaged: keras.Model, trained: keras.Model, step: tf.Tensor, ema: float) -> None:
-    """Moves the weights of a network towards those of another one, which has been trained for ``step`` steps before."""
-    decay = decay_at(step, ema)
-    for average, weight in zip(averaged.weights, trained.weights, strict=True):
-        average.assign(decay * average + (1.0 - decay) * tf.cast(weight, average.dtype))
 
 
 class BestWeights:

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -16,14 +16,16 @@ from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.splits import split_patients
+from mammogan_tf.data.transforms import one_hot
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_text
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
-from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
+from mammogan_tf.training.averaging import estimate_statistics
+from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
 from mammogan_tf.training.conditioning import MASKS, condition
-from mammogan_tf.training.monitor import ValidationMonitor
+from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
 from mammogan_tf.training.stepped import fit
@@ -31,7 +33,7 @@ from mammogan_tf.training.strategy import require_divisible, scaled, set_up_devi
 from mammogan_tf.training.wgan_gp import WGANGP
 from mammogan_tf.training.workers import from_chief, own_copy
 
-__all__ = ["build_wgan_gp", "create_gan_run", "train_gan"]
+__all__ = ["build_wgan_gp", "create_gan_run", "generator_inputs", "train_gan"]
 
 RECORD_EVERY = 10
 SAMPLE_ROWS = 8
@@ -124,6 +126,16 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
     return model
 
 
+def generator_inputs(films: FilmSet, config: GANConfig) -> Iterator[dict[str, tf.Tensor]]:
+    """What the generator gets for the films, in batches as large as in training, each drawn from all over the set."""
+    films = films.spaced(MOST_TRAINING).cropped()
+    noise = seeded_noise(tf.range(len(films)), config.z_dim)
+    count = max(1, len(films) // (config.batch_size * config.n_critic))
+    for batch in (slice(first, None, count) for first in range(count)):
+        mask, label = one_hot(tf.constant(films.label_maps[batch])), tf.constant(films.labels[batch])
+        yield {"noise": noise[batch], "mask": mask, "label": label}
+
+
 def train_gan(
     run: Run,
     films: Sequence[Film],
@@ -198,11 +210,13 @@ def _train(
     monitor = ValidationMonitor(model, training, validation, console)
 
     def record(step: int) -> None:
-        losses = model.take()
-        watched = monitor(step) if step % config.sample_every == 0 or step == config.steps else {}
-        history.record(step, {**losses, **watched})
-        if watched:
+        losses, watched = model.take(), {}
+        require_finite("step", step, losses)
+        if step % config.sample_every == 0 or step == config.steps:
+            estimate_statistics(model.averaged, generator_inputs(training, config))
+            watched = monitor(step)
             best.offer(step, -from_chief(model.distribute_strategy, watched["validation_kid"]))
+        history.record(step, {**losses, **watched})
         require_convergence(step, losses["wasserstein"], config)
         progress(step, config.steps, f"Wasserstein {losses['wasserstein']:.2f}  penalty {losses['penalty']:.3f}")
 
@@ -272,7 +286,7 @@ def _finish(
 def _samples(model: WGANGP, films: FilmSet, columns: int = 5) -> np.ndarray:
     """A sheet ``mask | real | synthetic ...``: the noise of a column is the same at every call."""
     rows = [[overlay(image, mask), image] for image, mask in zip(films.images, films.label_maps, strict=True)]
-    mask = tf.one_hot(films.label_maps, len(CLASSES))
+    mask = one_hot(tf.constant(films.label_maps))
     for seed in range(columns):
         noise = seeded_noise(tf.fill([len(films)], seed), model.z_dim)
         images = model.averaged({"noise": noise, "mask": mask, "label": tf.constant(films.labels)}, training=False)

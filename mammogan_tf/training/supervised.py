@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.replicas import replicas
-from mammogan_tf.training.callbacks import average_into
+from mammogan_tf.training.averaging import average_into
 from mammogan_tf.training.region_dice import RegionDice
 from mammogan_tf.training.stepped import Stepped
 

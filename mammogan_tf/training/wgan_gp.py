@@ -9,7 +9,7 @@ from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.penalised import piecewise_linear
 from mammogan_tf.replicas import own_part, replicas
-from mammogan_tf.training.callbacks import average_into
+from mammogan_tf.training.averaging import average_into
 from mammogan_tf.training.stepped import Stepped
 
 __all__ = ["WGANGP"]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from mammogan_tf.models.dcgan import build_critic, build_generator
-from mammogan_tf.training.callbacks import average_into
+from mammogan_tf.training.averaging import average_into
 from mammogan_tf.training.wgan_gp import WGANGP
 
 Read = Callable[[str], np.ndarray]

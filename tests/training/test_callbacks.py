@@ -14,7 +14,6 @@ from mammogan_tf.training.callbacks import (
     Interruption,
     StepCallback,
     Stopwatch,
-    average_into,
     require_finite,
 )
 
@@ -153,19 +152,6 @@ def test_a_resumed_run_keeps_the_same_weights(network):
     assert resumed.number == 2
     resumed.put_back()
     assert network.get_weights()[0].item() == 2
-
-
-def test_weights_are_averaged_over_the_steps(network):
-    averaged = keras.models.clone_model(network)
-    averaged.set_weights(network.get_weights())
-    average = 0.0
-    for step, weight in enumerate([1.0, 3.0, 2.0, 7.0] * 4):
-        network.set_weights([np.array([[weight]]), np.array([-weight])])
-        average_into(averaged, network, step, 0.5)
-        decay = min(0.5, (1 + step) / (10 + step))
-        average = decay * average + (1 - decay) * weight
-        assert averaged.get_weights()[0].item() == pytest.approx(average)
-        assert averaged.get_weights()[1].item() == pytest.approx(-average)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,9 +15,11 @@ from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.training import gan
+from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.checkpoint import newest_checkpoint
-from mammogan_tf.training.gan import condition, create_gan_run, require_convergence, train_gan
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.gan import create_gan_run, generator_inputs, require_convergence, train_gan
+from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import predict_label_maps
 from tests.command_line import unfinished_files
 from tests.disturbed import assert_same_end, final_weights, train
@@ -89,6 +91,16 @@ def test_the_network_is_the_averaged_generator(gan_run):
     kept = list(final_weights(gan_run).values())
     for weight in saved:
         assert any(np.array_equal(weight, value) for value in kept)
+
+
+def test_its_statistics_fit_the_averaged_weights(gan_run, films):
+    run = Run.open(gan_run)
+    training, _, _ = load_split(run, films)
+    network = keras.models.load_model(run.model_path, compile=False)
+    before = network.get_weights()
+    estimate_statistics(network, generator_inputs(condition(run, training), run.config))
+    for kept, estimated in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_allclose(kept, estimated, rtol=1e-4, atol=1e-5)
 
 
 def test_the_generator_of_the_lowest_kid_is_kept(make_run, monkeypatch):
