@@ -165,8 +165,9 @@ class GANConfig(_TrainConfig):
     ``labels`` are those of the films that take part. ``width`` is the number of channels at full resolution; it doubles
     with each halving of the side, up to ``max_width``. ``critic`` is one of :data:`CRITICS`, ``gp`` is lambda of the
     gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic updates to one generator update, ``steps``
-    counts generator updates; after each ``sample_every`` the generator is offered as the one to keep. ``emphasis`` is the
-    gain by which fine detail is lifted before the critic sees a film; 0 leaves films as they are.
+    counts generator updates, over which both learning rates fall to nothing as half a cosine; after each ``sample_every``
+    the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted before the critic
+    sees a film; 0 leaves films as they are.
     """
 
     masks: str = "unet"

@@ -118,12 +118,17 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
         emphasis=config.emphasis,
         seed=config.seed,
     )
-    betas = {"beta_1": config.beta_1, "beta_2": config.beta_2}
     model.compile(
-        generator_optimizer=scaled(keras.optimizers.Adam(config.generator_learning_rate, **betas)),
-        critic_optimizer=keras.optimizers.Adam(config.critic_learning_rate, **betas),
+        generator_optimizer=scaled(_adam(config, config.generator_learning_rate, config.steps)),
+        critic_optimizer=_adam(config, config.critic_learning_rate, config.steps * config.n_critic),
     )
     return model
+
+
+def _adam(config: GANConfig, rate: float, updates: int) -> keras.Optimizer:
+    """Adam whose learning rate falls from ``rate`` to nothing within ``updates``, as half a cosine."""
+    schedule = keras.optimizers.schedules.CosineDecay(rate, updates)
+    return keras.optimizers.Adam(schedule, beta_1=config.beta_1, beta_2=config.beta_2)
 
 
 def generator_inputs(films: FilmSet, config: GANConfig) -> Iterator[dict[str, tf.Tensor]]:

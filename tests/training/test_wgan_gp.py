@@ -48,6 +48,16 @@ def test_n_critic_updates_to_one_of_the_generator(n_critic):
         assert np.mean(list(changed.values())) > 0.9, name
 
 
+def test_the_learning_rates_fall_to_nothing_by_the_last_step():
+    model = build(n_critic=3, steps=10, generator_learning_rate=4e-4, critic_learning_rate=1e-4)
+    for optimizer, rate, updates in ((model.generator_optimizer, 4e-4, 10), (model.critic_optimizer, 1e-4, 3 * 10)):
+        rates = []
+        for done in (0, updates // 2, updates):
+            optimizer.iterations.assign(done)
+            rates.append(float(optimizer.learning_rate))
+        assert rates == pytest.approx([rate, rate / 2, 0], abs=1e-9)
+
+
 def test_every_critic_update_sees_films_of_its_own(monkeypatch):
     model, seen = build(n_critic=3), []
     films = batch(3 * BATCH)
@@ -180,7 +190,7 @@ def test_random_states_belong_to_the_model():
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_thirty_steps_in_mixed_precision(precision):
-    model = build(precision)
+    model = build(precision, steps=30)
     step = tf.function(model.train_step)
     scaled = isinstance(model.generator_optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (precision == "mixed_float16")
