@@ -138,7 +138,12 @@ def cross_validate(
 @click.option(
     "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."
 )
-@click.option("--steps", type=click.IntRange(min=1), show_default=str(GANConfig.steps), help="Generator updates.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    show_default=str(GANConfig.steps),
+    help="Generator updates, over which both learning rates fall to nothing.",
+)
 @click.option(
     "--sample-every",
     type=click.IntRange(min=1),
