@@ -222,7 +222,14 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
     },
     "quickstart": {
         UNetConfig: {"widths": (16, 32, 64), "epochs": 60},
-        GANConfig: {"width": 16, "max_width": 128, "steps": 300, "ema": 0.98},
+        GANConfig: {
+            "width": 16,
+            "max_width": 128,
+            "steps": 300,
+            "generator_learning_rate": 4e-4,
+            "critic_learning_rate": 2e-4,
+            "ema": 0.98,
+        },
     },
     "tiny": {
         UNetConfig: {"data": DataConfig(size=16), "widths": (4, 8), "epochs": 2, "batch_size": 4},
