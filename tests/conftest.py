@@ -87,7 +87,8 @@ def gan_run(tiny_runs: Path, phantom_root: Path, unet_run: Path) -> Path:
     from mammogan_tf.config import GANConfig, preset
     from mammogan_tf.console import Console
     from mammogan_tf.data.mias import load_mias
-    from mammogan_tf.training.gan import create_gan_run, train_gan
+    from mammogan_tf.training.conditioning import create_gan_run
+    from mammogan_tf.training.gan import train_gan
     from mammogan_tf.training.run import Run
 
     films = load_mias(phantom_root)

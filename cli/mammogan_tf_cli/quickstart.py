@@ -51,7 +51,8 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_model
     from mammogan_tf.serving.export import export_runs
-    from mammogan_tf.training.gan import create_gan_run, train_gan
+    from mammogan_tf.training.conditioning import create_gan_run
+    from mammogan_tf.training.gan import train_gan
     from mammogan_tf.training.segmentation import create_unet_run, train_unet
 
     unet = create_unet_run(out / "runs", preset(UNetConfig, name, {"seed": seed}), films, [data])

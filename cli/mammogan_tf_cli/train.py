@@ -188,7 +188,7 @@ def train_gan(
             config = dataclasses.replace(config, masks="annotation")
             click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
     import_tensorflow()
-    from mammogan_tf.training.gan import create_gan_run
+    from mammogan_tf.training.conditioning import create_gan_run
     from mammogan_tf.training.gan import train_gan as train
 
     run, report = _train(

@@ -1,9 +1,7 @@
 """Training of the GAN: the run, its networks, its samples."""
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,7 +13,6 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
-from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import one_hot
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_text
@@ -24,7 +21,7 @@ from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
-from mammogan_tf.training.conditioning import MASKS, condition
+from mammogan_tf.training.conditioning import condition
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
@@ -33,67 +30,10 @@ from mammogan_tf.training.strategy import require_divisible, scaled, set_up_devi
 from mammogan_tf.training.wgan_gp import WGANGP
 from mammogan_tf.training.workers import from_chief, own_copy
 
-__all__ = ["build_wgan_gp", "create_gan_run", "generator_inputs", "train_gan"]
+__all__ = ["build_wgan_gp", "generator_inputs", "train_gan"]
 
 RECORD_EVERY = 10
 SAMPLE_ROWS = 8
-
-
-def create_gan_run(
-    workdir: str | Path,
-    config: GANConfig,
-    films: Sequence[Film],
-    data: Sequence[str | Path],
-    unet: Run | None = None,
-) -> Run:
-    """Makes a run directory for a GAN.
-
-    With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data hands its split
-    on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks instead,
-    which no network has memorised. Films of other labels than ``config.labels`` are left out of the split.
-
-    Args:
-        workdir: where run directories are made.
-        config: the hyper-parameters.
-        films: the films.
-        data: where they come from.
-        unet: a finished ``train-unet`` or ``cross-validate`` run.
-
-    Raises:
-        ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split
-            otherwise, or films are without a mask.
-        DataError: too few patients, or too few with these labels.
-    """
-    split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
-    left_out = [film.id for film in films if LABELS[film.label] not in config.labels]
-    if config.masks == "annotation":
-        return Run.create(workdir, config, split.without(left_out), data)
-    if unet is None or unet.command not in MASKS or not unet.finished:
-        received = "none" if unet is None else str(unet.path)
-        raise ModelError(
-            f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; "
-            "run train-unet first"
-        )
-    if unet.command == "cross-validate":
-        missing = sorted({film.id for film in films} - {*unet.split.test})
-        if missing:
-            raise ModelError(
-                f"{unet.path}: expected masks of all films, received: none of {', '.join(missing[:5])}; "
-                "cross-validate on the same data"
-            )
-        same_split = False
-    else:
-        its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
-        same_split = unet.is_on(data) or its_films == {film.id for film in films}
-    for name, wanted in vars(config.data).items():
-        trained = getattr(unet.config.data, name)
-        if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
-            raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
-    run = Run.create(workdir, config, (unet.split if same_split else split).without(left_out), data)
-    source, name = (unet.masks_path if unet.command == "cross-validate" else unet.model_path), MASKS[unet.command]
-    with atomic_path(run.path / name) as temporary:
-        shutil.copyfile(source, temporary)
-    return run
 
 
 def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:

@@ -30,7 +30,7 @@ def asked(monkeypatch):
 
     monkeypatch.setattr("mammogan_tf.training.segmentation.create_unet_run", create)
     monkeypatch.setattr("mammogan_tf.training.cross_validation.create_cross_validation_run", create)
-    monkeypatch.setattr("mammogan_tf.training.gan.create_gan_run", create)
+    monkeypatch.setattr("mammogan_tf.training.conditioning.create_gan_run", create)
     return seen
 
 

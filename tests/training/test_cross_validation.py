@@ -14,9 +14,8 @@ from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.training import cross_validation
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.conditioning import condition, create_gan_run
 from mammogan_tf.training.cross_validation import create_cross_validation_run, cross_validate
-from mammogan_tf.training.gan import create_gan_run
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 from mammogan_tf.training.segmentation import lesion_chances, predict_label_maps

@@ -6,7 +6,8 @@ import tensorflow as tf
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.training.gan import create_gan_run, train_gan
+from mammogan_tf.training.conditioning import create_gan_run
+from mammogan_tf.training.gan import train_gan
 from mammogan_tf.training.strategy import choose_precision, make_strategy
 from tests.disturbed import final_weights
 

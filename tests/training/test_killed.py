@@ -8,7 +8,7 @@ import pytest
 
 from mammogan_tf.config import GANConfig, UNetConfig, preset
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.training.gan import create_gan_run
+from mammogan_tf.training.conditioning import create_gan_run
 from mammogan_tf.training.segmentation import create_unet_run
 from tests.disturbed import assert_same_end, train
 

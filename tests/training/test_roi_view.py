@@ -12,7 +12,8 @@ from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.inference.generate import masks_of_model
 from mammogan_tf.inference.segment import segment_grey
 from mammogan_tf.serving.export import export_run
-from mammogan_tf.training.gan import create_gan_run, train_gan
+from mammogan_tf.training.conditioning import create_gan_run
+from mammogan_tf.training.gan import train_gan
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import create_unet_run, train_unet
 

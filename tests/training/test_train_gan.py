@@ -17,8 +17,8 @@ from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.training import gan
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.checkpoint import newest_checkpoint
-from mammogan_tf.training.conditioning import condition
-from mammogan_tf.training.gan import create_gan_run, generator_inputs, require_convergence, train_gan
+from mammogan_tf.training.conditioning import condition, create_gan_run
+from mammogan_tf.training.gan import generator_inputs, require_convergence, train_gan
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import predict_label_maps
 from tests.command_line import unfinished_files

@@ -12,7 +12,7 @@ import pytest
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ConfigError
-from mammogan_tf.training.gan import create_gan_run
+from mammogan_tf.training.conditioning import create_gan_run
 from mammogan_tf.training.strategy import make_strategy
 from tests.command_line import assert_one_line, start
 from tests.disturbed import final_weights, train
