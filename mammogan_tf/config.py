@@ -167,7 +167,8 @@ class GANConfig(_TrainConfig):
     gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic updates to one generator update, ``steps``
     counts generator updates, over which both learning rates fall to nothing as half a cosine; after each ``sample_every``
     the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted before the critic
-    sees a film; 0 leaves films as they are.
+    sees a film; 0 leaves films as they are. ``anatomy_weight`` is that of the anatomy loss beside the critic's score, in the
+    generator's loss; without a U-Net that draws the masks there is none.
     """
 
     masks: str = "unet"
@@ -179,6 +180,7 @@ class GANConfig(_TrainConfig):
     gp: float = 10.0
     n_critic: int = 2
     emphasis: float = 8.0
+    anatomy_weight: float = 0.0
     steps: int = 1200
     generator_learning_rate: float = 2e-4
     critic_learning_rate: float = 1e-4
@@ -194,7 +196,7 @@ class GANConfig(_TrainConfig):
         known = bool(self.labels) and set(self.labels) <= set(LABELS)
         require(known, "labels", f"one or more of {', '.join(LABELS)}", ", ".join(self.labels) or "none")
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
-        for name in ("gp", "emphasis"):
+        for name in ("gp", "emphasis", "anatomy_weight"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in ("z_dim", "width", "max_width", "n_critic", "steps", "sample_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from mammogan_tf.replicas import total
 
 __all__ = [
+    "anatomy_loss",
     "cross_entropy",
     "dice_loss",
     "focal_tversky",
@@ -50,6 +51,25 @@ def cross_entropy(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
         A scalar, 0 or more.
     """
     return -tf.reduce_mean(tf.reduce_sum(truth * tf.math.log(tf.maximum(probabilities, 1e-7)), axis=-1))
+
+
+def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / (1 - p_lesion))``, 0 for a pixel of a lesion.
+
+    What a segmenter finds in a film against the mask that the film was made from. Lesions have no say: neither those of the
+    mask, nor the chance that the segmenter gives one.
+    Example: a pixel of mask (1, 0, 0), the last the lesion, with probabilities (1/4, 1/4, 1/2) costs log 2.
+
+    Args:
+        mask: one-hot float32 [B, H, W, C], lesion last.
+        probabilities: float32 [B, H, W, C] in [0, 1].
+
+    Returns:
+        A scalar, 0 or more.
+    """
+    anatomy = tf.reduce_sum(mask[..., :-1] * probabilities[..., :-1], axis=-1)
+    chance = tf.clip_by_value(anatomy / tf.maximum(1.0 - probabilities[..., -1], 1e-7), 1e-7, 1.0)
+    return -tf.reduce_mean((1.0 - mask[..., -1]) * tf.math.log(chance))
 
 
 def focal_tversky(

@@ -31,6 +31,7 @@ def _steps(devices: int, data: Path, out: Path) -> None:
     from mammogan_tf.data.film_set import load_films
     from mammogan_tf.data.pipeline import gan_batches, segmentation_batches
     from mammogan_tf.data.sources import load_all
+    from mammogan_tf.models.unet import build_unet
     from mammogan_tf.training.gan import build_wgan_gp
     from mammogan_tf.training.segmentation import build_supervised
     from mammogan_tf.training.stepped import fit
@@ -46,8 +47,9 @@ def _steps(devices: int, data: Path, out: Path) -> None:
         set_up_device("float32", 0, deterministic=True)
         with strategy.scope():
             if name == "gan":
-                gan = preset(GANConfig, "tiny", {"n_critic": 2})
-                model, make, size = build_wgan_gp(gan), gan_batches, gan.batch_size * gan.n_critic
+                gan = preset(GANConfig, "tiny", {"n_critic": 2, "anatomy_weight": 1.0})
+                model = build_wgan_gp(gan, unet=build_unet(gan.data.size, widths=(4, 8)))
+                make, size = gan_batches, gan.batch_size * gan.n_critic
             else:
                 unet = preset(UNetConfig, "tiny", {"dropout": 0.5})
                 model, make, size = build_supervised(unet, 10), segmentation_batches, unet.batch_size

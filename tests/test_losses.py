@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from mammogan_tf.losses import (
+    anatomy_loss,
     cross_entropy,
     dice_loss,
     focal_tversky,
@@ -50,6 +51,21 @@ def test_cross_entropy():
     assert float(cross_entropy(pixels([1, 0]), pixels([0.5, 0.5]))) == pytest.approx(math.log(2))
     mean = (math.log(4) + math.log(1)) / 2
     assert float(cross_entropy(pixels([1, 0], [0, 1]), pixels([1 / 4, 3 / 4], [0, 1]))) == pytest.approx(mean)
+
+
+def test_anatomy_loss():
+    # The chance of the right tissue among the tissues; what is asked for as a lesion costs nothing.
+    found = pixels([1 / 4, 1 / 4, 1 / 2], [1, 0, 0], [0.9, 0.1, 0])
+    assert float(anatomy_loss(pixels([1, 0, 0], [1, 0, 0], [0, 0, 1]), found)) == pytest.approx(math.log(2) / 3)
+
+
+@pytest.mark.parametrize("found", [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+def test_anatomy_loss_is_finite_where_the_network_is_sure_and_wrong(found):
+    probabilities = tf.Variable(pixels(found))
+    with tf.GradientTape() as tape:
+        loss = anatomy_loss(pixels([1, 0, 0]), probabilities)
+    assert float(loss) == pytest.approx(-math.log(1e-7), rel=1e-5)
+    assert np.isfinite(tape.gradient(loss, probabilities)).all()
 
 
 def lesion(*values: float) -> tf.Tensor:

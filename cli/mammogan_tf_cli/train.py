@@ -136,6 +136,12 @@ def cross_validate(
     help="How far fine detail is lifted before the critic sees a film; 0: not at all, as in the paper.",
 )
 @click.option(
+    "--anatomy-weight",
+    type=click.FloatRange(min=0),
+    show_default=str(GANConfig.anatomy_weight),
+    help="Of the anatomy loss: what the U-Net finds in a synthetic film against its mask. None with masks from elsewhere.",
+)
+@click.option(
     "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."
 )
 @click.option(

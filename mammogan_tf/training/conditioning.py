@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from mammogan_tf.config import LABELS, GANConfig
@@ -18,7 +19,7 @@ from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
 
-__all__ = ["condition", "create_gan_run"]
+__all__ = ["condition", "create_gan_run", "unet_of_anatomy_loss"]
 
 MASKS = {"train-unet": "unet.keras", "cross-validate": "unet_masks.npz"}
 """What a GAN's run keeps of the run that its masks come from: the network, or the masks themselves."""
@@ -98,6 +99,13 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     if config.data.keep_background:
         return dataclasses.replace(films, images=films.films)
     return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
+
+
+def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
+    """The U-Net that draws the run's masks, where the anatomy loss has a weight; None where masks come from elsewhere."""
+    config, path = run.config, run.path / MASKS["train-unet"]
+    assert isinstance(config, GANConfig)
+    return load_network(path) if config.anatomy_weight and path.exists() else None
 
 
 def _anatomy(run: Run, films: FilmSet) -> np.ndarray:

@@ -21,7 +21,7 @@ from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
-from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.conditioning import condition, unet_of_anatomy_loss
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
@@ -36,8 +36,8 @@ RECORD_EVERY = 10
 SAMPLE_ROWS = 8
 
 
-def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
-    """Both networks and their optimizers, as the configuration says."""
+def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP, unet: keras.Model | None = None) -> WGANGP:
+    """Both networks and their optimizers, as the configuration says; ``unet`` is that of the anatomy loss."""
     # The remapper cannot fuse the critic's second derivative, and says so at each start.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     common = {"classes": len(CLASSES), "labels": len(LABELS)}
@@ -56,6 +56,8 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP) -> WGANGP:
         n_critic=config.n_critic,
         ema=config.ema,
         emphasis=config.emphasis,
+        unet=unet,
+        anatomy_weight=config.anatomy_weight,
         seed=config.seed,
     )
     model.compile(
@@ -122,7 +124,7 @@ def train_gan(
     console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}{sharing(strategy)}")
     with own_copy(run, strategy) as own:
         with strategy.scope():
-            model = build_wgan_gp(config)
+            model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))
         best, history, seconds = _train(run, own, model, training, condition(run, validation), console, keep)
         best.put_back()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}

@@ -5,7 +5,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from mammogan_tf.losses import gradient_penalty, wasserstein_critic, wasserstein_generator
+from mammogan_tf.losses import anatomy_loss, gradient_penalty, wasserstein_critic, wasserstein_generator
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.penalised import piecewise_linear
 from mammogan_tf.replicas import own_part, replicas
@@ -29,6 +29,9 @@ class WGANGP(Stepped):
         n_critic: critic updates to one generator update.
         ema: decay of the averaged weights; it rises to this as ``(1 + step) / (10 + step)``.
         emphasis: gain of the filter (:class:`mammogan_tf.models.blocks.Emphasis`) through which critic and penalty see films.
+        unet: finds probabilities [B, S, S, C] in films [B, S, S, 1] in [0, 1]; the generator's loss then has
+            ``anatomy_weight`` times the anatomy loss of what it finds in synthetic films. It is not trained.
+        anatomy_weight: positive where there is a ``unet``.
         seed: of the noise and of the interpolation.
     """
 
@@ -41,6 +44,8 @@ class WGANGP(Stepped):
         n_critic: int = 5,
         ema: float = 0.999,
         emphasis: float = 0.0,
+        unet: keras.Model | None = None,
+        anatomy_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__("wgan_gp")
@@ -52,9 +57,13 @@ class WGANGP(Stepped):
         self.averaged.trainable = False
         self.gp, self.n_critic, self.ema = gp, n_critic, ema
         self.emphasis = Emphasis(emphasis, dtype="float32", name="emphasis")
+        # Not as a layer, whose weights would be in every checkpoint.
+        self.probabilities = partial(unet, training=False) if unet else None
+        self.anatomy_weight = anatomy_weight
         self.z_dim = generator.input["noise"].shape[-1]
         self.random = keras.random.SeedGenerator(seed)
-        self.trackers = {name: keras.metrics.Mean(name) for name in ("wasserstein", "penalty", "generator_loss")}
+        names = ("wasserstein", "penalty", "generator_loss", *(["anatomy_loss"] if unet else []))
+        self.trackers = {name: keras.metrics.Mean(name) for name in names}
 
     def compile(self, generator_optimizer: keras.Optimizer, critic_optimizer: keras.Optimizer, **kwargs) -> None:
         """Takes one optimizer for each network. Under mixed_float16 the generator's comes wrapped in a LossScaleOptimizer."""
@@ -114,6 +123,10 @@ class WGANGP(Stepped):
         with tf.GradientTape() as tape:
             fake = self.generator(self._with_noise(condition), training=True)
             loss = wasserstein_generator(self.critic({"image": self.emphasis(fake), **condition}, training=True))
+            if self.probabilities:
+                anatomy = anatomy_loss(mask, self.probabilities((fake + 1) / 2))
+                loss += self.anatomy_weight * anatomy
+                self.trackers["anatomy_loss"].update_state(anatomy)
             scaled = self.generator_optimizer.scale_loss(loss / replicas())
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)

@@ -177,6 +177,13 @@ def test_a_kept_background_stays_on_the_films(make_run, prepared):
     np.testing.assert_array_equal(conditioned.images, prepared.films)
 
 
+def test_the_unet_that_draws_the_masks_looks_at_the_films(tmp_path, films, phantom_root, unet_run, make_run):
+    config = preset(GANConfig, "tiny", {"anatomy_weight": 1.0})
+    run = create_gan_run(tmp_path, config, films, [phantom_root], Run.open(unet_run))
+    assert train_gan(run, films, QUIET)["last"]["anatomy_loss"] > 0
+    assert "anatomy_loss" not in train_gan(make_run(anatomy_weight=1.0), films, QUIET)["last"]
+
+
 @pytest.mark.parametrize("teacher", ["none", "unfinished", "a gan", "another size"])
 def test_masks_need_a_finished_unet_of_this_size(teacher, tmp_path, films, phantom_root, unet_run, gan_run):
     config = preset(GANConfig, "tiny", {"size": 32} if teacher == "another size" else None)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.losses import gradient_penalty
+from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import wgan_gp
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.strategy import set_up_device
@@ -12,10 +13,10 @@ from mammogan_tf.training.strategy import set_up_device
 SIZE, BATCH = 16, 4
 
 
-def build(precision="float32", seed=0, **changes):
+def build(precision="float32", seed=0, unet=None, **changes):
     config = preset(GANConfig, "tiny", {"precision": precision, "batch_size": BATCH, **changes})
     set_up_device(precision, seed, deterministic=False)
-    return build_wgan_gp(config)
+    return build_wgan_gp(config, unet=unet)
 
 
 def batch(films: int, seed: int = 0) -> dict[str, tf.Tensor]:
@@ -152,15 +153,54 @@ def test_the_generators_loss_is_scaled_in_float16(precision, scale, differentiat
 
 
 def test_the_generator_alone_moves_in_its_step():
-    model = build()
-    critic, generator = weights(model.critic), [v.numpy() for v in model.generator.trainable_variables]
+    unet = build_unet(SIZE, widths=(4, 8))
+    model = build(unet=unet, anatomy_weight=1.0)
+    others, generator = weights(model.critic) + weights(unet), [v.numpy() for v in model.generator.trainable_variables]
     films = batch(BATCH)
     model._generator_step(films["mask"], films["label"])
-    for was, now in zip(critic, weights(model.critic), strict=True):
+    for was, now in zip(others, weights(model.critic) + weights(unet), strict=True):
         np.testing.assert_array_equal(was, now)
     assert any(
         (was != now.numpy()).any() for was, now in zip(generator, model.generator.trainable_variables, strict=True)
     )
+
+
+def test_the_anatomy_loss_weighs_as_much_as_it_is_told(monkeypatch, differentiated):
+    model, seen = build(unet=build_unet(SIZE, widths=(4, 8)), anatomy_weight=10.0), []
+
+    def spy(mask, probabilities):
+        seen.append((mask, probabilities))
+        return tf.constant(3.0)
+
+    monkeypatch.setattr(wgan_gp, "anatomy_loss", spy)
+    monkeypatch.setattr(wgan_gp, "wasserstein_generator", lambda scores: 0.0 * tf.reduce_sum(scores) + 2.0)
+    films = batch(BATCH)
+    model._generator_step(films["mask"], films["label"])
+    assert differentiated == [2 + 10 * 3]
+    ((mask, probabilities),) = seen
+    np.testing.assert_array_equal(mask, films["mask"])
+    np.testing.assert_allclose(tf.reduce_sum(probabilities, axis=-1), 1, rtol=1e-5)
+    assert float(model.trackers["anatomy_loss"].result()) == 3
+    assert float(model.trackers["generator_loss"].result()) == 32
+
+
+def test_the_anatomy_loss_moves_films_towards_their_masks():
+    # A "U-Net" that sees breast wherever a film is bright: the mask asks for it everywhere.
+    bright = keras.layers.Lambda(lambda x: tf.concat([1 - x, x, 0 * x, 0 * x, 0 * x], axis=-1))
+    film = keras.Input((SIZE, SIZE, 1))
+    model = build(unet=keras.Model(film, bright(film)), anatomy_weight=1e4, generator_learning_rate=0.01, steps=10)
+    films = batch(BATCH)
+    mask = tf.one_hot(tf.ones((BATCH, SIZE, SIZE), tf.int32), 5)
+    losses = []
+    for _ in range(10):
+        model._generator_step(mask, films["label"])
+        losses.append(model.take()["anatomy_loss"])
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_unet_of_the_anatomy_loss_is_in_no_checkpoint():
+    with_unet, without = build(unet=build_unet(SIZE, widths=(4, 8)), anatomy_weight=1.0), build()
+    assert [v.shape for v in with_unet.variables] == [v.shape for v in without.variables]
 
 
 def test_the_average_is_not_trained():
