@@ -70,10 +70,12 @@ class Generator(nn.Module):
 class Critic(nn.Module):
     """As :func:`mammogan_tf.models.dcgan.build_critic`; the deviation can be held constant, for the penalty."""
 
-    def __init__(self, size: int, widths: Sequence[int], classes: int, labels: int, patches: bool) -> None:
+    def __init__(
+        self, size: int, widths: Sequence[int], film_channels: int, classes: int, labels: int, patches: bool
+    ) -> None:
         super().__init__()
         levels = widths[:-1] if patches else widths
-        channels = [1 + classes, *levels]
+        channels = [film_channels + classes, *levels]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 4 if level else 3, stride=2 if level else 1, padding=1)
             for level, (a, b) in enumerate(zip(channels, levels, strict=False))
@@ -109,16 +111,20 @@ class Critic(nn.Module):
 
 
 class TorchEmphasis(nn.Module):
-    """As :class:`mammogan_tf.models.blocks.Emphasis`, with its kernel; an edge is not mirrored in itself."""
+    """As :class:`mammogan_tf.models.blocks.Emphasis`, with its kernels; an edge is not mirrored in itself."""
 
     def __init__(self, gain: float) -> None:
         super().__init__()
-        self.gain = gain
-        kernel = torch.from_numpy(Emphasis(gain).kernel).permute(2, 3, 0, 1)
-        self.register_buffer("kernel", kernel.contiguous())
+        ours = Emphasis(gain)
+        self.gain, self.channels = gain, ours.channels
+        self.register_buffer("kernel", torch.from_numpy(ours.kernel).permute(3, 2, 0, 1).contiguous())
 
     def forward(self, film: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(F.pad(film, (3, 3, 3, 3), "reflect"), self.kernel) if self.gain else film
+        if not self.gain:
+            return film
+        film = film + (((film + 1) * 127.5).round() / 127.5 - 1 - film).detach()
+        lifted, fine = F.conv2d(F.pad(film, (3, 3, 3, 3), "reflect"), self.kernel).chunk(2, dim=1)
+        return torch.cat([lifted, (127.5 * fine).asinh() / 4], 1)
 
 
 class UNet(nn.Module):

@@ -35,8 +35,14 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
         len(LABELS),
         not config.data.keep_background,
     )
+    emphasis = TorchEmphasis(config.emphasis)
     critic = Critic(
-        config.data.size, config.critic_widths, len(CLASSES), len(LABELS), patches=config.critic == "patches"
+        config.data.size,
+        config.critic_widths,
+        emphasis.channels,
+        len(CLASSES),
+        len(LABELS),
+        patches=config.critic == "patches",
     )
     assert {"generator": parameters(generator), "critic": parameters(critic)} == expected
     networks, layout = (generator, critic), _layout(variant)
@@ -46,7 +52,6 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
     betas = (config.beta_1, config.beta_2)
     generator_adam = torch.optim.Adam(generator.parameters(), config.generator_learning_rate, betas, eps=1e-7)
     critic_adam = torch.optim.Adam(critic.parameters(), config.critic_learning_rate, betas, eps=1e-7)
-    emphasis = TorchEmphasis(config.emphasis)
     generate, score = (torch.compile(network) if variant == "compiled" else network for network in networks)
     images, masks = (_images(batch[name], layout).chunk(config.n_critic) for name in ("image", "mask"))
     labels = torch.from_numpy(batch["label"]).chunk(config.n_critic)

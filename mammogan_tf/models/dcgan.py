@@ -68,6 +68,7 @@ def build_critic(
     *,
     widths: Sequence[int] = (32, 64, 128, 256, 256),
     patches: bool = True,
+    channels: int = 1,
     classes: int = 5,
     labels: int = 3,
 ) -> keras.Model:
@@ -84,14 +85,15 @@ def build_critic(
         size: height and width S of film and mask.
         widths: channels at S x S, S/2 x S/2, ..., 4x4; patches end at 8x8. What is scored has those of its resolution.
         patches: False scores the film as a whole, from 4x4 features of known place.
+        channels: of a film as the critic sees it, F (:class:`mammogan_tf.models.blocks.Emphasis`).
         classes: number C of channels of the mask.
         labels: number of film labels.
 
     Returns:
-        A functional model of a dict ``image`` float32 [B, S, S, 1], ``mask`` float32 [B, S, S, C], ``label`` int32 [B]
+        A functional model of a dict ``image`` float32 [B, S, S, F], ``mask`` float32 [B, S, S, C], ``label`` int32 [B]
         to ``score`` float32 [B, 1].
     """
-    image = keras.Input((size, size, 1), name="image")
+    image = keras.Input((size, size, channels), name="image")
     mask = keras.Input((size, size, classes), name="mask")
     label = keras.Input((), dtype="int32", name="label")
     exact = {"dtype": "float32"}

@@ -16,6 +16,7 @@ from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.transforms import one_hot
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_text
+from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
@@ -48,14 +49,21 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP, unet: keras.Mo
         black_background=not config.data.keep_background,
         **common,
     )
-    critic = build_critic(config.data.size, widths=config.critic_widths, patches=config.critic == "patches", **common)
+    emphasis = Emphasis(config.emphasis, dtype="float32", name="emphasis")
+    critic = build_critic(
+        config.data.size,
+        widths=config.critic_widths,
+        patches=config.critic == "patches",
+        channels=emphasis.channels,
+        **common,
+    )
     model = kind(
         generator,
         critic,
         gp=config.gp,
         n_critic=config.n_critic,
         ema=config.ema,
-        emphasis=config.emphasis,
+        emphasis=emphasis,
         unet=unet,
         anatomy_weight=config.anatomy_weight,
         seed=config.seed,

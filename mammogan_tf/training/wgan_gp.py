@@ -24,11 +24,11 @@ class WGANGP(Stepped):
 
     Args:
         generator: dict of noise [B, Z], mask [B, S, S, C], label [B] to films [B, S, S, 1] in [-1, 1].
-        critic: dict of image, mask, label to scores [B, 1].
+        critic: dict of image, as it sees it, mask and label to scores [B, 1].
         gp: lambda, the weight of the gradient penalty.
         n_critic: critic updates to one generator update.
         ema: decay of the averaged weights; it rises to this as ``(1 + step) / (10 + step)``.
-        emphasis: gain of the filter (:class:`mammogan_tf.models.blocks.Emphasis`) through which critic and penalty see films.
+        emphasis: through which critic and penalty see films; as they are by default.
         unet: finds probabilities [B, S, S, C] in films [B, S, S, 1] in [0, 1]; the generator's loss then has
             ``anatomy_weight`` times the anatomy loss of what it finds in synthetic films. It is not trained.
         anatomy_weight: positive where there is a ``unet``.
@@ -43,7 +43,7 @@ class WGANGP(Stepped):
         gp: float = 10.0,
         n_critic: int = 5,
         ema: float = 0.999,
-        emphasis: float = 0.0,
+        emphasis: Emphasis | None = None,
         unet: keras.Model | None = None,
         anatomy_weight: float = 0.0,
         seed: int = 0,
@@ -56,7 +56,7 @@ class WGANGP(Stepped):
         self.averaged.set_weights(generator.get_weights())
         self.averaged.trainable = False
         self.gp, self.n_critic, self.ema = gp, n_critic, ema
-        self.emphasis = Emphasis(emphasis, dtype="float32", name="emphasis")
+        self.emphasis = emphasis or Emphasis(0.0)
         # Not as a layer, whose weights would be in every checkpoint.
         self.probabilities = partial(unet, training=False) if unet else None
         self.anatomy_weight = anatomy_weight
@@ -74,8 +74,9 @@ class WGANGP(Stepped):
         critic_optimizer.build(self.critic.trainable_variables)
 
     def critic_of_films(self) -> keras.Model:
-        """The critic with the filter before it: it takes films as they are."""
+        """The critic with the emphasis before it: it takes films as they are."""
         inputs = {name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in self.critic.input.items()}
+        inputs["image"] = keras.Input((*inputs["image"].shape[1:3], 1), name="image")
         score = self.critic({**inputs, "image": self.emphasis(inputs["image"])})
         return keras.Model(inputs, score, name="critic_of_films")
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from mammogan_tf.benchmark import training
 from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.config import CLASSES, CRITICS, LABELS, GANConfig, UNetConfig, preset
+from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.strategy import set_up_device
 from mammogan_tf.training.wgan_gp import WGANGP
@@ -95,11 +96,22 @@ class TestTorch:
         common = len(CLASSES), len(LABELS)
         theirs = {
             "generator": torch_networks.Generator(size, config.z_dim, config.generator_widths, *common, True),
-            "critic": torch_networks.Critic(size, config.critic_widths, *common, patches=critic == "patches"),
+            "critic": torch_networks.Critic(
+                size, config.critic_widths, ours.emphasis.channels, *common, patches=critic == "patches"
+            ),
         }
         assert {name: torch_networks.parameters(network) for name, network in theirs.items()} == {
             name: training.trained_parameters(getattr(ours, name)) for name in theirs
         }
+
+    @pytest.mark.parametrize("gain", [0.0, 8.0])
+    def test_the_critic_sees_films_in_the_same_way(self, torch, gain):
+        from mammogan_tf.benchmark.torch_networks import TorchEmphasis
+
+        films = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 1)).astype("float32")
+        ours = Emphasis(gain)(films)
+        theirs = TorchEmphasis(gain)(torch.from_numpy(films).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        np.testing.assert_allclose(theirs[:, 3:-3, 3:-3], ours[:, 3:-3, 3:-3], rtol=1e-3, atol=1e-4)
 
     def test_other_parameters_are_refused(self):
         from mammogan_tf.benchmark import torch_training

@@ -7,13 +7,13 @@ from scipy.ndimage import correlate
 from mammogan_tf.models.blocks import Emphasis, FusedNormalization
 
 
-def seen(film: np.ndarray, gain: float) -> np.ndarray:
-    return np.asarray(Emphasis(gain)(film[None, :, :, None].astype(np.float32)))[0, :, :, 0]
+def seen(film: np.ndarray, gain: float, channel: int = 0) -> np.ndarray:
+    return np.asarray(Emphasis(gain)(film[None, :, :, None].astype(np.float32)))[0, :, :, channel]
 
 
 @pytest.fixture
 def film():
-    return np.random.default_rng(0).uniform(-1, 1, (16, 16))
+    return np.random.default_rng(0).integers(0, 256, (16, 16)) / 127.5 - 1
 
 
 def test_without_gain_a_film_is_seen_as_it_is(film):
@@ -21,7 +21,9 @@ def test_without_gain_a_film_is_seen_as_it_is(film):
 
 
 def test_what_is_flat_stays_as_it_is():
-    np.testing.assert_allclose(seen(np.full((16, 16), -0.7), 8.0), -0.7, rtol=1e-5)
+    flat = np.full((16, 16), 38 / 127.5 - 1)
+    np.testing.assert_allclose(seen(flat, 8.0), flat, rtol=1e-5)
+    np.testing.assert_allclose(seen(flat, 8.0, channel=1), 0, atol=1e-5)
 
 
 def test_a_chequerboard_is_lifted_by_the_whole_gain():
@@ -36,13 +38,19 @@ def test_it_is_the_formula_of_its_docstring(film):
     blurred = [correlate(film, np.outer(row, row), mode="reflect") for row in (narrow, wide)]
     expected = film + 3 * (film - blurred[0]) + 3 / 2 * (film - blurred[1])
     np.testing.assert_allclose(seen(film, 3.0), expected, rtol=1e-4, atol=1e-5)
+    compressed = np.arcsinh((film - blurred[0]) * 255 / 2) / 4
+    np.testing.assert_allclose(seen(film, 3.0, channel=1), compressed, rtol=1e-3, atol=1e-4)
 
 
-def test_it_is_linear_so_that_films_interpolate_as_before(film):
-    other = np.random.default_rng(1).uniform(-1, 1, film.shape)
-    between = seen(film + 0.3 * (other - film), 8.0)
-    expected = seen(film, 8.0) + 0.3 * (seen(other, 8.0) - seen(film, 8.0))
-    np.testing.assert_allclose(between, expected, rtol=1e-4, atol=1e-4)
+def test_films_are_seen_in_whole_grey_levels_and_the_gradient_passes_that_by(film):
+    between = film + np.random.default_rng(1).uniform(-0.4, 0.4, film.shape) / 127.5
+    for channel in (0, 1):
+        np.testing.assert_allclose(seen(between, 8.0, channel), seen(film, 8.0, channel), rtol=1e-3, atol=1e-4)
+    batch = tf.Variable(between[None, :, :, None], dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        lifted = tf.reduce_sum(Emphasis(8.0)(batch)[..., 0])
+    # What each pixel of a film adds to the sum of a filter that leaves what is flat as it is; the edge is mirrored.
+    np.testing.assert_allclose(tape.gradient(lifted, batch)[0, 6:-6, 6:-6], 1, rtol=1e-4)
 
 
 def test_it_survives_saving(tmp_path, film):
