@@ -167,8 +167,8 @@ class GANConfig(_TrainConfig):
     gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic updates to one generator update, ``steps``
     counts generator updates, over which both learning rates fall to nothing as half a cosine; after each ``sample_every``
     the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted before the critic
-    sees a film; 0 leaves films as they are. ``anatomy_weight`` is that of the anatomy loss beside the critic's score, in the
-    generator's loss; without a U-Net that draws the masks there is none.
+    sees a film (:class:`mammogan_tf.models.blocks.Emphasis`); 0 leaves films as they are. ``anatomy_weight`` is that of
+    :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss; there is none where no U-Net draws the masks.
     """
 
     masks: str = "unet"
@@ -180,7 +180,7 @@ class GANConfig(_TrainConfig):
     gp: float = 10.0
     n_critic: int = 2
     emphasis: float = 8.0
-    anatomy_weight: float = 0.0
+    anatomy_weight: float = 10.0
     steps: int = 1200
     generator_learning_rate: float = 2e-4
     critic_learning_rate: float = 1e-4
@@ -220,7 +220,13 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
     "default": {UNetConfig: {}, GANConfig: {}},
     "paper": {
         UNetConfig: {"data": DataConfig(keep_background=True)},
-        GANConfig: {"data": DataConfig(keep_background=True), "critic": "film", "emphasis": 0.0, "n_critic": 5},
+        GANConfig: {
+            "data": DataConfig(keep_background=True),
+            "critic": "film",
+            "n_critic": 5,
+            "emphasis": 0.0,
+            "anatomy_weight": 0.0,
+        },
     },
     "quickstart": {
         UNetConfig: {"widths": (16, 32, 64), "epochs": 60},

@@ -133,13 +133,14 @@ def cross_validate(
     "--emphasis",
     type=click.FloatRange(min=0),
     show_default=str(GANConfig.emphasis),
-    help="How far fine detail is lifted before the critic sees a film; 0: not at all, as in the paper.",
+    help="How far fine detail is lifted before the critic sees a film; 0: it sees films as they are, as in the paper.",
 )
 @click.option(
     "--anatomy-weight",
     type=click.FloatRange(min=0),
     show_default=str(GANConfig.anatomy_weight),
-    help="Of the anatomy loss: what the U-Net finds in a synthetic film against its mask. None with masks from elsewhere.",
+    help="How much it counts for the generator that the U-Net that drew a mask finds it in the synthetic film; without such "
+    "a U-Net it does not.",
 )
 @click.option(
     "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."

@@ -100,7 +100,7 @@ class Emphasis(layers.Layer):
     """A film as the critic sees it: with fine detail lifted, and beside it the finest detail alone, compressed.
 
     ``x + g (x - b3(x)) + g / 2 (x - b7(x))`` and ``asinh((x - b3(x)) / q) / 4``, with binomial blurs b3 and b7 of 3 and 7
-    pixels, of the film x in whole grey levels, q = 2 / 255 apart, as it is saved. The gradient passes the rounding by.
+    pixels, of the film x in whole grey levels, q = 2 / 255 apart, as it is saved. The gradient goes past the rounding.
 
     The amplitude of a mammogram's spectrum falls about 200-fold from its coarsest waves to its finest. A critic whose slope is
     bounded per unit of *grey level* therefore hardly sees texture. Seen through the linear filter all scales weigh about
