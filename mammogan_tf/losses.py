@@ -53,23 +53,25 @@ def cross_entropy(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_mean(tf.reduce_sum(truth * tf.math.log(tf.maximum(probabilities, 1e-7)), axis=-1))
 
 
-def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / (1 - p_lesion))``, 0 for a pixel of a lesion.
+def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor, margin: int = 3) -> tf.Tensor:
+    """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / (1 - p_lesion))``, 0 in lesions and near them.
 
-    What a segmenter finds in a film against the mask that the film was made from. Lesions have no say: neither those of the
-    mask, nor the chance that the segmenter gives one.
+    What a segmenter finds in a film against the mask that the film was made from. Lesions have no say, neither those of the
+    mask nor the chance that the segmenter gives one: a lesion in fat may look like dense tissue, and so may its rim.
     Example: a pixel of mask (1, 0, 0), the last the lesion, with probabilities (1/4, 1/4, 1/2) costs log 2.
 
     Args:
         mask: one-hot float32 [B, H, W, C], lesion last.
         probabilities: float32 [B, H, W, C] in [0, 1].
+        margin: pixels around a lesion of the mask that do not count either, in rows and in columns.
 
     Returns:
         A scalar, 0 or more.
     """
+    lesion = tf.nn.max_pool2d(mask[..., -1:], 2 * margin + 1, 1, "SAME")[..., 0]
     anatomy = tf.reduce_sum(mask[..., :-1] * probabilities[..., :-1], axis=-1)
     chance = tf.clip_by_value(anatomy / tf.maximum(1.0 - probabilities[..., -1], 1e-7), 1e-7, 1.0)
-    return -tf.reduce_mean((1.0 - mask[..., -1]) * tf.math.log(chance))
+    return -tf.reduce_mean((1.0 - lesion) * tf.math.log(chance))
 
 
 def focal_tversky(

@@ -56,7 +56,15 @@ def test_cross_entropy():
 def test_anatomy_loss():
     # The chance of the right tissue among the tissues; what is asked for as a lesion costs nothing.
     found = pixels([1 / 4, 1 / 4, 1 / 2], [1, 0, 0], [0.9, 0.1, 0])
-    assert float(anatomy_loss(pixels([1, 0, 0], [1, 0, 0], [0, 0, 1]), found)) == pytest.approx(math.log(2) / 3)
+    mask = pixels([1, 0, 0], [1, 0, 0], [0, 0, 1])
+    assert float(anatomy_loss(mask, found, margin=0)) == pytest.approx(math.log(2) / 3)
+
+
+def test_anatomy_loss_near_a_lesion_does_not_count():
+    wrong = pixels(*[[0.5, 0.5, 0.0]] * 8)
+    mask = pixels(*[[1, 0, 0]] * 3, [0, 0, 1], *[[1, 0, 0]] * 4)
+    for margin, counted in ((0, 7), (1, 5), (3, 1)):
+        assert float(anatomy_loss(mask, wrong, margin)) == pytest.approx(counted / 8 * math.log(2))
 
 
 @pytest.mark.parametrize("found", [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
