@@ -54,10 +54,11 @@ def cross_entropy(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor, margin: int = 3) -> tf.Tensor:
-    """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / (1 - p_lesion))``, 0 in lesions and near them.
+    """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / sum(p))``, 0 in lesions and near them.
 
-    What a segmenter finds in a film against the mask that the film was made from. Lesions have no say, neither those of the
-    mask nor the chance that the segmenter gives one: a lesion in fat may look like dense tissue, and so may its rim.
+    What a segmenter finds in a film against the mask that the film was made from; the sums are over all classes but lesions.
+    These have no say, neither those of the mask nor the chance that the segmenter gives one: a lesion in fat may look like
+    dense tissue, and so may its rim.
     Example: a pixel of mask (1, 0, 0), the last the lesion, with probabilities (1/4, 1/4, 1/2) costs log 2.
 
     Args:
@@ -69,9 +70,9 @@ def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor, margin: int = 3) -> 
         A scalar, 0 or more.
     """
     lesion = tf.nn.max_pool2d(mask[..., -1:], 2 * margin + 1, 1, "SAME")[..., 0]
-    anatomy = tf.reduce_sum(mask[..., :-1] * probabilities[..., :-1], axis=-1)
-    chance = tf.clip_by_value(anatomy / tf.maximum(1.0 - probabilities[..., -1], 1e-7), 1e-7, 1.0)
-    return -tf.reduce_mean((1.0 - lesion) * tf.math.log(chance))
+    tissue = probabilities[..., :-1]
+    chances = [tf.reduce_sum(part, axis=-1) + 1e-7 for part in (mask[..., :-1] * tissue, tissue)]
+    return tf.reduce_mean((1.0 - lesion) * (tf.math.log(chances[1]) - tf.math.log(chances[0])))
 
 
 def focal_tversky(

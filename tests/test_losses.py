@@ -65,15 +65,22 @@ def test_anatomy_loss_near_a_lesion_does_not_count():
     mask = pixels(*[[1, 0, 0]] * 3, [0, 0, 1], *[[1, 0, 0]] * 4)
     for margin, counted in ((0, 7), (1, 5), (3, 1)):
         assert float(anatomy_loss(mask, wrong, margin)) == pytest.approx(counted / 8 * math.log(2))
+        upright = [tf.transpose(each, [0, 2, 1, 3]) for each in (mask, wrong)]
+        assert float(anatomy_loss(*upright, margin)) == pytest.approx(counted / 8 * math.log(2))
 
 
-@pytest.mark.parametrize("found", [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-def test_anatomy_loss_is_finite_where_the_network_is_sure_and_wrong(found):
-    probabilities = tf.Variable(pixels(found))
+def test_anatomy_loss_pulls_where_the_network_is_sure_and_wrong():
+    probabilities = tf.Variable(pixels([0.0, 1.0, 0.0]))
     with tf.GradientTape() as tape:
         loss = anatomy_loss(pixels([1, 0, 0]), probabilities)
     assert float(loss) == pytest.approx(-math.log(1e-7), rel=1e-5)
-    assert np.isfinite(tape.gradient(loss, probabilities)).all()
+    slope = tape.gradient(loss, probabilities)
+    assert np.isfinite(slope).all()
+    assert slope[0, 0, 0, 0] < -1
+
+
+def test_anatomy_loss_of_a_sure_lesion_is_nothing():
+    assert float(anatomy_loss(pixels([1, 0, 0]), pixels([0.0, 0.0, 1.0]))) == pytest.approx(0)
 
 
 def lesion(*values: float) -> tf.Tensor:

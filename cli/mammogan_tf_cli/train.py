@@ -133,7 +133,8 @@ def cross_validate(
     "--emphasis",
     type=click.FloatRange(min=0),
     show_default=str(GANConfig.emphasis),
-    help="How far fine detail is lifted before the critic sees a film; 0: it sees films as they are, as in the paper.",
+    help="How far fine detail is lifted before the critic sees a film; beside it, it sees the finest detail alone. 0: it sees "
+    "films as they are, as in the paper.",
 )
 @click.option(
     "--anatomy-weight",

@@ -15,6 +15,7 @@ from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path
+from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
@@ -105,7 +106,15 @@ def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
     """The U-Net that draws the run's masks, where the anatomy loss has a weight; None where masks come from elsewhere."""
     config, path = run.config, run.path / MASKS["train-unet"]
     assert isinstance(config, GANConfig)
-    return load_network(path) if config.anatomy_weight and path.exists() else None
+    if not config.anatomy_weight or not path.exists():
+        return None
+    unet = load_network(path)
+    for layer in unet.layers:
+        if isinstance(layer, FusedNormalization):
+            layer.synchronized = (
+                True  # Keras' way: on a GPU the fused one has no deterministic gradient with kept statistics.
+            )
+    return unet
 
 
 def _anatomy(run: Run, films: FilmSet) -> np.ndarray:

@@ -204,9 +204,9 @@ def _train(
 def require_convergence(step: int, wasserstein: float, config: GANConfig) -> None:
     """Raises ModelError where the critic diverges.
 
-    A critic of slope 1 cannot tell two films by more than their distance as it sees them: at most 2 S for S x S pixels in
-    [-1, 1], times what the emphasis of fine detail makes of it. An estimate of ten times that shows that the penalty no
-    longer holds its slope.
+    A critic of slope 1 cannot tell two films by more than their distance as it sees them: 2 S for S x S pixels in [-1, 1],
+    times what the emphasis of fine detail makes of it; the compressed detail beside it adds little. An estimate of ten times
+    that shows that the penalty no longer holds its slope.
     """
     limit = 10 * 2 * config.data.size * (1 + 1.5 * config.emphasis)
     if abs(wasserstein) > limit:

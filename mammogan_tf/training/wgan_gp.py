@@ -56,7 +56,7 @@ class WGANGP(Stepped):
         self.averaged.set_weights(generator.get_weights())
         self.averaged.trainable = False
         self.gp, self.n_critic, self.ema = gp, n_critic, ema
-        self.emphasis = emphasis or Emphasis(0.0)
+        self.emphasis = emphasis or Emphasis(0.0, dtype="float32", name="emphasis")
         # Not as a layer, whose weights would be in every checkpoint.
         self.probabilities = partial(unet, training=False) if unet else None
         self.anatomy_weight = anatomy_weight

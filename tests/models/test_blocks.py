@@ -51,6 +51,12 @@ def test_films_are_seen_in_whole_grey_levels_and_the_gradient_passes_that_by(fil
         lifted = tf.reduce_sum(Emphasis(8.0)(batch)[..., 0])
     # What each pixel of a film adds to the sum of a filter that leaves what is flat as it is; the edge is mirrored.
     np.testing.assert_allclose(tape.gradient(lifted, batch)[0, 6:-6, 6:-6], 1, rtol=1e-4)
+    with tf.GradientTape() as tape:
+        middle = Emphasis(8.0)(batch)[0, 8, 8, 1]
+    # Of asinh(127.5 h) / 4, where 4 parts of 16 of the binomial blur are the pixel's own.
+    fine = np.sinh(4 * middle) / 127.5
+    slope = 127.5 / 4 / np.sqrt(1 + (127.5 * fine) ** 2)
+    np.testing.assert_allclose(tape.gradient(middle, batch)[0, 8, 8, 0], slope * (1 - 4 / 16), rtol=1e-3)
 
 
 def test_it_survives_saving(tmp_path, film):

@@ -181,7 +181,10 @@ def test_the_unet_that_draws_the_masks_looks_at_the_films(tmp_path, films, phant
     config = preset(GANConfig, "tiny", {"anatomy_weight": 1.0})
     run = create_gan_run(tmp_path, config, films, [phantom_root], Run.open(unet_run))
     assert train_gan(run, films, QUIET)["last"]["anatomy_loss"] > 0
-    assert "anatomy_loss" not in train_gan(make_run(anatomy_weight=1.0), films, QUIET)["last"]
+    assert "beside a loss for anatomy" in (run.path / "MODEL_CARD.md").read_text()
+    run = make_run(anatomy_weight=1.0)
+    assert "anatomy_loss" not in train_gan(run, films, QUIET)["last"]
+    assert "without a loss for anatomy" in (run.path / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("teacher", ["none", "unfinished", "a gan", "another size"])

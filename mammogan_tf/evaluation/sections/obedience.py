@@ -146,7 +146,8 @@ OBEDIENCE = Section(
     "contrast of the inside of a lesion with the ring of tissue around it, in standard deviations of the breast, beside "
     "that of real lesions and that of random places where none was asked for.",
     caution="Where the ceiling is low the segmenter cannot judge the region: lesions are a few pixels wide on whole films. "
-    "A generator that cuts the background out of the mask gets the outline of the breast for nothing. Above the "
+    "A generator that cuts the background out of the mask gets the outline of the breast for nothing, and one that was trained "
+    "to be read by a U-Net (anatomy loss) is read well by another of the same design. Above the "
     "ceiling means images that are easier than real ones, not better. Contrast is blind to shape and texture, and "
     "circles wider than their lesion thin it out.",
     measures=(
