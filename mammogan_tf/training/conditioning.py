@@ -111,9 +111,8 @@ def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
     unet = load_network(path)
     for layer in unet.layers:
         if isinstance(layer, FusedNormalization):
-            layer.synchronized = (
-                True  # Keras' way: on a GPU the fused one has no deterministic gradient with kept statistics.
-            )
+            # Keras then normalises: with kept statistics the fused operation has no deterministic gradient on a GPU.
+            layer.synchronized = True
     return unet
 
 

@@ -1,4 +1,4 @@
-"""Training of the GAN: the run, its networks, its samples."""
+"""Training of the GAN: its networks, its steps, its samples."""
 
 import math
 from collections.abc import Iterator, Sequence

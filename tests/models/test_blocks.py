@@ -42,6 +42,13 @@ def test_it_is_the_formula_of_its_docstring(film):
     np.testing.assert_allclose(seen(film, 3.0, channel=1), compressed, rtol=1e-3, atol=1e-4)
 
 
+def test_what_is_lifted_is_linear(film):
+    # Other films that lie whole grey levels from it, also halfway.
+    other = film + 2 * np.random.default_rng(1).integers(-60, 60, film.shape) / 127.5
+    expected = (seen(film, 8.0) + seen(other, 8.0)) / 2
+    np.testing.assert_allclose(seen((film + other) / 2, 8.0), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_films_are_seen_in_whole_grey_levels_and_the_gradient_passes_that_by(film):
     between = film + np.random.default_rng(1).uniform(-0.4, 0.4, film.shape) / 127.5
     for channel in (0, 1):
