@@ -53,26 +53,24 @@ def cross_entropy(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_mean(tf.reduce_sum(truth * tf.math.log(tf.maximum(probabilities, 1e-7)), axis=-1))
 
 
-def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor, margin: int = 3) -> tf.Tensor:
-    """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / sum(p))``, 0 in lesions and near them.
+def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / sum(p))``, 0 in lesions.
 
     What a segmenter finds in a film against the mask that the film was made from; the sums are over all classes but lesions.
     These have no say, neither those of the mask nor the chance that the segmenter gives one: a lesion in fat may look like
-    dense tissue, and so may its rim.
+    dense tissue.
     Example: a pixel of mask (1, 0, 0), the last the lesion, with probabilities (1/4, 1/4, 1/2) costs log 2.
 
     Args:
         mask: one-hot float32 [B, H, W, C], lesion last.
         probabilities: float32 [B, H, W, C] in [0, 1].
-        margin: pixels around a lesion of the mask that do not count either, in rows and in columns.
 
     Returns:
         A scalar, 0 or more.
     """
-    lesion = tf.nn.max_pool2d(mask[..., -1:], 2 * margin + 1, 1, "SAME")[..., 0]
     tissue = probabilities[..., :-1]
     chances = [tf.reduce_sum(part, axis=-1) + 1e-7 for part in (mask[..., :-1] * tissue, tissue)]
-    return tf.reduce_mean((1.0 - lesion) * (tf.math.log(chances[1]) - tf.math.log(chances[0])))
+    return tf.reduce_mean((1.0 - mask[..., -1]) * (tf.math.log(chances[1]) - tf.math.log(chances[0])))
 
 
 def focal_tversky(
