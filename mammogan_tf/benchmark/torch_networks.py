@@ -85,7 +85,7 @@ class Critic(nn.Module):
         self.tops = nn.ModuleDict(
             {str(level): nn.Conv2d(levels[level] + 1, levels[level], 3, padding=1) for level in scored}
         )
-        features = sum(levels[level] for level in scored)
+        features = sum(levels[level] for level in scored) + (levels[scored[0]] if patches else 0)
         self.summary = None if patches else nn.Linear((size >> last) ** 2 * features, features)
         self.realism = nn.Linear(features, 1)
         self.label_direction = nn.Embedding(labels, features)
@@ -104,10 +104,16 @@ class Critic(nn.Module):
             top = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
             seen.append(F.leaky_relu(self.tops[str(level)](top), 0.2))
         if self.summary is None:
-            features = torch.cat([top.mean((2, 3)) for top in seen], 1)
+            features = torch.cat([*(top.mean((2, 3)) for top in seen), lesion_mean(seen[0], mask)], 1)
         else:
             features = F.leaky_relu(self.summary(seen[0].flatten(1)), 0.2)
         return self.realism(features) + (features * self.label_direction(label)).sum(1, keepdim=True)
+
+
+def lesion_mean(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """As :class:`mammogan_tf.models.blocks.LesionMean`."""
+    lesion = F.avg_pool2d(mask[:, -1:], mask.shape[-1] // features.shape[-1])
+    return (features * lesion).sum((2, 3)) / lesion.sum((2, 3)).clamp(min=1e-3)
 
 
 class TorchEmphasis(nn.Module):

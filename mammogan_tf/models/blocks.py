@@ -12,6 +12,7 @@ __all__ = [
     "Emphasis",
     "Foreground",
     "FusedNormalization",
+    "LesionMean",
     "MinibatchDeviation",
     "attention_gate",
     "convolution_block",
@@ -183,3 +184,20 @@ class MinibatchDeviation(layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + 1)
+
+
+@keras.saving.register_keras_serializable("mammogan_tf")
+class LesionMean(layers.Layer):
+    """Mean of features over the lesions of a mask, each place weighed by its share of lesion; 0 where there is none.
+
+    [B, H, W, F] and a one-hot mask [B, S, S, C], lesion last, S a multiple of H and W, to [B, F].
+    """
+
+    def call(self, inputs):
+        features, mask = inputs
+        factor = mask.shape[1] // features.shape[1]
+        lesion = ops.average_pool(mask[..., -1:], factor, factor)
+        return ops.sum(features * lesion, axis=(1, 2)) / ops.maximum(ops.sum(lesion, axis=(1, 2)), 1e-3)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0][0], input_shape[0][-1])

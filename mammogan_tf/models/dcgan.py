@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from mammogan_tf.models.blocks import Foreground, MinibatchDeviation, convolution_block
+from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation, convolution_block
 
 __all__ = ["build_critic", "build_generator", "seeded_noise"]
 
@@ -76,7 +76,8 @@ def build_critic(
 
     It scores patches, and the film by their mean (after Isola et al. 2017, section 3.2.2). The mask says already where
     everything is; a critic of whole films finds by it which training film it sees, and learns them by heart. Patches are
-    scored from half of the side down to 8x8: of 10, 20 and 40 pixels at 64x64.
+    scored from half of the side down to 8x8: of 10, 20 and 40 pixels at 64x64. The smallest ones on lesions count once more, by
+    a mean of their own: a lesion is a hundredth of the film, and the mean over all of it hardly sees whether one is there.
     The label enters by projection (Miyato and Koyama 2018); the deviation within the batch shows a collapse.
     It is float32 whatever the precision of the generator: its gradient penalty overflows in float16, and a bfloat16
     critic stops telling real from synthetic.
@@ -116,8 +117,9 @@ def build_critic(
         top = MinibatchDeviation(name=f"deviation{side}", **exact)(levels[side])
         seen.append(convolution(top, levels[side].shape[-1], 3, 1, f"{side}_top"))
     if patches:
-        seen = [layers.GlobalAveragePooling2D(name=f"mean{top.shape[1]}", **exact)(top) for top in seen]
-        features = layers.Concatenate(name="features", **exact)(seen) if len(seen) > 1 else seen[0]
+        means = [layers.GlobalAveragePooling2D(name=f"mean{top.shape[1]}", **exact)(top) for top in seen]
+        lesion_mean = LesionMean(name="lesion_mean", **exact)([seen[0], mask])
+        features = layers.Concatenate(name="features", **exact)([*means, lesion_mean])
     else:
         features = layers.Flatten(name="features", **exact)(seen[0])
         features = layers.Dense(widths[-1], kernel_initializer="he_normal", name="summary", **exact)(features)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from mammogan_tf.benchmark import training
 from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.config import CLASSES, CRITICS, LABELS, GANConfig, UNetConfig, preset
-from mammogan_tf.models.blocks import Emphasis
+from mammogan_tf.models.blocks import Emphasis, LesionMean
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.strategy import set_up_device
 from mammogan_tf.training.wgan_gp import WGANGP
@@ -112,6 +112,15 @@ class TestTorch:
         ours = Emphasis(gain)(films)
         theirs = TorchEmphasis(gain)(torch.from_numpy(films).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         np.testing.assert_allclose(theirs[:, 3:-3, 3:-3], ours[:, 3:-3, 3:-3], rtol=1e-3, atol=1e-4)
+
+    def test_the_critic_sees_lesions_in_the_same_way(self, torch):
+        from mammogan_tf.benchmark.torch_networks import lesion_mean
+
+        random = np.random.default_rng(0)
+        features = random.normal(size=(2, 8, 8, 3)).astype("float32")
+        mask = np.eye(5, dtype="float32")[random.integers(0, 5, (2, 16, 16))]
+        theirs = lesion_mean(*(torch.from_numpy(x).permute(0, 3, 1, 2) for x in (features, mask)))
+        np.testing.assert_allclose(theirs, LesionMean()([features, mask]), rtol=1e-4, atol=1e-5)
 
     def test_other_parameters_are_refused(self):
         from mammogan_tf.benchmark import torch_training

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from mammogan_tf.models.blocks import Foreground, MinibatchDeviation
+from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from tests.conformance import check_output_shape, check_save_and_reload
 
@@ -137,6 +137,12 @@ def test_patches_of_three_sizes_are_scored_at_64_pixels():
     assert scored == [(32, 32, 6), (16, 16, 8), (8, 8, 10)]
 
 
+def test_the_smallest_patches_on_a_lesion_count_by_a_mean_of_their_own():
+    critic = build_critic(64, widths=(4, 6, 8, 10, 12))
+    assert critic.get_layer("lesion_mean").input[0].shape[1:] == (32, 32, 6)
+    assert critic.get_layer("features").output.shape[1:] == (6 + 8 + 10 + 6,)
+
+
 def test_the_critic_has_no_batch_normalisation(critic, generator):
     assert not [layer.name for layer in critic.layers if isinstance(layer, NORMALISATIONS)]
     assert [layer.name for layer in generator.layers if isinstance(layer, NORMALISATIONS)]
@@ -154,6 +160,15 @@ def test_the_critic_is_float32_under_any_policy(policy, judged, condition):
     assert call(critic, judged).dtype == np.float32
     assert generator.get_layer("block16_conv").compute_dtype == policy.removeprefix("mixed_")
     check_output_shape(generator, condition, (FILMS, SIZE, SIZE, 1))
+
+
+def test_the_mean_over_lesions_weighs_places_by_their_share_of_lesion():
+    label_maps = np.ones((2, 4, 4), int)
+    label_maps[0, :2, :2] = 4
+    label_maps[0, 0, 2] = 4
+    features = np.array([[8, 16], [32, 64]], np.float32)[None, :, :, None] * np.array([1, -1]).reshape(2, 1, 1, 1)
+    # A whole quarter of the first film and a quarter of its neighbour; the second film has no lesion.
+    np.testing.assert_allclose(LesionMean()([features, one_hot(label_maps)]), [[(8 + 16 / 4) / (1 + 1 / 4)], [0]])
 
 
 def test_minibatch_deviation():
