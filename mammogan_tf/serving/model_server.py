@@ -80,8 +80,12 @@ def _models(models: Path, names: list[str]) -> str:
 
 
 def _batching(settings: ServerSettings) -> str:
-    """BatchingParameters (session_bundle_config.proto); a batch over the size is cut up, not refused."""
-    return f"""max_batch_size {{ value: {settings.max_batch_size} }}
+    """BatchingParameters (session_bundle_config.proto), in which ``max_batch_size`` is the most examples of a *request*.
+
+    A request over the size of a pass is cut up, and refused where not even an empty queue would hold it.
+    """
+    return f"""max_batch_size {{ value: {settings.max_batch_size * settings.max_queue} }}
+max_execution_batch_size {{ value: {settings.max_batch_size} }}
 batch_timeout_micros {{ value: {round(settings.batch_timeout_ms * 1000)} }}
 max_enqueued_batches {{ value: {settings.max_queue} }}
 enable_large_batch_splitting {{ value: true }}

@@ -62,7 +62,8 @@ def test_tensorflow_model_server_batches_measures_and_encrypts_as_told(models, c
     output = capfd.readouterr().out
     for expected in (
         "--enable_batching=true",
-        "max_batch_size { value: 8 }",
+        "\nmax_execution_batch_size { value: 8 }",
+        "max_batch_size { value: 72 }",
         "batch_timeout_micros { value: 1500 }",
         "max_enqueued_batches { value: 9 }",
         "--rest_api_port=19100",
