@@ -111,6 +111,14 @@ def test_services_probes_and_limits_fit_their_deployment(manifests, name):
     assert claims == {claim for kind, claim in manifests if kind == "PersistentVolumeClaim"}
 
 
+def test_the_image_is_built_from_the_package_alone():
+    patterns = [line for line in (FOLDER / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] != "#"]
+    assert patterns[0] == "*", "films, runs and the repository stay out"
+    kept = {pattern[1:] for pattern in patterns if pattern[0] == "!"}
+    assert kept == {"LICENSE", "README.md", "cli", "mammogan_tf", "pyproject.toml", "setup.cfg"}
+    assert all((FOLDER.parent / name).exists() for name in kept)
+
+
 def test_the_embedded_server_takes_the_flags_of_its_image():
     command = json.loads(re.search(r"^ENTRYPOINT (.*)$", (FOLDER / "Dockerfile").read_text(), re.MULTILINE)[1])
     context = serve.make_context(" ".join(command[:2]), command[2:])
