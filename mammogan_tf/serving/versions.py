@@ -143,14 +143,15 @@ class Library:
 
     def _refresh_model(self, name: str, config: ModelConfig) -> None:
         found = _numbered_folders(self.root / (config.base_path or name))
+        known = self._models.get(name, {})
+        broken = {number for number in set(found) & set(known) if _is_still_broken(known[number], found[number])}
         while True:
-            known = self._models.get(name, {})
-            broken = {number for number in set(found) & set(known) if _is_still_broken(known[number], found[number])}
             wanted = _choose(config, set(found) - broken)
-            missing = sorted(wanted - set(_serving(known)))
-            loaded = [self._load(name, number, found[number]) for number in missing]
-            if all(loaded):
+            missing = sorted(wanted - set(_serving(self._models.get(name, {}))))
+            failed = {number for number in missing if not self._load(name, number, found[number])}
+            if not failed:
                 break
+            broken |= failed  # Each is tried once a look, also one that is still being copied in.
         if wanted:
             self._retire(name, keep=wanted)
 
@@ -193,17 +194,22 @@ def _let_go_if_idle(version: Version) -> None:
 
 
 def _numbered_folders(base: Path) -> dict[int, Path]:
-    if not base.is_dir():
+    """Folders of versions; none where nothing can be read: a volume may hold a ``lost+found`` of another user."""
+    try:
+        return {
+            int(path.name): path for path in base.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir()
+        }
+    except OSError:
         return {}
-    return {
-        int(path.name): path for path in base.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir()
-    }
 
 
 def _fingerprint(path: Path) -> tuple:
     """Changes when a file below ``path`` does: a version that was copied in slowly gets its second chance."""
-    stats = ((file, file.stat()) for file in sorted(path.rglob("*")) if file.is_file())
-    return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+    try:
+        stats = ((file, file.stat()) for file in sorted(path.rglob("*")) if file.is_file())
+        return tuple((str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+    except OSError:  # A file went away meanwhile; the next look will see.
+        return ()
 
 
 def _is_still_broken(version: Version, path: Path) -> bool:

@@ -113,3 +113,25 @@ def test_a_configuration_chooses_models_versions_and_labels(models, add_version)
         library.label({"film": {"stable": 2, "canary": 3}})
     with library.borrow(ModelSpec(name="film", version_label="stable")) as (_, number):
         assert number == 1, "as before"
+
+
+def test_a_version_that_is_being_copied_in_is_tried_once_a_look(models, add_version, monkeypatch):
+    library = Library(models)
+    library.refresh()
+    (add_version(2) / "saved_model.pb").write_bytes(b"half of it")
+    tried = []
+    monkeypatch.setattr("mammogan_tf.serving.versions._fingerprint", lambda path: tried.append(path) or (len(tried),))
+    library.refresh()
+    assert len(tried) == 1
+    assert library.available() == {"unet": 1}
+    library.refresh()
+    assert library.versions("unet")[0].fingerprint == (3,), "changed since: tried again"
+
+
+def test_a_path_that_cannot_be_read_keeps_no_other_model_from_serving(models, add_version):
+    library = Library(models)
+    library.configure({"film": ModelConfig(name="film", base_path="unet/../" * 1000 + "unet"), "unet": ModelConfig()})
+    assert library.available() == {"unet": 1}
+    add_version(2)
+    library.refresh()
+    assert library.available() == {"unet": 2}
