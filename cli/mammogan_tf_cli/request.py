@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["request"]
 
+MOST_SIDE = 2048
+"""Side of the largest square that is sent, in pixels: more than any network sees, less than any server refuses."""
+
 pem = click.Path(dir_okay=False, path_type=Path)
 images_argument = click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
 seed_option = click.option(
@@ -155,9 +158,10 @@ def _read_films(images: Sequence[Path], view: str) -> tuple[list[str], "list[Geo
 
 
 def _to_pngs(films: "list[np.ndarray]") -> list[bytes]:
+    from mammogan_tf.data.preparation import shrink
     from mammogan_tf.inference.segment import film_to_png
 
-    return [film_to_png(film) for film in films]
+    return [film_to_png(shrink(film, min(len(film), MOST_SIDE))) for film in films]
 
 
 def _circle(geometry: "Geometry", column: float, row: float, radius: float) -> tuple[float, float, float]:

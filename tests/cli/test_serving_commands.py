@@ -100,6 +100,15 @@ def test_request_segment(server, film, tmp_path):
     assert read_label_map(tmp_path / "out" / "mdb001_mask.png").shape == (1024, 1024)
 
 
+def test_request_segment_of_a_film_whose_square_no_server_takes(server, film, tmp_path):
+    tall = Image.fromarray(read_grey(film)).resize((500, 5900))
+    tall.save(tmp_path / "tall.png")
+    assert (
+        call("request", "segment", tmp_path / "tall.png", "--server", server.address, "--out", tmp_path).exit_code == 0
+    )
+    assert read_label_map(tmp_path / "tall_mask.png").shape == (5900, 500)
+
+
 def test_request_generate(server, masks, tmp_path):
     options = ["--server", server.address, "--masks", masks, "--count", 3, "--seed", 4, "--out", tmp_path / "out"]
     result = call("request", "generate", *options)
