@@ -24,9 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Call:
-    """A request under way: its ``deadline`` (of ``time.monotonic``), and what the method finds out for the log."""
+    """A request under way, and what the method finds out for the log.
+
+    ``deadline`` is of ``time.monotonic``; what ``when_done`` gets is called once the client has the answer, or gave up.
+    """
 
     deadline: float
+    when_done: Callable[[Callable[[Any], None]], None]
     version: int | None = None
     batch: int | None = None
 
@@ -61,7 +65,7 @@ def answers(
     async def answer(service: Service, request: Any, context: grpc.aio.ServicerContext) -> Any:
         begin = time.monotonic()
         left = context.time_remaining()
-        call = Call(float("inf") if left is None else begin + left)
+        call = Call(float("inf") if left is None else begin + left, context.add_done_callback)
         response, code, reason = None, grpc.StatusCode.OK, ""
         try:
             if isinstance(request, Refusal):  # From mammogan_tf.serving.decoding.

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis import predict_pb2
@@ -21,13 +22,17 @@ __all__ = ["Batcher"]
 
 Answer = tuple[predict_pb2.PredictResponse | Refusal, int]
 
+UNREAD_LIMIT = 24 * 2**20
+"""In bytes of messages; each takes three times as much, as message, as bytes, and in gRPC's buffers."""
+
 
 class Batcher:
     """Runs jobs on ``executor``, those of one servable and kind together, one pass at a time.
 
     ``max_batch_size`` counts the examples of a pass; ``timeout`` is how many seconds a pass may wait to fill up;
-    ``max_queue`` is how many requests may wait; ``observe`` is told the model and examples of every pass. All methods
-    belong to the event loop's thread.
+    ``max_queue`` is how many requests may wait; ``observe`` is told the model and examples of every pass. Answers that their
+    clients do not read stay in memory: past :data:`UNREAD_LIMIT` bytes of them nothing more is computed. All methods belong to
+    the event loop's thread.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class Batcher:
         self._loop, self._executor, self._observe = asyncio.get_running_loop(), executor, observe
         self._max_batch_size, self._timeout, self._max_queue = max_batch_size, timeout, max_queue
         self._queues: dict[tuple[Servable, Hashable], _Queue] = {}
-        self.waiting = self._waiting_bytes = 0
+        self.waiting = self._waiting_bytes = self.unread_bytes = 0
 
     @property
     def busy(self) -> bool:
@@ -51,8 +56,8 @@ class Batcher:
         """The response to a job, which lacks only the version, and the number of examples in its pass.
 
         Raises:
-            Refusal: RESOURCE_EXHAUSTED when too many wait already, DEADLINE_EXCEEDED when the deadline passed before
-                the job's turn, or what the servable says.
+            Refusal: RESOURCE_EXHAUSTED when too many wait already, or too many answers are unread, DEADLINE_EXCEEDED when
+                the deadline passed before the job's turn, or what the servable says.
         """
         entry = self._enter(servable, job)
         try:
@@ -63,6 +68,18 @@ class Batcher:
         if isinstance(response, Refusal):
             raise response
         return response, examples
+
+    def hand_over(
+        self, response: predict_pb2.PredictResponse, when_done: Callable[[Callable[[Any], None]], None]
+    ) -> None:
+        """Counts an answer as unread until what ``when_done`` gets is called."""
+        size = response.ByteSize()
+        self.unread_bytes += size
+
+        def forget(context: Any) -> None:
+            self.unread_bytes -= size
+
+        when_done(forget)
 
     def _enter(self, servable: Servable, job: Job) -> "_Entry":
         entry = _Entry(job)
@@ -120,6 +137,9 @@ class Batcher:
             self._waiting_bytes -= entry.size
             if not entry.job.wanted:
                 entry.succeed((Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"), 0))
+                continue
+            if self.unread_bytes > UNREAD_LIMIT:
+                entry.succeed((exhausted("too many answers wait to be read; try again later"), 0))
                 continue
             batch.append(entry)
             room -= entry.examples

@@ -17,6 +17,7 @@ __all__ = ["Decoding"]
 
 COUNT_FROM_BYTES = 2**20
 MOST_FIELDS = 2**17
+MOST_NESTING = 100  # As in Protocol Buffers, which takes no more.
 
 VARINT, EIGHT_BYTES, DELIMITED, FOUR_BYTES = 0, 1, 2, 5  # Wire types; 3 and 4, groups, are in no message served here.
 
@@ -31,9 +32,23 @@ class Decoding(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None:
             return handler
         message = handler.request_deserializer.__self__  # FromString is a class method.
+        ours = details.method.startswith("/tensorflow.serving.")
         return grpc.unary_unary_rpc_method_handler(
-            handler.unary_unary, lambda content: decode(message, content), handler.response_serializer
+            handler.unary_unary if ours else _refusing(handler.unary_unary),
+            lambda content: decode(message, content),
+            handler.response_serializer,
         )
+
+
+def _refusing(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """A method of another's service, which would take a refusal for a message."""
+
+    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        if isinstance(request, Refusal):
+            await context.abort(request.code, str(request))
+        return await method(request, context)
+
+    return answer
 
 
 def decode(message: Any, content: bytes) -> Any:
@@ -46,8 +61,10 @@ def decode(message: Any, content: bytes) -> Any:
         return Refusal(grpc.StatusCode.INTERNAL, "the message cannot be decoded")
 
 
-def _count(content: bytes, position: int, end: int, descriptor: Descriptor | None, count: int) -> int:
+def _count(content: bytes, position: int, end: int, descriptor: Descriptor | None, count: int, depth: int = 0) -> int:
     """Fields in ``content[position:end]`` and the messages inside, beside ``count``; ends early past the most."""
+    if depth > MOST_NESTING:
+        raise DecodeError("messages in messages")
     while position < end and count <= MOST_FIELDS:
         count += 1
         tag, position = _varint(content, position)
@@ -56,7 +73,7 @@ def _count(content: bytes, position: int, end: int, descriptor: Descriptor | Non
             length, position = _varint(content, position)
             field = descriptor.fields_by_number.get(tag >> 3) if descriptor else None
             if field is not None and field.message_type is not None:
-                count = _count(content, position, min(position + length, end), field.message_type, count)
+                count = _count(content, position, min(position + length, end), field.message_type, count, depth + 1)
             position += length
         elif kind == VARINT:
             _, position = _varint(content, position)

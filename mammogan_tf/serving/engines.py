@@ -43,7 +43,8 @@ def serve(models: str | os.PathLike[str] = "saved_models", engine: str = "auto",
             print(f"Serving {names} on {server.address} (embedded); Ctrl-C ends", flush=True)
             if server.metrics_port is not None:
                 print(f"Metrics on http://{bracketed(server.settings.host)}:{server.metrics_port}/metrics", flush=True)
-            ending.wait()
+            while not ending.wait(0.5):  # Without a timeout, a signal that comes just before the wait is lost.
+                pass
             print("Ending: answering the requests that run", flush=True)
 
 

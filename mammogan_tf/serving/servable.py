@@ -18,6 +18,9 @@ from mammogan_tf.serving.tensors import MESSAGE_LIMIT, Input, to_proto
 
 __all__ = ["Job", "Servable"]
 
+MOST_EXAMPLES = 4096
+"""In one request, so that none keeps a thread for minutes; as in serving/batching.config."""
+
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -66,7 +69,7 @@ class Servable:
 
         Raises:
             Refusal: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for inputs or an output filter that
-                do not fit it, RESOURCE_EXHAUSTED for a tensor over the limit.
+                do not fit it or too many examples, RESOURCE_EXHAUSTED for a tensor over the limit.
         """
         name = request.model_spec.signature_name or "serving_default"
         if name not in self._signatures:
@@ -143,7 +146,10 @@ def _examples(shapes: dict[str, tuple[int, ...]]) -> int:
     if len(set(counts.values())) > 1:
         received = ", ".join(f"{count} of {key}" for key, count in counts.items())
         raise invalid(f"expected batches of one length, received: {received}")
-    return next(iter(counts.values()))
+    count = next(iter(counts.values()))
+    if count > MOST_EXAMPLES:
+        raise invalid(f"expected at most {MOST_EXAMPLES} examples in a request, received: {count}")
+    return count
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
@@ -152,11 +158,15 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
 
 def _require_room(parts: Sequence[dict[str, np.ndarray]], share: float) -> None:
     """Refuses a batch whose answer will not fit into a message after its first part, a ``share`` of the whole."""
-    expected = sum(array.nbytes for array in parts[0].values()) / share
+    expected = sum(_bytes(array) for array in parts[0].values()) / share
     if len(parts) == 1 and expected > MESSAGE_LIMIT:
         raise exhausted(
             f"expected an answer of at most {MESSAGE_LIMIT} bytes, received: a batch that gives {expected:.0f}"
         )
+
+
+def _bytes(array: np.ndarray) -> int:
+    return sum(map(len, array.ravel())) if array.dtype.hasobject else array.nbytes
 
 
 def _respond(job: Job, results: dict[str, np.ndarray]) -> predict_pb2.PredictResponse:

@@ -45,6 +45,7 @@ class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceSe
             job = servable.job(request, call.deadline)
             response, call.batch = await self._batcher.answer(servable, job)
         response.model_spec.version.value = call.version
+        self._batcher.hand_over(response, call.when_done)
         return response
 
     @answers

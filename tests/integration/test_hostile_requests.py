@@ -4,6 +4,8 @@ import contextlib
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -273,6 +275,38 @@ def test_slow_senders_keep_nobody_waiting(served, channel):
         ending.set()
         for connection in half_open:
             connection.close()
+
+
+NEVER_READS = """
+import os, signal, sys, time, grpc
+channel = grpc.insecure_channel(sys.argv[1], [("grpc.max_receive_message_length", -1)])
+call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+waiting = [call.future(bytes.fromhex(sys.argv[2])) for _ in range(60)]
+time.sleep(0.2)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_answers_that_nobody_reads_do_not_pile_up(served, channel):
+    """Sixty small requests for answers of 5 MB each, by a client that stops before it reads them."""
+    request = request_for("unet", "serving_default")
+    request.inputs["image"].CopyFrom(tensor_pb2.TensorProto(dtype="DT_FLOAT", float_val=[0.5]))
+    for side in (800, SIZE, SIZE, 1):
+        request.inputs["image"].tensor_shape.dim.add(size=side)
+    command = [sys.executable, "-c", NEVER_READS, served.address, request.SerializeToString().hex()]
+    with subprocess.Popen(command) as client:
+        try:
+            begin = time.monotonic()
+            while status(channel, request_for("unet", "serving_default")) != "RESOURCE_EXHAUSTED":
+                assert time.monotonic() - begin < 60
+        finally:
+            client.kill()
+
+
+def test_the_health_service_answers_bytes_that_are_no_message(channel):
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary("/grpc.health.v1.Health/Check")(b"\xff\xff\xff")
+    assert refused.value.code().name == "INTERNAL"
 
 
 def test_a_message_that_unfolds_to_gigabytes_is_refused(channel):

@@ -107,6 +107,26 @@ def test_a_full_queue_refuses():
     run(scenario, max_queue=2)
 
 
+def test_nothing_is_computed_while_too_many_answers_are_unread(monkeypatch):
+    answer = predict_pb2.PredictResponse()
+    answer.model_spec.name = "unet"
+    monkeypatch.setattr("mammogan_tf.serving.batching.UNREAD_LIMIT", 2 * answer.ByteSize() - 1)
+
+    async def scenario(batcher, recorder):
+        recorder.go.set()
+        read = []
+        batcher.hand_over(answer, read.append)
+        await batcher.answer(recorder, job())
+        batcher.hand_over(answer, read.append)
+        with pytest.raises(Refusal, match="too many answers wait to be read") as refused:
+            await batcher.answer(recorder, job())
+        assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+        read[0](None)
+        await batcher.answer(recorder, job())
+
+    assert [len(jobs) for jobs in run(scenario).passes] == [1, 1]
+
+
 def test_a_request_that_nobody_waits_for_is_not_computed():
     async def scenario(batcher, recorder):
         late, cancelled = job(deadline=time.monotonic() + 0.02), job()
@@ -181,10 +201,21 @@ def test_an_error_stays_with_the_request_that_caused_it(servable):
 
 
 def test_an_answer_over_the_limit_is_refused_after_its_first_part(servable, monkeypatch):
-    monkeypatch.setattr("mammogan_tf.serving.servable.MESSAGE_LIMIT", 3 * 16 * 16 * 4)
+    monkeypatch.setattr("mammogan_tf.serving.servable.MESSAGE_LIMIT", 16 * 16 * 4)  # One film, or two PNGs.
     request = seeded(0, 0)
     for name, value in request.inputs.items():
         repeated = np.repeat(tf.make_ndarray(value), 4, axis=0)
         request.inputs[name].CopyFrom(tf.make_tensor_proto(repeated))
-    answer = servable.answer([servable.job(request)], most=1)[0]
-    assert answer.code.name == "RESOURCE_EXHAUSTED"
+    for outputs in (["image"], ["png"]):
+        request.output_filter[:] = outputs
+        answer = servable.answer([servable.job(request)], most=1)[0]
+        assert answer.code.name == "RESOURCE_EXHAUSTED"
+
+
+def test_a_request_has_at_most_as_many_examples_as_tensorflow_serving_takes(servable):
+    request = seeded(0, 0)
+    for tensor in request.inputs.values():
+        tensor.tensor_shape.dim[0].size = 4097
+    with pytest.raises(Refusal, match="expected at most 4096 examples in a request, received: 4097") as refused:
+        servable.job(request)
+    assert refused.value.code.name == "INVALID_ARGUMENT"

@@ -54,6 +54,22 @@ def test_swarms_of_empty_fields_are_refused_before_they_are_decoded(monkeypatch,
     assert code(content) == "RESOURCE_EXHAUSTED"
 
 
+def length_delimited(tag: int, content: bytes) -> bytes:
+    length, digits = len(content), []
+    while length > 0x7F:
+        digits.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([tag, *digits, length]) + content
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(10, "OK"), (60, "INTERNAL"), (3000, "INTERNAL")])
+def test_messages_nested_deeper_than_protocol_buffers_allow(depth, expected):
+    content = b""
+    for _ in range(depth):  # A tensor in a variant in a tensor ...
+        content = length_delimited(0x7A, length_delimited(0x1A, content))
+    assert code(length_delimited(0x12, length_delimited(0x12, content))) == expected
+
+
 @pytest.mark.parametrize("content", [b"\xff", b"\x0a\xff", b"\x0b", b"\x0a\x05abc", b"\xff" * 12, b"\x09abc"])
 def test_bytes_that_are_no_message_are_internal_errors_as_in_grpc_for_cpp(content):
     assert code(content) == "INTERNAL"
