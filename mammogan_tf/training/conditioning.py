@@ -12,7 +12,7 @@ from mammogan_tf.config import LABELS, GANConfig
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import LESION
-from mammogan_tf.data.splits import split_patients
+from mammogan_tf.data.splits import Split, split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path
 from mammogan_tf.models.blocks import FusedNormalization
@@ -35,8 +35,8 @@ def create_gan_run(
 ) -> Run:
     """Makes a run directory for a GAN.
 
-    With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data hands its split
-    on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks instead,
+    With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data, or of more,
+    hands its split on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks instead,
     which no network has memorised. Films of other labels than ``config.labels`` are left out of the split.
 
     Args:
@@ -48,10 +48,11 @@ def create_gan_run(
 
     Raises:
         ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split
-            otherwise, or films are without a mask.
+            otherwise, or has seen test patients, or films are without a mask.
         DataError: too few patients, or too few with these labels.
     """
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
+    names = {film.id for film in films}
     left_out = [film.id for film in films if LABELS[film.label] not in config.labels]
     if config.masks == "annotation":
         return Run.create(workdir, config, split.without(left_out), data)
@@ -62,7 +63,7 @@ def create_gan_run(
             "run train-unet first"
         )
     if unet.command == "cross-validate":
-        missing = sorted({film.id for film in films} - {*unet.split.test})
+        missing = sorted(names - {*unet.split.test})
         if missing:
             raise ModelError(
                 f"{unet.path}: expected masks of all films, received: none of {', '.join(missing[:5])}; "
@@ -71,16 +72,31 @@ def create_gan_run(
         same_split = False
     else:
         its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
-        same_split = unet.is_on(data) or its_films == {film.id for film in films}
+        same_split = unet.is_on(data) or names <= its_films
+        left_out += sorted(its_films - names)
     for name, wanted in vars(config.data).items():
         trained = getattr(unet.config.data, name)
         if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
+    if unet.command == "train-unet" and not same_split:
+        _require_unseen(split, unet, films)
     run = Run.create(workdir, config, (unet.split if same_split else split).without(left_out), data)
     source, name = (unet.masks_path if unet.command == "cross-validate" else unet.model_path), MASKS[unet.command]
     with atomic_path(run.path / name) as temporary:
         shutil.copyfile(source, temporary)
     return run
+
+
+def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
+    """Refuses a U-Net that was trained or chosen by films of patients that are to be kept apart."""
+    patients = {film.id: film.patient for film in films}
+    seen = {patients.get(name) for name in (*unet.split.train, *unet.split.validation)}
+    leaked = sorted({patients[name] for name in split.test} & seen)
+    if leaked:
+        raise ModelError(
+            f"{unet.path}: expected a U-Net that has seen no test patient, received: one that has seen {len(leaked)}, "
+            f"{', '.join(leaked[:5])}; train one, or cross-validate, on the same data"
+        )
 
 
 def condition(run: Run, films: FilmSet) -> FilmSet:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import signal
 
@@ -130,11 +131,23 @@ def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
     assert (gan_run / "unet.keras").read_bytes() == unet.model_path.read_bytes()
 
 
+def test_a_part_of_the_data_keeps_its_split(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    patient = films[0].patient
+    part = [film for film in films if film.patient != patient]
+    run = create_gan_run(tmp_path, preset(GANConfig, "tiny"), part, [tmp_path], unet)
+    assert run.split == unet.split.without([film.id for film in films if film.patient == patient])
+
+
 def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):
     config = preset(GANConfig, "tiny", {"split_seed": 3})
-    others = [film for film in films if film.patient != films[0].patient]
+    others = [dataclasses.replace(film, id=f"{film.id}b", patient=f"{film.patient}b") for film in films]
     run = create_gan_run(tmp_path, config, others, [tmp_path], Run.open(unet_run))
     assert run.split == split_patients(others, config.data.validation, config.data.test, 3)
+    with pytest.raises(
+        ModelError, match=r"expected a U-Net that has seen no test patient, received: one that has seen"
+    ):
+        create_gan_run(tmp_path, config, [*films, *others], [tmp_path], Run.open(unet_run))
 
 
 def test_the_same_films_in_another_place_keep_their_split(tmp_path, films, unet_run):
