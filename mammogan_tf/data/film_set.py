@@ -30,7 +30,8 @@ class FilmSet:
 
     ``images`` with a black background, ``films`` as they are and ``label_maps`` are uint8 [N, C, C], where C is ``size``
     or, before :meth:`cropped`, larger in the roi view. ``labels`` int32 [N] say what the picture shows, ``ids`` from which
-    film it is; ``corners`` int [N, 2] (row, column) are where the picture of side ``size`` begins, and ``confidences``
+    film it is, and ``names`` are distinct: the id, with a number where the film has several pictures, also where only some of
+    them were chosen; ``corners`` int [N, 2] (row, column) are where the picture of side ``size`` begins, and ``confidences``
     float32 [N] in [0, 1] say how far its mask is to be trusted. ``unplaced`` are ids of films that have no picture.
     """
 
@@ -39,6 +40,7 @@ class FilmSet:
     label_maps: np.ndarray
     labels: np.ndarray
     ids: tuple[str, ...]
+    names: tuple[str, ...]
     patients: tuple[str, ...]
     tissues: tuple[str | None, ...]
     size: int
@@ -48,16 +50,6 @@ class FilmSet:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """A distinct name for each picture: the film's id, with a number where the film has several."""
-        total, seen = Counter(self.ids), Counter[str]()
-        names = []
-        for id_ in self.ids:
-            seen[id_] += 1
-            names.append(f"{id_}-{seen[id_]}" if total[id_] > 1 else id_)
-        return tuple(names)
 
     def select(self, ids: Sequence[str]) -> "FilmSet":
         """The pictures of the films with these ids, in this order.
@@ -153,6 +145,7 @@ def load_films(
         label_maps=label_maps,
         labels=np.array([label for note in notes for label in note.labels], np.int32),
         ids=tuple(film.id for film in owners),
+        names=_numbered([film.id for film in owners]),
         patients=tuple(film.patient for film in owners),
         tissues=tuple(film.tissue for film in owners),
         size=size,
@@ -160,6 +153,15 @@ def load_films(
         confidences=np.array([note.confidence for note in notes for _ in note.labels], np.float32),
         unplaced=frozenset(film.id for film in films) - {film.id for film in placed},
     )
+
+
+def _numbered(ids: Sequence[str]) -> tuple[str, ...]:
+    total, seen = Counter(ids), Counter[str]()
+    names = []
+    for id_ in ids:
+        seen[id_] += 1
+        names.append(f"{id_}-{seen[id_]}" if total[id_] > 1 else id_)
+    return tuple(names)
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:

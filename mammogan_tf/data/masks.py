@@ -8,14 +8,23 @@ from PIL import Image, ImageDraw
 
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import overlay, save_label_map
+from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 
 __all__ = ["write_masks"]
 
 
 def write_masks(films: FilmSet, out: Path) -> Path:
-    """Writes ``masks/NAME.png``, ``overlays/NAME.png`` and ``contact_sheet.png`` under ``out``; returns the last."""
+    """Writes ``masks/NAME.png``, ``overlays/NAME.png`` and ``contact_sheet.png`` under ``out``; returns the last.
+
+    Raises:
+        DataError: there is no picture.
+    """
     out = Path(out)
+    if not len(films):
+        raise DataError(
+            "masks: expected one picture or more, received: none; in the roi view a film needs a lesion's place"
+        )
     overlays = []
     for name, image, label_map in zip(films.names, films.images, films.label_maps, strict=True):
         save_label_map(out / "masks" / f"{name}.png", label_map)

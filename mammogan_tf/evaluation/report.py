@@ -104,7 +104,8 @@ def gather(
     extra = _extra_spaces(inception, console)
     reference = find_reference(films, config.data, run.split, run.data, out / "judge", judge_config, console)
     train, test = (
-        real_films(condition(run, part), films, config.data.view) for part in (reference.training, reference.test)
+        real_films(condition(run, part).of_labels(run.labels), films, config.data.view)
+        for part in (reference.training, reference.test)
     )
     generator, per_mask = load_generator(run.path), max(2, round(count / len(test)))
     return Evidence(
@@ -156,7 +157,7 @@ def evaluate_images(
     reference = find_reference(films, data, split, sources, out / "judge", judge_config, console)
     training, test = reference.training, reference.test
     if like and isinstance(like.config, GANConfig):
-        training, test = condition(like, training), condition(like, test)
+        training, test = (condition(like, part).of_labels(like.labels) for part in (training, test))
     real = real_films(test, films, data.view)
     evidence = Evidence(
         real=real,

@@ -49,6 +49,8 @@ def test_pictures_of_one_film_go_together_and_have_names_of_their_own(mias_tree)
     several = next(film for film in listed if len(film.lesions) > 1)
     assert set(windows.select([several.id]).names) == {f"{several.id}-{n + 1}" for n in range(len(several.lesions))}
     assert len(windows.select(sorted(windows.unplaced))) == 0
+    last = windows.names.index(f"{several.id}-{len(several.lesions)}")
+    assert windows._rows([last]).names == (windows.names[last],), "also where only one of them was chosen"
 
 
 def test_cropped_pictures_begin_at_their_corners(films):

@@ -5,9 +5,16 @@ from PIL import Image
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import read_label_map
 from mammogan_tf.data.masks import write_masks
+from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw
 
 SIZE = 64
+
+
+def test_no_picture_is_one_line(make_film, tmp_path):
+    films = load_films([make_film("mdb002")], SIZE).select([])
+    with pytest.raises(DataError, match="masks: expected one picture or more, received: none"):
+        write_masks(films, tmp_path / "out")
 
 
 @pytest.mark.parametrize("view", ["whole", "roi"])
