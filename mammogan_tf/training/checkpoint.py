@@ -70,7 +70,9 @@ class Checkpoints:
                 "free some space, then go on with --resume"
             ) from error
         self._step = step
-        for path in _checkpoints(self._to)[self._keep :]:
+        paths = _checkpoints(self._to)
+        later = [path for path in paths if _step_of(path) > step]  # Broken ones, which were passed over.
+        for path in [*later, *paths[len(later) :][self._keep :]]:
             shutil.rmtree(path, ignore_errors=True)
 
     def _write(self, path: Path) -> None:

@@ -109,6 +109,18 @@ def test_a_broken_one_is_passed_over_and_replaced(tmp_path, harm):
     assert float(value) == 21
 
 
+def test_a_broken_one_is_not_kept_in_place_of_what_comes_after_it(tmp_path):
+    (value,) = variables(1.0)
+    for step in (10, 20):
+        checkpoints(tmp_path, value).save(step)
+    empty(tmp_path / "step-20")
+    states = checkpoints(tmp_path, value, keep=1)
+    states.restore()
+    value.assign(15)
+    states.save(15)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-15"]
+
+
 @pytest.mark.parametrize(
     ("harm", "fresh"),
     [
