@@ -26,7 +26,7 @@ __all__ = ["compare", "evaluate"]
 @data_option
 @click.option("--out", type=folder, required=True, help="Folder for report.json, report.html, report.md and sheet.png.")
 @click.option("--count", type=click.IntRange(min=1), default=500, help="Synthetic images, about.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of noise, pairs and bootstrap samples.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of noise, pairs and bootstrap samples.")
 @click.option(
     "--features",
     type=click.Choice(["inception"]),

@@ -20,7 +20,7 @@ ROWS = 16
 @click.command()
 @click.option("--out", type=folder, default=Path("quickstart"), help="New folder for everything that is made.")
 @click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="quickstart", help="tiny takes a minute.")
-@click.option("--seed", type=click.IntRange(min=0), default=0)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0)
 def quickstart(out: Path, name: str, seed: int) -> None:
     """Phantoms, U-Net, GAN, images, report, SavedModels, and a round trip over gRPC: minutes on two CPU cores.
 

@@ -53,6 +53,8 @@ def bootstrap(
         where the statistic is not a finite number, or where it is none in more than :data:`MOST_MISSING` of the samples
         (one patient of either kind has an AUC, but half of the samples lack her).
     """
+    if not len(values):
+        return not_computed(f"needs {MIN_PATIENTS} patients or more, found 0")
     judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     values, patients = values[judged], patients.reshape(len(patients), -1)[judged]
     names, members = np.unique(patients, return_inverse=True)

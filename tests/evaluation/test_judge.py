@@ -161,6 +161,12 @@ def test_black_images(evidence):
     assert DIVERSITY.compute(black)["ssim_same_mask"]["value"] == pytest.approx(1)
 
 
+def test_masks_of_one_patient_have_nobody_to_be_shuffled_with(evidence):
+    patients = np.full(len(evidence.synthetic), evidence.real.patients[0])
+    alone = dataclasses.replace(evidence, synthetic=dataclasses.replace(evidence.synthetic, patients=patients))
+    assert "one patient only" in OBEDIENCE.compute(alone)["dice_breast"]["control"]["not computed"]
+
+
 def test_films_without_any_texture(evidence):
     flat = dataclasses.replace(evidence.train, images=np.zeros_like(evidence.train.images))
     report = judge(dataclasses.replace(evidence, train=flat, _scaled={}))

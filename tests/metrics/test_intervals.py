@@ -50,6 +50,7 @@ def test_too_few_patients_give_no_number(values):
     estimate = bootstrap(np.array(values), np.array(list("abcd")))
     assert list(estimate) == ["not computed"]
     assert str(MIN_PATIENTS) in estimate["not computed"]
+    assert list(bootstrap(np.zeros((0, 2)), np.array([], str), ratio_of_means)) == ["not computed"]
     assert "not computed" in jackknife(lambda chosen: 1.0, np.array(["a", "b"]))
 
 

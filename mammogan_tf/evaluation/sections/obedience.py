@@ -33,11 +33,14 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
 def _dice(evidence: Evidence) -> dict[str, Estimate]:
     real, synthetic, seed = evidence.real, evidence.synthetic, evidence.seed
     masks = _masks(evidence)
-    shuffled = masks[evidence.someone_else(synthetic.patients)]
+    several = len(np.unique(synthetic.patients)) > 1
+    shuffled = masks[evidence.someone_else(synthetic.patients)] if several else None
     report = {}
     for region, classes in REGIONS.items():
         value, control = (
-            over_patients(_where_asked(asked, evidence.found, classes), synthetic.patients, seed=seed)
+            not_computed("masks of one patient only")
+            if asked is None
+            else over_patients(_where_asked(asked, evidence.found, classes), synthetic.patients, seed=seed)
             for asked in (masks, shuffled)
         )
         on_real = _where_asked(real.masks, evidence.found_real, classes)
