@@ -36,8 +36,8 @@ def create_gan_run(
     """Makes a run directory for a GAN.
 
     With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data, or of more,
-    hands its split on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks instead,
-    which no network has memorised. Films of other labels than ``config.labels`` are left out of the split.
+    hands its split on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks
+    instead, which no network has memorised. Films of other labels than ``config.labels`` are left out of the split.
 
     Args:
         workdir: where run directories are made.
