@@ -186,8 +186,8 @@ def bracketed(host: str) -> str:
 
 def nothing_to_serve(library: Library) -> ServingError:
     """What to say when a folder holds no model that can be served, and why."""
-    names = [path.name for path in library.root.iterdir()] if library.root.is_dir() else []
-    errors = [f"{name} {v.number}: {v.error}" for name in sorted(names) for v in library.versions(name) if v.error]
+    names = [path.name for path in library.folders()]
+    errors = [f"{name} {v.number}: {v.error}" for name in names for v in library.versions(name) if v.error]
     return ServingError(
         f"{library.root}: expected exported models in <model>/<version>/, received: {'; '.join(errors) or 'none'}; "
         "run mammogan-tf export RUN"

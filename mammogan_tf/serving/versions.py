@@ -138,8 +138,14 @@ class Library:
                     self._retire(name, keep=set())
 
     def _discover(self) -> dict[str, ModelConfig]:
-        folders = self.root.iterdir() if self.root.is_dir() else ()
-        return {folder.name: ModelConfig() for folder in folders if _numbered_folders(folder)}
+        return {folder.name: ModelConfig() for folder in self.folders() if _numbered_folders(folder)}
+
+    def folders(self) -> list[Path]:
+        """What lies in the root; nothing where it cannot be read."""
+        try:
+            return sorted(self.root.iterdir())
+        except OSError:
+            return []
 
     def _refresh_model(self, name: str, config: ModelConfig) -> None:
         found = _numbered_folders(self.root / (config.base_path or name))
