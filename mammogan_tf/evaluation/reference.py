@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mammogan_tf.config import DataConfig, UNetConfig
+from mammogan_tf.config import LABELS, DataConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
@@ -40,6 +40,7 @@ def find_reference(
     folder: Path,
     config: UNetConfig | None,
     console: Console,
+    labels: Sequence[str] = LABELS,
 ) -> Reference:
     """Prepares the films of a split and trains the judge on its training films, or finds it in ``folder``.
 
@@ -51,6 +52,7 @@ def find_reference(
         folder: where the judge lies, and goes on from where an interrupted call stopped.
         config: of the judge; the defaults where None. Its ``data`` and seed are set here.
         console: where to show progress.
+        labels: of the pictures that take part; the judge is trained on all.
 
     Raises:
         DataError: films of the split are missing, a patient is in more than one part, or there are too few test patients.
@@ -58,6 +60,7 @@ def find_reference(
     config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED)
     judge = _find_judge(folder, config, split, sources)
     training, validation, test = load_split(judge, films, console.progress("preparing films"))
+    training, test = training.of_labels(labels), test.of_labels(labels)
     require_patients(test.patients)
     leaked = sorted(set(test.patients) & {*training.patients, *validation.patients})
     if leaked:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import mammogan_tf
-from mammogan_tf.config import CLASSES, DataConfig, GANConfig, UNetConfig
+from mammogan_tf.config import CLASSES, LABELS, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.splits import split_patients
@@ -102,10 +102,10 @@ def gather(
     if not isinstance(config, GANConfig) or not run.finished:
         raise ModelError(f"{run.path}: expected a finished train-gan run, received: {run.command}; finish it first")
     extra = _extra_spaces(inception, console)
-    reference = find_reference(films, config.data, run.split, run.data, out / "judge", judge_config, console)
+    judge = out / "judge"
+    reference = find_reference(films, config.data, run.split, run.data, judge, judge_config, console, run.labels)
     train, test = (
-        real_films(condition(run, part).of_labels(run.labels), films, config.data.view)
-        for part in (reference.training, reference.test)
+        real_films(condition(run, part), films, config.data.view) for part in (reference.training, reference.test)
     )
     generator, per_mask = load_generator(run.path), max(2, round(count / len(test)))
     return Evidence(
@@ -154,10 +154,11 @@ def evaluate_images(
         raise DataError(f"{images}: expected images of {data.size} pixels, as {like.path} has, received: {size}")
     extra = _extra_spaces(inception, console)
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
-    reference = find_reference(films, data, split, sources, out / "judge", judge_config, console)
+    labels = like.labels if like else LABELS
+    reference = find_reference(films, data, split, sources, out / "judge", judge_config, console, labels)
     training, test = reference.training, reference.test
     if like and isinstance(like.config, GANConfig):
-        training, test = (condition(like, part).of_labels(like.labels) for part in (training, test))
+        training, test = condition(like, training), condition(like, test)
     real = real_films(test, films, data.view)
     evidence = Evidence(
         real=real,
