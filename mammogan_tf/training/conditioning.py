@@ -78,9 +78,10 @@ def create_gan_run(
         trained = getattr(unet.config.data, name)
         if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
+    chosen = (unet.split if same_split else split).without(left_out)
     if unet.command == "train-unet" and not same_split:
-        _require_unseen(split, unet, films)
-    run = Run.create(workdir, config, (unet.split if same_split else split).without(left_out), data)
+        _require_unseen(chosen, unet, films)
+    run = Run.create(workdir, config, chosen, data)
     source, name = (unet.masks_path if unet.command == "cross-validate" else unet.model_path), MASKS[unet.command]
     with atomic_path(run.path / name) as temporary:
         shutil.copyfile(source, temporary)
@@ -88,7 +89,7 @@ def create_gan_run(
 
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
-    """Refuses a U-Net that was trained or chosen by films of patients that are to be kept apart."""
+    """Refuses a U-Net that was trained or chosen by some of these films, of patients that are to be kept apart."""
     patients = {film.id: film.patient for film in films}
     seen = {patients.get(name) for name in (*unet.split.train, *unet.split.validation)}
     leaked = sorted({patients[name] for name in split.test} & seen)
