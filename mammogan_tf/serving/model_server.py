@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import subprocess
 import tempfile
 import threading
@@ -11,6 +12,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.servable import MOST_EXAMPLES
 from mammogan_tf.serving.server import nothing_to_serve, require_free_address
 from mammogan_tf.serving.settings import ServerSettings
 from mammogan_tf.serving.tensors import MESSAGE_LIMIT
@@ -82,12 +84,13 @@ def _models(models: Path, names: list[str]) -> str:
 def _batching(settings: ServerSettings) -> str:
     """BatchingParameters (session_bundle_config.proto), in which ``max_batch_size`` is the most examples of a *request*.
 
-    A request over the size of a pass is cut up, and refused where not even an empty queue would hold it.
+    A request over the size of a pass is cut up; the queue, which is counted in passes, holds the largest.
     """
-    return f"""max_batch_size {{ value: {settings.max_batch_size * settings.max_queue} }}
+    queue = max(settings.max_queue, math.ceil(MOST_EXAMPLES / settings.max_batch_size))
+    return f"""max_batch_size {{ value: {MOST_EXAMPLES} }}
 max_execution_batch_size {{ value: {settings.max_batch_size} }}
 batch_timeout_micros {{ value: {round(settings.batch_timeout_ms * 1000)} }}
-max_enqueued_batches {{ value: {settings.max_queue} }}
+max_enqueued_batches {{ value: {queue} }}
 enable_large_batch_splitting {{ value: true }}
 """
 

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
 from mammogan_tf.serving.tensors import MESSAGE_LIMIT, Input, to_proto
 
-__all__ = ["Job", "Servable"]
+__all__ = ["MOST_EXAMPLES", "Job", "Servable"]
 
 MOST_EXAMPLES = 4096
 """In one request, so that none keeps a thread for minutes; as in serving/batching.config."""

@@ -63,9 +63,9 @@ def test_tensorflow_model_server_batches_measures_and_encrypts_as_told(models, c
     for expected in (
         "--enable_batching=true",
         "\nmax_execution_batch_size { value: 8 }",
-        "max_batch_size { value: 72 }",
+        "max_batch_size { value: 4096 }",
         "batch_timeout_micros { value: 1500 }",
-        "max_enqueued_batches { value: 9 }",
+        "max_enqueued_batches { value: 512 }",
         "--rest_api_port=19100",
         'path: "/metrics"',
         'server_cert: "CERTIFICATE\\n"',
