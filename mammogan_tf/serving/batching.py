@@ -52,14 +52,19 @@ class Batcher:
     def busy(self) -> bool:
         return bool(self._queues)
 
-    async def answer(self, servable: Servable, job: Job) -> tuple[predict_pb2.PredictResponse, int]:
+    async def answer(
+        self, servable: Servable, job: Job, when_done: Callable[[Callable[[Any], None]], None]
+    ) -> tuple[predict_pb2.PredictResponse, int]:
         """The response to a job, which lacks only the version, and the number of examples in its pass.
+
+        It counts as unread until what ``when_done`` gets is called.
 
         Raises:
             Refusal: RESOURCE_EXHAUSTED when too many wait already, or too many answers are unread, DEADLINE_EXCEEDED when
                 the deadline passed before the job's turn, or what the servable says.
         """
         entry = self._enter(servable, job)
+        when_done(lambda context: self._forget(entry))
         try:
             response, examples = await entry.answer
         except asyncio.CancelledError:
@@ -69,17 +74,10 @@ class Batcher:
             raise response
         return response, examples
 
-    def hand_over(
-        self, response: predict_pb2.PredictResponse, when_done: Callable[[Callable[[Any], None]], None]
-    ) -> None:
-        """Counts an answer as unread until what ``when_done`` gets is called."""
-        size = response.ByteSize()
-        self.unread_bytes += size
-
-        def forget(context: Any) -> None:
-            self.unread_bytes -= size
-
-        when_done(forget)
+    def _forget(self, entry: "_Entry") -> None:
+        """Counts the answer as unread no longer, or never."""
+        self.unread_bytes -= entry.unread
+        entry.unread, entry.read = 0, True
 
     def _enter(self, servable: Servable, job: Job) -> "_Entry":
         entry = _Entry(job)
@@ -121,7 +119,11 @@ class Batcher:
                 if error:
                     entry.fail(error)
                 else:
-                    entry.succeed((answers.result()[number], examples))
+                    response = answers.result()[number]
+                    if not entry.read and not isinstance(response, Refusal):
+                        entry.unread = response.ByteSize()
+                        self.unread_bytes += entry.unread
+                    entry.succeed((response, examples))
             self._start_if_due(queue)
 
         answers = self._executor.submit(queue.key[0].answer, jobs, self._max_batch_size)
@@ -147,12 +149,13 @@ class Batcher:
 
 
 class _Entry:
-    """A job that waits or runs, and its answer to be."""
+    """A job that waits or runs, its answer to be, and how many bytes of it are unread once it is there."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.arrived = time.monotonic()
         self.size = job.request.ByteSize()
+        self.unread, self.read = 0, False
         self.examples = float("inf") if job.examples is None else job.examples  # A job without a batch runs alone.
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 

@@ -39,6 +39,8 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.keepalive_time_ms", 30_000),  # A client that has stopped is let go, with the answers that wait for it.
+    ("grpc.keepalive_timeout_ms", 10_000),
 ]
 
 SERVICES = [

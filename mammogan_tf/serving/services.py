@@ -43,9 +43,8 @@ class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceSe
             raise invalid("Missing ModelSpec")
         with self.library.borrow(request.model_spec) as (servable, call.version):
             job = servable.job(request, call.deadline)
-            response, call.batch = await self._batcher.answer(servable, job)
+            response, call.batch = await self._batcher.answer(servable, job, call.when_done)
         response.model_spec.version.value = call.version
-        self._batcher.hand_over(response, call.when_done)
         return response
 
     @answers

@@ -280,6 +280,7 @@ def test_slow_senders_keep_nobody_waiting(served, channel):
 NEVER_READS = """
 import os, signal, sys, time, grpc
 channel = grpc.insecure_channel(sys.argv[1], [("grpc.max_receive_message_length", -1)])
+grpc.channel_ready_future(channel).result()
 call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
 waiting = [call.future(bytes.fromhex(sys.argv[2])) for _ in range(60)]
 time.sleep(0.2)
@@ -287,20 +288,29 @@ os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
-def test_answers_that_nobody_reads_do_not_pile_up(served, channel):
+def test_answers_that_nobody_reads_do_not_pile_up(tmp_path):
     """Sixty small requests for answers of 5 MB each, by a client that stops before it reads them."""
-    request = request_for("unet", "serving_default")
+    request, honest = (request_for("unet", "serving_default") for _ in range(2))
     request.inputs["image"].CopyFrom(tensor_pb2.TensorProto(dtype="DT_FLOAT", float_val=[0.5]))
     for side in (800, SIZE, SIZE, 1):
         request.inputs["image"].tensor_shape.dim.add(size=side)
-    command = [sys.executable, "-c", NEVER_READS, served.address, request.SerializeToString().hex()]
-    with subprocess.Popen(command) as client:
-        try:
+    with (
+        serving(export_tiny_models(tmp_path / "models"), tmp_path / "log") as served,
+        grpc.insecure_channel(served.address) as channel,
+    ):
+
+        def wait_for(expected: str) -> None:
             begin = time.monotonic()
-            while status(channel, request_for("unet", "serving_default")) != "RESOURCE_EXHAUSTED":
+            while status(channel, honest) != expected:
                 assert time.monotonic() - begin < 60
-        finally:
-            client.kill()
+
+        command = [sys.executable, "-c", NEVER_READS, served.address, request.SerializeToString().hex()]
+        with subprocess.Popen(command) as client:
+            try:
+                wait_for("RESOURCE_EXHAUSTED")
+            finally:
+                client.kill()
+        wait_for("OK")
 
 
 def test_the_health_service_answers_bytes_that_are_no_message(channel):

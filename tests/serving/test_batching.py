@@ -44,8 +44,12 @@ def run(scenario, **options):
     return recorder
 
 
+def read_at_once(forget):
+    forget(None)
+
+
 def ask(batcher, recorder, *jobs):
-    return [asyncio.create_task(batcher.answer(recorder, job)) for job in jobs]
+    return [asyncio.create_task(batcher.answer(recorder, job, read_at_once)) for job in jobs]
 
 
 def test_requests_that_arrive_during_a_pass_share_the_next_one():
@@ -99,7 +103,7 @@ def test_a_full_queue_refuses():
         tasks = ask(batcher, recorder, job(), job(), job())
         await asyncio.sleep(0.05)
         with pytest.raises(Refusal, match="2 requests wait already") as refused:
-            await batcher.answer(recorder, job())
+            await batcher.answer(recorder, job(), read_at_once)
         assert refused.value.code.name == "RESOURCE_EXHAUSTED"
         recorder.go.set()
         await asyncio.gather(*tasks)
@@ -112,19 +116,26 @@ def test_nothing_is_computed_while_too_many_answers_are_unread(monkeypatch):
     answer.model_spec.name = "unet"
     monkeypatch.setattr("mammogan_tf.serving.batching.UNREAD_LIMIT", 2 * answer.ByteSize() - 1)
 
-    async def scenario(batcher, recorder):
-        recorder.go.set()
-        read = []
-        batcher.hand_over(answer, read.append)
-        await batcher.answer(recorder, job())
-        batcher.hand_over(answer, read.append)
-        with pytest.raises(Refusal, match="too many answers wait to be read") as refused:
-            await batcher.answer(recorder, job())
-        assert refused.value.code.name == "RESOURCE_EXHAUSTED"
-        read[0](None)
-        await batcher.answer(recorder, job())
+    class Answering(Recorder):
+        def answer(self, jobs, most):
+            super().answer(jobs, most)
+            return [answer for _ in jobs]
 
-    assert [len(jobs) for jobs in run(scenario).passes] == [1, 1]
+    async def scenario(batcher, _):
+        recorder, done = Answering(), []
+        recorder.go.set()
+        tasks = [asyncio.create_task(batcher.answer(recorder, job(4), done.append)) for _ in range(3)]
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert len(recorder.passes) == 2
+        assert answers[2].code.name == "RESOURCE_EXHAUSTED"
+        assert "too many answers wait to be read" in str(answers[2])
+        done[0](None)
+        await batcher.answer(recorder, job(), done.append)
+        for forget in done:
+            forget(None)
+        assert batcher.unread_bytes == 0
+
+    run(scenario)
 
 
 def test_a_request_that_nobody_waits_for_is_not_computed():
