@@ -106,7 +106,7 @@ def differences(table: pd.DataFrame, method: str) -> dict[str, Estimate]:
 def format_comparison(table: pd.DataFrame) -> str:
     """:func:`summarise` and, for each segmenter, :func:`differences`, as text for a terminal."""
     if table.empty:
-        return "no drawn mask holds a region to compare with: what it leaves to the automatic anatomy is no test of it"
+        return "no drawn mask outlines a region to compare with: what is left to the automatic anatomy cannot test it"
     lines = [f"{'Dice with drawn masks':<32}{'mean':>7}{'median':>8}{'p10':>7}{'films':>7}   worst"]
     for row in summarise(table).reset_index(names=["method", "region"]).itertuples():
         figures = f"{row.mean:7.3f}{row.median:8.3f}{row.p10:7.3f}{row.films:7d}"

@@ -84,4 +84,6 @@ def test_where_lesions_alone_are_drawn_they_alone_are_judged(films, tmp_path):
     assert set(zip(table.method, table.region, strict=True)) == {("unet", "lesion")}
     np.testing.assert_allclose(table.dice, 2 * 1 / (1 + 2))
     assert differences(table, "unet") == {}
-    assert "no drawn mask holds a region" in format_comparison(compare_with_drawn(lesions, SIZE * 4, tmp_path / "out"))
+    assert "no drawn mask outlines a region" in format_comparison(
+        compare_with_drawn(lesions, SIZE * 4, tmp_path / "out")
+    )
