@@ -83,7 +83,7 @@ class Critic(nn.Module):
         last = len(levels) - 1
         scored = [level for level in range(len(levels)) if (patches and level >= 1) or level == last]
         self.tops = nn.ModuleDict(
-            {str(level): nn.Conv2d(levels[level] + 1, levels[level], 3, padding=1) for level in scored}
+            {str(level): nn.Conv2d(levels[level] + patches, levels[level], 3, padding=1) for level in scored}
         )
         features = sum(levels[level] for level in scored) + (levels[scored[0]] if patches else 0)
         self.summary = None if patches else nn.Linear((size >> last) ** 2 * features, features)
@@ -98,10 +98,12 @@ class Critic(nn.Module):
             x = F.leaky_relu(convolution(x), 0.2)
             if str(level) not in self.tops:
                 continue
-            deviation = (x.var(0, correction=0) + 1e-8).sqrt().mean()
-            if constant_deviation:
-                deviation = deviation.detach()
-            top = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
+            top = x
+            if self.summary is None:
+                deviation = (x.var(0, correction=0) + 1e-8).sqrt().mean()
+                if constant_deviation:
+                    deviation = deviation.detach()
+                top = torch.cat([x, deviation.expand(len(x), 1, *x.shape[2:])], 1)
             seen.append(F.leaky_relu(self.tops[str(level)](top), 0.2))
         if self.summary is None:
             features = torch.cat([*(top.mean((2, 3)) for top in seen), lesion_mean(seen[0], mask)], 1)

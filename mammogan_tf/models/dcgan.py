@@ -78,7 +78,8 @@ def build_critic(
     everything is; a critic of whole films finds by it which training film it sees, and learns them by heart. Patches are
     scored from half of the side down to 8x8: of 10, 20 and 40 pixels at 64x64. The smallest ones on lesions count once more, by
     a mean of their own: a lesion is a hundredth of the film, and the mean over all of it hardly sees whether one is there.
-    The label enters by projection (Miyato and Koyama 2018); the deviation within the batch shows a collapse.
+    The label enters by projection (Miyato and Koyama 2018). The deviation within the batch, which patches are scored with,
+    shows a collapse; a critic of whole films diverges with it, as the penalty takes it for a constant.
     It is float32 whatever the precision of the generator: its gradient penalty overflows in float16, and a bfloat16
     critic stops telling real from synthetic.
 
@@ -114,7 +115,7 @@ def build_critic(
     scored = [side for side in levels if side <= size // 2] if patches else [min(levels)]
     seen = []
     for side in scored:
-        top = MinibatchDeviation(name=f"deviation{side}", **exact)(levels[side])
+        top = MinibatchDeviation(name=f"deviation{side}", **exact)(levels[side]) if patches else levels[side]
         seen.append(convolution(top, levels[side].shape[-1], 3, 1, f"{side}_top"))
     if patches:
         means = [layers.GlobalAveragePooling2D(name=f"mean{top.shape[1]}", **exact)(top) for top in seen]

@@ -143,6 +143,12 @@ def test_the_smallest_patches_on_a_lesion_count_by_a_mean_of_their_own():
     assert critic.get_layer("features").output.shape[1:] == (6 + 8 + 10 + 6,)
 
 
+@pytest.mark.parametrize("patches", [True, False])
+def test_only_patches_are_scored_with_the_deviation_within_the_batch(patches):
+    critic = build_critic(SIZE, widths=(4, 8, 8), patches=patches)
+    assert any(isinstance(layer, MinibatchDeviation) for layer in critic.layers) == patches
+
+
 def test_the_critic_has_no_batch_normalisation(critic, generator):
     assert not [layer.name for layer in critic.layers if isinstance(layer, NORMALISATIONS)]
     assert [layer.name for layer in generator.layers if isinstance(layer, NORMALISATIONS)]
