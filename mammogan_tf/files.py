@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,30 +10,25 @@ from typing import Any
 
 __all__ = ["atomic_path", "read_json", "write_bytes", "write_json", "write_text"]
 
-UMASK = os.umask(0)  # Read once, on import: it can only be read by setting it, and two threads doing so would lose it.
-os.umask(UMASK)
-
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renames it into place when the block succeeds.
+    """Yields a path beside ``path`` where nothing is yet; renames what the block writes there into place when it succeeds.
 
     The temporary name keeps the suffix, so that writers that choose a format by it work. If the block raises
-    (full disk, Ctrl-C), the temporary file is removed and ``path`` is left as it was.
+    (full disk, Ctrl-C), the file there is removed and ``path`` is left as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~UMASK)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
