@@ -37,21 +37,20 @@ class Generator(nn.Module):
         self.size, self.black_background = size, black_background
         self.label_code = nn.Embedding(labels, z_dim // 4 or 1)
         self.start = nn.Linear(z_dim + (z_dim // 4 or 1), 16 * widths[0])
-        self.noise, self.blocks, self.details = nn.ModuleList(), nn.ModuleList(), nn.ModuleDict()
+        self.noise, self.blocks, self.details = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = widths[0]
         for level, width in enumerate(widths):
             side = 4 * 2**level
             maps = 2 if 16 <= side <= 64 else 1
             self.noise.append(nn.Linear(z_dim, maps * side * side, bias=False))
             self.blocks.append(Block(channels + classes + maps, width))
-            if side >= size // 2:
-                self.details[str(level)] = Block(width, width)
+            self.details.append(nn.ModuleList(Block(width, width) for _ in range(2 if side >= size // 2 else 0)))
             channels = width
         self.film = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward(self, noise: torch.Tensor, mask: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         x = self.start(torch.cat([noise, self.label_code(label)], 1)).view(len(noise), -1, 4, 4)
-        for level, (maps, block) in enumerate(zip(self.noise, self.blocks, strict=True)):
+        for level, (maps, block, details) in enumerate(zip(self.noise, self.blocks, self.details, strict=True)):
             side = 4 * 2**level
             if level:
                 x = F.interpolate(x, scale_factor=2, mode="bilinear")
@@ -61,8 +60,8 @@ class Generator(nn.Module):
             else:
                 shrunk = F.avg_pool2d(mask, factor)
             x = block(torch.cat([x, shrunk, maps(noise).view(len(noise), -1, side, side)], 1))
-            if str(level) in self.details:
-                x = x + self.details[str(level)](x)
+            for detail in details:
+                x = x + detail(x)
         image = torch.tanh(self.film(x))
         return (image + 1) * (1 - mask[:, :1]) - 1 if self.black_background else image
 
@@ -131,8 +130,8 @@ class TorchEmphasis(nn.Module):
         if not self.gain:
             return film
         film = film + (((film + 1) * 127.5).round() / 127.5 - 1 - film).detach()
-        lifted, fine = F.conv2d(F.pad(film, (3, 3, 3, 3), "reflect"), self.kernel).chunk(2, dim=1)
-        return torch.cat([lifted, (127.5 * fine).asinh() / 4], 1)
+        filtered = F.conv2d(F.pad(film, (3, 3, 3, 3), "reflect"), self.kernel)
+        return torch.cat([filtered[:, :1], (127.5 * filtered[:, 1:]).asinh() / 4], 1)
 
 
 class UNet(nn.Module):

@@ -98,16 +98,17 @@ class BatchDropout(layers.SpatialDropout2D):
 
 @keras.saving.register_keras_serializable("mammogan_tf")
 class Emphasis(layers.Layer):
-    """A film as the critic sees it: with fine detail lifted, and beside it the finest detail alone, compressed.
+    """A film as the critic sees it: with fine detail lifted, and beside it detail and slopes alone, compressed.
 
-    ``x + g (x - b3(x)) + g / 2 (x - b7(x))`` and ``asinh((x - b3(x)) / q) / 4``, with binomial blurs b3 and b7 of 3 and 7
-    pixels, of the film x in whole grey levels, q = 2 / 255 apart, as it is saved. The gradient goes past the rounding.
+    ``x + g (x - b3(x)) + g / 2 (x - b7(x))``, and ``asinh(d / q) / 4`` of each d: the finest detail ``x - b3(x)``, and the
+    steps to the right and to the lower neighbour. Here x is the film in whole grey levels, q = 2 / 255 apart, as it is
+    saved, and b3 and b7 are binomial blurs of 3 and 7 pixels. The gradient goes past the rounding.
 
     The amplitude of a mammogram's spectrum falls about 200-fold from its coarsest waves to its finest. A critic whose slope is
     bounded per unit of *grey level* therefore hardly sees texture. Seen through the linear filter all scales weigh about
     alike: the penalty then bounds the slope in a Sobolev norm (after Adler and Lunz 2018, "Banach Wasserstein GAN", section
     3). But places differ too: in fat and muscle neighbours differ by a grey level, in dense tissue by ten. Compressed, the
-    quiet places weigh about as much as the rough ones.
+    quiet places weigh about as much as the rough ones. And an even slope has no detail: only steps show whether it is even.
 
     Args:
         gain: g; 0 leaves films as they are, and shows nothing beside them.
@@ -116,17 +117,18 @@ class Emphasis(layers.Layer):
     def __init__(self, gain: float, **kwargs) -> None:
         super().__init__(**kwargs)
         self.gain = gain
-        fine, lifted = np.zeros((7, 7)), np.zeros((7, 7))
+        lifted, fine, right, down = (np.zeros((7, 7)) for _ in range(4))
         fine[3, 3] = 1
         fine[2:5, 2:5] -= _binomial(3)
         lifted[3, 3] = 1 + gain / 2
         lifted += gain * fine - gain / 2 * _binomial(7)
-        self.kernel = np.stack([lifted, fine], axis=-1)[:, :, None].astype("float32")
+        right[3, 3:5] = down[3:5, 3] = -1, 1
+        self.kernel = np.stack([lifted, fine, right, down], axis=-1)[:, :, None].astype("float32")
 
     @property
     def channels(self) -> int:
         """Number of channels that a film then has."""
-        return 2 if self.gain else 1
+        return self.kernel.shape[-1] if self.gain else 1
 
     def call(self, film):
         """[B, H, W, 1] in [-1, 1] to [B, H, W, channels]; beyond its edge a film goes on as in a mirror."""
@@ -135,8 +137,8 @@ class Emphasis(layers.Layer):
         saved = ops.round((film + 1) * 127.5) / 127.5 - 1
         film = film + ops.stop_gradient(saved - film)
         mirrored = ops.pad(film, [[0, 0], [3, 3], [3, 3], [0, 0]], mode="symmetric")
-        lifted, fine = ops.split(ops.conv(mirrored, ops.cast(self.kernel, film.dtype), padding="valid"), 2, axis=-1)
-        return ops.concatenate([lifted, ops.arcsinh(127.5 * fine) / 4], axis=-1)
+        filtered = ops.conv(mirrored, ops.cast(self.kernel, film.dtype), padding="valid")
+        return ops.concatenate([filtered[..., :1], ops.arcsinh(127.5 * filtered[..., 1:]) / 4], axis=-1)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.channels)

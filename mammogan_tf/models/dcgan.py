@@ -24,7 +24,7 @@ def build_generator(
 
     The mask enters at every resolution, with softened edges, so that no layer has to remember where the anatomy is.
     Maps of the noise enter at every resolution too: texture needs a source of variation at its own scale. The two finest
-    resolutions have a residual block more. Upsampling is bilinear: transposed convolutions leave a lattice in the film, and
+    resolutions have two residual blocks more. Upsampling is bilinear: transposed convolutions leave a lattice in the film, and
     so does repetition of pixels.
 
     Args:
@@ -53,8 +53,9 @@ def build_generator(
         condition = [_shrink(mask, size // side, f"mask{side}"), _noise_maps(noise, side, 2 if 16 <= side <= 64 else 1)]
         x = layers.Concatenate(name=f"condition{side}")([x, *condition])
         x = convolution_block(x, width, f"block{side}")
-        if side >= size // 2:
-            x = layers.Add(name=f"detail{side}")([x, convolution_block(x, width, f"detail{side}")])
+        for number in range(2 if side >= size // 2 else 0):
+            name = f"detail{side}_{number}"
+            x = layers.Add(name=name)([x, convolution_block(x, width, name)])
 
     x = layers.Conv2D(1, 3, padding="same", dtype="float32", name="film")(x)
     image = layers.Activation("tanh", dtype="float32", name="grey")(x)

@@ -23,7 +23,8 @@ def test_without_gain_a_film_is_seen_as_it_is(film):
 def test_what_is_flat_stays_as_it_is():
     flat = np.full((16, 16), 38 / 127.5 - 1)
     np.testing.assert_allclose(seen(flat, 8.0), flat, rtol=1e-5)
-    np.testing.assert_allclose(seen(flat, 8.0, channel=1), 0, atol=1e-5)
+    for channel in (1, 2, 3):
+        np.testing.assert_allclose(seen(flat, 8.0, channel), 0, atol=1e-5)
 
 
 def test_a_chequerboard_is_lifted_by_the_whole_gain():
@@ -42,6 +43,16 @@ def test_it_is_the_formula_of_its_docstring(film):
     np.testing.assert_allclose(seen(film, 3.0, channel=1), compressed, rtol=1e-3, atol=1e-4)
 
 
+def test_an_even_slope_shows_by_its_steps_alone():
+    film = (np.indices((16, 16))[0] * 3 + np.indices((16, 16))[1] * 2) / 127.5 - 1  # Three levels a row, two a column.
+    inside = np.s_[3:-3, 3:-3]
+    for channel, step in ((1, 0), (2, 2), (3, 3)):
+        np.testing.assert_allclose(seen(film, 8.0, channel)[inside], np.arcsinh(step) / 4, atol=1e-4)
+    # Beyond the edge a film goes on as in a mirror: no step.
+    np.testing.assert_allclose(seen(film, 8.0, 2)[:, -1], 0, atol=1e-5)
+    np.testing.assert_allclose(seen(film, 8.0, 3)[-1], 0, atol=1e-5)
+
+
 def test_what_is_lifted_is_linear(film):
     # Other films that lie whole grey levels from it, also halfway.
     other = film + 2 * np.random.default_rng(1).integers(-60, 60, film.shape) / 127.5
@@ -51,7 +62,7 @@ def test_what_is_lifted_is_linear(film):
 
 def test_films_are_seen_in_whole_grey_levels_and_the_gradient_passes_that_by(film):
     between = film + np.random.default_rng(1).uniform(-0.4, 0.4, film.shape) / 127.5
-    for channel in (0, 1):
+    for channel in range(4):
         np.testing.assert_allclose(seen(between, 8.0, channel), seen(film, 8.0, channel), rtol=1e-3, atol=1e-4)
     batch = tf.Variable(between[None, :, :, None], dtype=tf.float32)
     with tf.GradientTape() as tape:
