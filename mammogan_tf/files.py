@@ -3,12 +3,13 @@
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_path", "plain_path", "read_json", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -29,6 +30,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def plain_path(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a path to ``folder`` for TensorFlow to read from, which takes ``[`` and a backslash in it for a pattern.
+
+    Where there is one, it is a link that goes with the block.
+    """
+    folder = Path(folder)
+    if not {"[", "\\"} & {*str(folder)}:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mammogan-") as place:
+        link = Path(place) / "folder"
+        link.symlink_to(folder.resolve())
+        yield link
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import DataError, ModelError, ServingError
-from mammogan_tf.files import read_json
+from mammogan_tf.files import plain_path, read_json
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.checkpoint import load_network
@@ -205,7 +205,8 @@ def _signature(path: Path, kind: str, signature: str, argument: str) -> tuple[Pa
     if not (version / "saved_model.pb").exists():
         raise ModelError(f"{path}: expected a run directory or an exported {kind}, received: neither")
     try:
-        loaded = tf.saved_model.load(str(version))
+        with plain_path(version) as plain:
+            loaded = tf.saved_model.load(str(plain))
     except (OSError, ValueError, tf.errors.OpError) as error:
         first = str(error).partition("\n")[0]
         raise ModelError(f"{version}: expected a whole SavedModel, received: {first}; export it again") from error

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from mammogan_tf.files import plain_path
 from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
 from mammogan_tf.serving.tensors import MESSAGE_LIMIT, Input, to_proto
 
@@ -57,7 +58,8 @@ class Servable:
         """Loads the SavedModel in ``path`` and replays its warm-up requests; raises whatever goes wrong in them."""
         stored = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         self.signature_defs = dict(stored.meta_graphs[0].signature_def)
-        self._model = tf.saved_model.load(str(path))  # Signatures do not keep their variables alive.
+        with plain_path(path) as plain:
+            self._model = tf.saved_model.load(str(plain))  # Signatures do not keep their variables alive.
         self._signatures = {name: _Signature(function) for name, function in self._model.signatures.items()}
         for request in _warm_up_requests(path):
             answer = self.answer([self.job(request)])[0]

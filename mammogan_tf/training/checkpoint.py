@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
-from mammogan_tf.files import read_json, write_json
+from mammogan_tf.files import plain_path, read_json, write_json
 
 __all__ = ["KEEP", "Checkpoints", "compute_in_float32", "load_network", "newest_checkpoint"]
 
@@ -127,7 +127,8 @@ class Checkpoints:
                 f"{path}: expected the hyper-parameters that the run began with, {before}, received: {now}; "
                 "put them back, or start another run"
             )
-        self._state.read(str(path / "state")).assert_consumed()
+        with plain_path(path) as plain:
+            self._state.read(str(plain / "state")).assert_consumed()
 
 
 def newest_checkpoint(directory: Path) -> Path | None:

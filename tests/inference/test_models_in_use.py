@@ -103,6 +103,13 @@ def test_exports_give_the_same(exports, unet_run, gan_run, films, condition):
         assert generator.masks.read_bytes() == (gan_run / "masks.npz").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["models [1]", "models\\1"])
+def test_an_export_at_a_path_that_tensorflow_takes_for_a_pattern(unet_run, tmp_path, films, name):
+    version = export_run(unet_run, tmp_path / name)
+    grey = np.rint(films * 255).astype(np.float32) / 255
+    np.testing.assert_array_equal(load_segmenter(version)(grey), load_segmenter(unet_run)(grey))
+
+
 def test_the_newest_version_by_number_is_taken(exports, tmp_path):
     for version in ("2", "9", "10"):
         shutil.copytree(exports / "unet" / "1", tmp_path / "unet" / version)

@@ -46,6 +46,13 @@ def test_swapping_versions_drops_no_request(models, add_version, films, live_une
     assert max(answers) < 1e-5
 
 
+def test_a_folder_that_tensorflow_takes_for_a_pattern(models, films, live_unet):
+    folder = models.rename(models.with_name("models [1]"))
+    with Server(folder, port=0) as server, MammoganClient(server.address) as client:
+        answer = client.segment(films).probabilities
+    np.testing.assert_allclose(answer, live_unet(films[..., None], training=False), atol=1e-5)
+
+
 def test_a_corrupt_version_is_shown_in_the_status_and_the_old_one_serves(models, films):
     with Server(models, port=0, poll_seconds=0.1) as server, MammoganClient(server.address) as client:
         (models / "unet" / "2").mkdir()

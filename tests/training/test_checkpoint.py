@@ -31,6 +31,15 @@ def test_keras_and_tensorflow_variables_come_back(tmp_path):
     assert [np.asarray(variable).tolist() for variable in fresh] == [[1, 2], 7, 1 / 3]
 
 
+@pytest.mark.parametrize("name", ["run [1]", "run\\1"])
+def test_a_path_that_tensorflow_takes_for_a_pattern(tmp_path, name):
+    (value,) = variables(1.0)
+    checkpoints(tmp_path / name, value).save(5)
+    value.assign(0.0)
+    assert checkpoints(tmp_path / name, value).restore()
+    assert float(value) == 1
+
+
 def test_there_is_none(tmp_path):
     value = variables(3.0)
     assert not checkpoints(tmp_path / "nowhere", *value).restore()
