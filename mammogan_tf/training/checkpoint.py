@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -137,8 +138,9 @@ def newest_checkpoint(directory: Path) -> Path | None:
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    """Newest first."""
-    return sorted(directory.glob("step-*"), key=_step_of, reverse=True)
+    """Newest first; what else lies there, such as a copy of one, is none."""
+    paths = (path for path in directory.glob("step-*") if re.fullmatch("step-[0-9]+", path.name))
+    return sorted(paths, key=_step_of, reverse=True)
 
 
 def _step_of(path: Path) -> int:

@@ -59,6 +59,18 @@ def test_the_newest_few_stay(tmp_path, keep):
     assert int(value) == 120
 
 
+def test_a_copy_beside_the_checkpoints_is_none_of_them_and_stays(tmp_path):
+    (value,) = variables(1.0)
+    checkpoints(tmp_path, value).save(8)
+    shutil.copytree(tmp_path / "step-8", tmp_path / "step-8-backup")
+    value.assign(0.0)
+    states = checkpoints(tmp_path, value, keep=1)
+    assert states.restore()
+    assert float(value) == 1
+    states.save(9)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-8-backup", "step-9"}
+
+
 def test_a_checkpoint_is_never_written_over(tmp_path):
     (value,) = variables(1.0)
     states = checkpoints(tmp_path, value)
