@@ -1,5 +1,6 @@
 """Atomic files: a reader sees the old content or the new, never a half-written mixture."""
 
+import errno
 import json
 import os
 import secrets
@@ -9,7 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "plain_path", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = ["FULL", "atomic_path", "plain_path", "read_json", "write_bytes", "write_json", "write_text"]
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What the system says where it has no room for a file."""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import click
 
 from mammogan_tf import __version__
 from mammogan_tf.errors import ConfigError, MammoganError
+from mammogan_tf.files import FULL
 from mammogan_tf_cli.benchmark import benchmark
 from mammogan_tf_cli.data import data
 from mammogan_tf_cli.evaluate import compare, evaluate
@@ -20,7 +21,6 @@ from mammogan_tf_cli.use import generate, segment
 
 __all__ = ["cli"]
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 

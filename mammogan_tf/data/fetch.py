@@ -1,17 +1,20 @@
 """Fetches mini-MIAS and puts it where the other commands look for it."""
 
+import fcntl
 import os
 import re
 import shutil
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mammogan_tf.data.archive import check_digest, unpack
 from mammogan_tf.data.download import discard, download
 from mammogan_tf.data.mias import find_root, load_mias
 from mammogan_tf.errors import DataError
+from mammogan_tf.files import FULL
 
 __all__ = ["MIAS_SHA256", "MIAS_URL", "fetch"]
 
@@ -50,16 +53,39 @@ def fetch(
     try:
         target = destination.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        if local:
-            _install(local, target, sha256, progress)
-        else:
-            _install_download(url, target, sha256, progress)
+        with _alone(target):
+            if local:
+                _install(local, target, sha256, progress)
+            else:
+                _install_download(url, target, sha256, progress)
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(
-            f"{destination}: expected room for about 450 MB, received: {reason}; make room or choose another place"
-        ) from error
+        expected, advice = (
+            ("room for about 450 MB", "make room or choose another place")
+            if error.errno in FULL
+            else ("a place where a new folder can be put", "choose another, such as a folder within a mounted one")
+        )
+        raise DataError(f"{destination}: expected {expected}, received: {reason}; {advice}") from error
     return destination
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keeps other calls with the same destination out, which would write over the same files beside it."""
+    lock = target.with_name(f".{target.name}.lock")
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{target}: expected no other fetch into it, received: one that is under way; wait for its end"
+            ) from error
+        except OSError:
+            pass  # Some file systems of clusters know no locks.
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _complete(destination: Path) -> Path:

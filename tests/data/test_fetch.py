@@ -145,5 +145,35 @@ def test_full_disk(mias_archive, tmp_path, monkeypatch):
 
 def test_destination_below_a_file(mias_archive, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="make room or choose another place"):
+    with pytest.raises(
+        DataError, match=r"expected a place where a new folder can be put, received: .*; choose another"
+    ):
         fetch(tmp_path / "file/mias", str(mias_archive))
+
+
+def test_a_destination_that_cannot_be_replaced_is_not_called_full(mias_archive, tmp_path, monkeypatch):
+    """As an empty mount."""
+
+    def replace(*paths):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr("pathlib.Path.replace", replace)
+    (tmp_path / "mias").mkdir()
+    with pytest.raises(DataError, match=r"can be put, received: Device or resource busy; .* within a mounted one"):
+        fetch(tmp_path / "mias", str(mias_archive))
+    assert names(tmp_path) == ["mias"]
+
+
+def test_a_second_call_leaves_the_first_one_its_files(server, mias_archive, tmp_path):
+    refusals = []
+
+    def meanwhile(done, total):
+        if not refusals:
+            for url in (server.url, str(mias_archive)):
+                with pytest.raises(DataError, match="no other fetch into it, received: one that is under way") as error:
+                    fetch(tmp_path / "mias", url)
+                refusals.append(error.value)
+
+    assert len(load_mias(fetch(tmp_path / "mias", server.url, progress=meanwhile))) == 12
+    assert len(refusals) == 2
+    assert names(tmp_path) == ["mias"]
