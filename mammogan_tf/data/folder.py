@@ -31,6 +31,7 @@ __all__ = [
     "build_film",
     "find_stray_masks",
     "load_folder",
+    "name_film",
     "open_folder",
 ]
 
@@ -132,6 +133,11 @@ def build_film(folder: Folder, film: str) -> Film:
     )
 
 
+def name_film(path: Path) -> str:
+    """What a film is called: its file's name without the suffix of a picture. A DICOM file called 1.2.3.4 has none."""
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+
+
 def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str, ...]) -> str | None:
     """What a row says in a column, spelt as in ``allowed``; None where it says nothing."""
     text = row.get(column)
@@ -149,10 +155,9 @@ def _list_films(folder: Path) -> dict[str, Path]:
         raise _error(folder, "a folder of films beside dataset.json", "no such folder", "make it")
     films: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        suffix = path.suffix.lower()
-        if not path.is_file() or not (suffix in SUFFIXES or is_dicom(path)):
+        if not path.is_file() or not (path.suffix.lower() in SUFFIXES or is_dicom(path)):
             raise _error(path, f"an image ({', '.join(SUFFIXES)})", "something else", f"move it out of {folder.name}/")
-        film = path.stem if suffix in SUFFIXES else path.name
+        film = name_film(path)
         if not _is_safe(film):
             raise _error(folder, "names that every system can hold", ascii(film), "rename it")
         if film in films:

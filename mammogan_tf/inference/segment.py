@@ -10,6 +10,7 @@ from PIL import Image
 
 from mammogan_tf.config import ANATOMIES, CLASSES
 from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.folder import name_film
 from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
 from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, shrink
 from mammogan_tf.errors import DataError
@@ -59,12 +60,12 @@ def segment_files(
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:
-    """The names of files without folder and suffix, by which their results are called.
+    """The names of films without folder and suffix, by which their results are called.
 
     Raises:
         DataError: two have the same name.
     """
-    names = [Path(file).stem for file in files]
+    names = [name_film(Path(file)) for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"films: expected distinct names, received: {', '.join(twice)} more than once; rename them")

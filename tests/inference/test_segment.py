@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -113,6 +114,11 @@ def test_two_films_of_one_name(tmp_path):
         segment_files(BY_BRIGHTNESS, files, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert distinct_names([tmp_path / "a.png", tmp_path / "b.png"]) == ["a", "b"]
+
+
+def test_dicom_files_called_by_a_uid_have_names_of_their_own():
+    files = [Path("study/1.2.3.4"), Path("study/1.2.3.5"), Path("study/1.2.3.6.DCM")]
+    assert distinct_names(files) == ["1.2.3.4", "1.2.3.5", "1.2.3.6"]
 
 
 def test_a_film_that_cannot_be_read(tmp_path):
