@@ -27,6 +27,17 @@ CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, e
 class OneLineErrors(click.Group):
     """Turns an error that a user can cause into one line and the right exit status."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuses names that no report could hold before the work begins."""
+        for text in args:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise click.UsageError(
+                    f"{text!a}: expected a name in UTF-8, received: other bytes; rename it"
+                ) from error
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
         try:

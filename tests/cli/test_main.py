@@ -13,7 +13,7 @@ import pytest
 from mammogan_tf import __version__
 from mammogan_tf.errors import ConfigError, DataError, ModelError, ServingError
 from mammogan_tf_cli.main import cli
-from tests.command_line import ROOT, call, commands, start
+from tests.command_line import ROOT, call, commands, fails, start
 
 COMMANDS = dict(commands())
 HEAVY = {"tensorflow", "keras", "numpy", "pandas", "PIL", "skimage", "scipy", "matplotlib", "grpc"}
@@ -116,6 +116,12 @@ def test_a_disk_that_takes_no_more_is_one_line(failing, number, advice):
     assert result.exit_code == 1
     expected = f"out/mask.png: expected to write there, received: {os.strerror(number)}; {advice}"
     assert result.stderr == f"Error: {expected}\n"
+
+
+@pytest.mark.parametrize("command", ["segment run {} --out out", "train-unet --data {}", "export run --to {}"])
+def test_a_name_that_is_not_utf_8_is_refused_at_once(command):
+    name = os.fsdecode(b"caf\xe9.pgm")
+    fails(*command.format(name).split(), says=r"'caf\udce9.pgm': expected a name in UTF-8, received: other", status=2)
 
 
 def test_mistakes_of_the_program_keep_their_traceback(failing):
