@@ -5,7 +5,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ class History:
     """``history.csv`` and TensorBoard scalars: one row for each step or epoch that is recorded.
 
     The file is written anew, atomically, with every row; a resumed run drops the rows after its checkpoint.
+
+    Raises:
+        ModelError: TensorBoard's file cannot be written; the last checkpoint is left as it is.
     """
 
     def __init__(self, run_path: Path, index: str, resumed_at: int = 0) -> None:
@@ -39,7 +43,20 @@ class History:
         self.rows: list[dict[str, float]] = []
         if resumed_at and self._file.exists():
             self._read(resumed_at)
-        self.writer = tf.summary.create_file_writer(str(run_path / "tensorboard"))
+        self._folder = run_path / "tensorboard"
+        with self._writing():
+            self.writer = tf.summary.create_file_writer(str(self._folder))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            reason = str(error).partition(" [Op:")[0].partition("\n")[0].rpartition("; ")[2]
+            raise ModelError(
+                f"{self._folder}: expected to write there, received: {reason}; "
+                "free some space or change its permissions, then go on with --resume"
+            ) from error
 
     def _read(self, last: int) -> None:
         """Takes the rows up to ``last`` over, bit by bit."""
@@ -60,13 +77,13 @@ class History:
         row = {name: float(value) for name, value in values.items()}
         self.rows.append({self._index: number, **row})
         write_text(self._file, pd.DataFrame(self.rows).to_csv(index=False))
-        with self.writer.as_default(step=number):
+        with self._writing(), self.writer.as_default(step=number):
             for name, value in row.items():
                 tf.summary.scalar(name, value)
 
     def picture(self, name: str, pixels: np.ndarray, number: int) -> None:
         """A uint8 picture [H, W, 3] for TensorBoard."""
-        with self.writer.as_default(step=number):
+        with self._writing(), self.writer.as_default(step=number):
             tf.summary.image(name, pixels[None])
 
 

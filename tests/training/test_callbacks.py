@@ -100,6 +100,23 @@ def test_pictures_go_to_tensorboard(tmp_path):
     assert [(event.step, event.summary.value[0].tag) for event in events] == [(7, "samples")]
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "tensorboard").write_text("a file where the folder should be")
+    with pytest.raises(ModelError, match=r"tensorboard: expected to write there, received: .+; free some") as caught:
+        History(tmp_path, "step")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path, monkeypatch):
+    def fill_up(name, value):
+        raise tf.errors.ResourceExhaustedError(None, None, "{{node}} events.v2; No space left on device\n\tat a flush")
+
+    history = History(tmp_path, "step")
+    monkeypatch.setattr(tf.summary, "scalar", fill_up)
+    with pytest.raises(ModelError, match=r"received: No space left on device; free some space .* --resume$"):
+        history.record(1, {"loss": 0.5})
+
+
 def test_a_stopwatch_goes_on_from_its_variable(monkeypatch):
     times = iter([100.0, 103.0, 107.0, 200.0, 201.0])
     monkeypatch.setattr("mammogan_tf.training.callbacks.time.monotonic", lambda: next(times))
