@@ -50,8 +50,12 @@ class OneLineErrors(click.Group):
             if error.errno not in FULL | CLOSED:
                 raise
             where = error.filename or "output"
-            advice = "free some space" if error.errno in FULL else "choose another path"
-            message = f"{where}: expected to write there, received: {error.strerror}; {advice}"
+            expected, advice = (
+                ("write there", "free some space")
+                if error.errno in FULL
+                else ("read or write it", "choose another path or change its permissions")
+            )
+            message = f"{where}: expected to {expected}, received: {error.strerror}; {advice}"
             raise click.ClickException(message) from error
 
 

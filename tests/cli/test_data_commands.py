@@ -155,7 +155,7 @@ def test_own_films_need_an_explanation(own_films, tmp_path):
 
 def test_audit_cannot_write_its_report(tree, tmp_path):
     (tmp_path / "file").touch()
-    fails("data", "audit", tree, "--json", tmp_path / "file" / "audit.json", says="expected to write there")
+    fails("data", "audit", tree, "--json", tmp_path / "file" / "audit.json", says="expected to read or write it")
     fails("data", "audit", tree, "--json", tmp_path, says="is a directory", status=2)
 
 

@@ -102,19 +102,19 @@ def test_the_projects_own_errors_are_one_line(failing, error, status):
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"),
+    ("number", "wanted", "advice"),
     [
-        (errno.ENOSPC, "free some space"),
-        (errno.EDQUOT, "free some space"),
-        (errno.EACCES, "choose another path"),
-        (errno.EROFS, "choose another path"),
+        (errno.ENOSPC, "write there", "free some space"),
+        (errno.EDQUOT, "write there", "free some space"),
+        (errno.EACCES, "read or write it", "choose another path or change its permissions"),
+        (errno.EROFS, "read or write it", "choose another path or change its permissions"),
     ],
 )
-def test_a_disk_that_takes_no_more_is_one_line(failing, number, advice):
+def test_a_disk_that_takes_no_more_or_gives_nothing_is_one_line(failing, number, wanted, advice):
     failing(OSError(number, os.strerror(number), "out/mask.png"))
     result = call("fail")
     assert result.exit_code == 1
-    expected = f"out/mask.png: expected to write there, received: {os.strerror(number)}; {advice}"
+    expected = f"out/mask.png: expected to {wanted}, received: {os.strerror(number)}; {advice}"
     assert result.stderr == f"Error: {expected}\n"
 
 
@@ -153,4 +153,4 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, failing, place):
     result = call("fail")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "expected to write there" in result.stderr
+    assert "expected to read or write it" in result.stderr
