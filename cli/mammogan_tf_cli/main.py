@@ -2,6 +2,7 @@
 
 import errno
 import signal
+import sys
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -57,6 +58,17 @@ class OneLineErrors(click.Group):
             )
             message = f"{where}: expected to {expected}, received: {error.strerror}; {advice}"
             raise click.ClickException(message) from error
+        except _memory_errors() as error:
+            raise click.ClickException(
+                "memory: expected enough for the networks and a batch, received: too little; "
+                "lower --batch-size, --widths or --size"
+            ) from error
+
+
+def _memory_errors() -> tuple[type[Exception], ...]:
+    """What says that memory is exhausted; TensorFlow's error only where it is imported already."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else (MemoryError,)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:

@@ -80,7 +80,7 @@ def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
             with tempfile.TemporaryDirectory(prefix="mammogan-worker-") as folder:
                 yield Run(Path(folder), run.command, run.config, run.split, run.data)
     except tf.errors.OpError as error:
-        if workers(strategy) == 1:
+        if workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
         raise ModelError(
             f"expected {workers(strategy)} workers, received: one of them is gone ({type(error).__name__}); "

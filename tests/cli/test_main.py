@@ -124,6 +124,14 @@ def test_a_name_that_is_not_utf_8_is_refused_at_once(command):
     fails(*command.format(name).split(), says=r"'caf\udce9.pgm': expected a name in UTF-8, received: other", status=2)
 
 
+def test_exhausted_memory_is_one_line(failing):
+    import tensorflow as tf
+
+    for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\n\tat")):
+        failing(error)
+        fails("fail", says="memory: expected enough ... received: too little; lower --batch-size, --widths or --size")
+
+
 def test_mistakes_of_the_program_keep_their_traceback(failing):
     failing(OSError(errno.EBADF, "Bad file descriptor"))
     with pytest.raises(OSError, match="Bad file descriptor"):
