@@ -1,5 +1,6 @@
 """A folder of synthetic films with their masks and a manifest."""
 
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,7 +84,7 @@ def masks_of_model(generator: Generator) -> MaskSet:
     try:
         with np.load(generator.masks) as stored:
             return MaskSet(stored["label_maps"], stored["labels"], [str(name) for name in stored["ids"]])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"{generator.masks}: expected the training masks, received: a broken file; give a folder with --masks"
         ) from error

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.made_masks import vary
 from mammogan_tf.errors import DataError
-from mammogan_tf.inference import Generator
+from mammogan_tf.inference import Generator, load_generator
 from mammogan_tf.inference.generate import MaskSet, generate_folder, masks_of_folder, masks_of_model
 
 SIZE = 16
@@ -147,6 +148,15 @@ def test_lesions_are_taken_out_and_put_in(tmp_path):
     assert (placed.label_maps == 4).any(axis=(1, 2)).tolist() == [True, True, False]
     with pytest.raises(DataError, match="expected a place on the breast"):
         MaskSet(masks.label_maps[2:], masks.labels[2:], ["c"]).with_lesion(0.5, 0.5, 0.2, 1)
+
+
+def test_damaged_masks_of_a_model(gan_run, tmp_path):
+    run = shutil.copytree(gan_run, tmp_path / "run")
+    content = bytearray((run / "masks.npz").read_bytes())
+    content[100:120] = bytes(20)
+    (run / "masks.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"masks\.npz: expected the training masks, received: a broken file"):
+        masks_of_model(load_generator(run))
 
 
 def test_a_seed_meets_the_same_mask_with_and_without_a_lesion(generator, tmp_path):
