@@ -63,7 +63,7 @@ def _label_tissue(grey: np.ndarray, label_map: np.ndarray) -> tuple[float, float
     Returns how clear the muscle is, and the Dice expected of the dense tissue.
     """
     rows, columns = np.flatnonzero(label_map.any(axis=1)), np.flatnonzero(label_map.any(axis=0))
-    trim = columns[0] + BLURRED_COLUMNS
+    trim = min(columns[0] + BLURRED_COLUMNS, grey.shape[1] - 1)
     grey = grey.copy()
     grey[:, :trim] = grey[:, trim : trim + 1]
     frame = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -54,6 +54,15 @@ def test_label_map_keeps_the_aspect_ratio_at_working_size(drawn):
     assert find_anatomy(grey, working_size=128).label_map.shape == (128, 128 * 300 // 600)
 
 
+@pytest.mark.parametrize("shape", [(1000, 10), (1000, 4), (10, 1000), (300, 3), (1, 1)])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_picture_of_almost_no_width(shape, side):
+    grey = np.full(shape, 150, np.uint8)
+    grey[:, : shape[1] // 2] = 0
+    label_map = find_anatomy(grey, side).label_map
+    assert max(label_map.shape) == 256
+
+
 def test_leaves_labels_strips_and_padding_out(drawn):
     grey, truth = drawn
     marked = grey.copy()
