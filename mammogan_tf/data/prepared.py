@@ -23,7 +23,7 @@ from mammogan_tf.data.preparation import canvas_size, prepare
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 
-__all__ = ["Notes", "prepare_films", "read_layers", "read_notes"]
+__all__ = ["Notes", "cache_folder", "prepare_films", "read_layers", "read_notes"]
 
 PREPARE_VERSION = 4
 """Part of every cache key: raise it whenever the pixels that ``preparation.prepare`` returns change."""
@@ -56,7 +56,7 @@ def prepare_films(
 ) -> list[Path]:
     """Prepares films, or finds them prepared: one file a film, for :func:`read_notes` and :func:`read_layers`.
 
-    The cache lies in ``$MAMMOGAN_CACHE``, else in ``~/.cache/mammogan-tf``; broken entries are made again.
+    The cache lies in :func:`cache_folder`; broken entries are made again.
 
     Args:
         films: the films.
@@ -82,6 +82,18 @@ def prepare_films(
     return entries
 
 
+def cache_folder() -> Path:
+    """``$MAMMOGAN_CACHE``, else ``~/.cache/mammogan-tf``.
+
+    Raises:
+        DataError: there is neither, as in a container whose user has no home.
+    """
+    try:
+        return Path(os.environ.get("MAMMOGAN_CACHE") or Path.home() / ".cache" / "mammogan-tf")
+    except RuntimeError as error:
+        raise DataError("cache: expected a home folder, received: none; set MAMMOGAN_CACHE to a folder") from error
+
+
 def read_notes(path: Path) -> Notes:
     """The words of a file that :func:`prepare_films` returned; its pixels are not decoded."""
     with Image.open(path) as image:
@@ -103,8 +115,7 @@ def _path(film: Film, options: dict) -> Path:
         key.update(_content(film.drawn.path) + repr(film.drawn.classes).encode())
     windows = film.id if options["view"] == "roi" else None
     key.update(repr((PREPARE_VERSION, options, film.side, film.lesions, film.label, windows)).encode())
-    cache = Path(os.environ.get("MAMMOGAN_CACHE") or Path.home() / ".cache" / "mammogan-tf")
-    return cache / "prepared" / f"{key.hexdigest()}.png"
+    return cache_folder() / "prepared" / f"{key.hexdigest()}.png"
 
 
 def _content(path: Path) -> bytes:

@@ -2,13 +2,12 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from mammogan_tf.console import Console
+from mammogan_tf.data.prepared import cache_folder
 from mammogan_tf.files import write_bytes
 from mammogan_tf.metrics.features import radiomics_features
 
@@ -27,7 +26,7 @@ TEXTURE_VERSION = 1
 class FeatureSpace:
     """A function from images float32 [N, S, S] to features float64 [N, D], computed once for each content.
 
-    The cache lies in ``$MAMMOGAN_CACHE/features``, else in ``~/.cache/mammogan-tf/features``.
+    They lie in ``features`` below :func:`mammogan_tf.data.prepared.cache_folder`.
 
     Args:
         key: names the function and everything that its result depends on but the images.
@@ -48,8 +47,7 @@ class FeatureSpace:
 
     def _features(self, images: np.ndarray) -> np.ndarray:
         digest = hashlib.sha256(f"{self._key} {images.shape}".encode() + images.tobytes()).hexdigest()
-        cache = Path(os.environ.get("MAMMOGAN_CACHE") or Path.home() / ".cache" / "mammogan-tf")
-        path = cache / "features" / f"{digest}.npy"
+        path = cache_folder() / "features" / f"{digest}.npy"
         try:
             return np.load(path)
         except (OSError, ValueError, EOFError):  # Not there, or broken.

@@ -104,6 +104,15 @@ def test_a_cache_that_cannot_be_written(make_film, tmp_path, monkeypatch):
         prepared.prepare_films([make_film()], SIZE)
 
 
+def test_without_a_home_it_asks_for_a_cache(make_film, monkeypatch):
+    film = make_film()
+    monkeypatch.delenv("MAMMOGAN_CACHE")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # As in a container whose user is a bare number.
+    with pytest.raises(DataError, match="cache: expected a home folder, received: none; set MAMMOGAN_CACHE"):
+        prepared.prepare_films([film], SIZE)
+
+
 @pytest.mark.parametrize("view", ["whole", "roi"])
 def test_an_entry_holds_what_was_prepared(make_film, view):
     film = make_film(lesions=[circle(40, 100, 15), circle(60, 150, 15)])
