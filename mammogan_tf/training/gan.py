@@ -219,6 +219,11 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
 def _finish(
     run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
 ) -> dict:
+    if not history.rows:
+        raise ModelError(
+            f"{run.path / 'history.csv'}: expected the steps of the run, received: none; "
+            "put it back, or start another run"
+        )
     report = {
         "films": counts,
         "best_step": best_step,

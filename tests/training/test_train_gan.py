@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import signal
 
 import keras
@@ -280,6 +281,13 @@ def test_a_run_whose_critic_diverges_keeps_its_checkpoint(make_run):
         train_gan(run, load_all(run.data), QUIET)
     assert newest_checkpoint(run.path / "checkpoints")
     assert not run.finished
+
+
+def test_a_finished_run_without_its_history(tmp_path, gan_run, films):
+    shutil.copytree(gan_run, tmp_path / "run")
+    (tmp_path / "run" / "history.csv").unlink()
+    with pytest.raises(ModelError, match=r"history\.csv: expected the steps of the run, received: none; put it back"):
+        train_gan(Run.open(tmp_path / "run"), films, QUIET)
 
 
 def test_a_run_without_its_unet(tmp_path, gan_run, films):
