@@ -2,15 +2,17 @@
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from typing import Any
 
 from mammogan_tf.config import LABELS
 from mammogan_tf.data.film import Film
 from mammogan_tf.errors import DataError
 
-__all__ = ["Split", "split_folds", "split_patients"]
+__all__ = ["Split", "require_apart", "split_folds", "split_patients"]
 
 SEVERITY = tuple(LABELS.index(label) for label in ("malignant", "benign", "normal"))
 """Labels of a film, worst first: a patient counts as her worst film."""
@@ -59,6 +61,18 @@ class Split:
         if len(set(ids)) != len(ids):
             raise DataError("split: expected each film in one part, received: a film in two; split again")
         return cls(**{name: tuple(values[name]) for name in names})
+
+
+def require_apart(split: Split, films: Iterable[Film]) -> None:
+    """Raises DataError where a patient is in two parts of a split: what is known about the films has changed since."""
+    patients = {film.id: film.patient for film in films}
+    parts = [{patients[id_] for id_ in part if id_ in patients} for part in (split.train, split.validation, split.test)]
+    shared = sorted(patient for patient, count in Counter(chain.from_iterable(parts)).items() if count > 1)
+    if shared:
+        raise DataError(
+            f"split: expected each patient in one part, received: {', '.join(shared[:5])} in two; "
+            "the patients of the films have changed since the split was made, train again"
+        )
 
 
 def split_patients(films: Iterable[Film], validation: float = 0.10, test: float = 0.15, seed: int = 0) -> Split:

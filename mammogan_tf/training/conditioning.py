@@ -12,7 +12,7 @@ from mammogan_tf.config import LABELS, GANConfig
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import LESION
-from mammogan_tf.data.splits import Split, split_patients
+from mammogan_tf.data.splits import Split, require_apart, split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path
 from mammogan_tf.models.blocks import FusedNormalization
@@ -35,7 +35,7 @@ def create_gan_run(
 ) -> Run:
     """Makes a run directory for a GAN.
 
-    With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same data, or of more,
+    With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same films, or of more,
     hands its split on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks
     instead, which no network has memorised. Films of other labels than ``config.labels`` are left out of the split.
 
@@ -49,7 +49,7 @@ def create_gan_run(
     Raises:
         ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split
             otherwise, or has seen test patients, or films are without a mask.
-        DataError: too few patients, or too few with these labels.
+        DataError: too few patients, or too few with these labels, or a patient has come to be in two parts of the split.
     """
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     names = {film.id for film in films}
@@ -72,13 +72,14 @@ def create_gan_run(
         same_split = False
     else:
         its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
-        same_split = unet.is_on(data) or names <= its_films
+        same_split = names <= its_films
         left_out += sorted(its_films - names)
     for name, wanted in vars(config.data).items():
         trained = getattr(unet.config.data, name)
         if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
     chosen = (unet.split if same_split else split).without(left_out)
+    require_apart(chosen, films)
     if unet.command == "train-unet" and not same_split:
         _require_unseen(chosen, unet, films)
     run = Run.create(workdir, config, chosen, data)

@@ -161,7 +161,7 @@ def _train(
     begin = int(model.step.numpy())
     history = History(own.path, "step", begin)
     progress = console.progress("step")
-    shown = validation.select(run.split.validation[:SAMPLE_ROWS])
+    shown = validation.select(list(dict.fromkeys(validation.ids))[:SAMPLE_ROWS])
     monitor = ValidationMonitor(model, training, validation, console)
 
     def record(step: int) -> None:

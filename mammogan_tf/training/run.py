@@ -10,8 +10,8 @@ from typing import Any
 from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
-from mammogan_tf.data.splits import Split
-from mammogan_tf.errors import MammoganError, ModelError
+from mammogan_tf.data.splits import Split, require_apart
+from mammogan_tf.errors import DataError, MammoganError, ModelError
 from mammogan_tf.files import read_json, write_json
 
 __all__ = ["Run", "load_split", "newest_run"]
@@ -135,14 +135,21 @@ def load_split(
     Pictures of other labels than the run's are left out.
 
     Raises:
-        DataError: a film of the split is missing, or no training film is left.
+        DataError: a film of the split is missing, a patient has come to be in two parts, or a part has no picture.
     """
     data = run.config.data
+    require_apart(run.split, films)
     everything = load_films(films, data.size, data.view, data.lesions, progress)
     split = run.split
     training, validation, test = (
         everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)
     )
+    for name, part in (("training", training), ("validation", validation), ("test", test)):
+        if not len(part):
+            raise DataError(
+                f"{name} films: expected normal films, or lesions whose place is known, received: neither; "
+                "add some, or train on whole films (--view whole)"
+            )
     return training.confident(data.min_mask_confidence), validation.cropped(), test.cropped()
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import random
 from collections import Counter
@@ -7,7 +8,7 @@ import pytest
 
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.mias import load_mias
-from mammogan_tf.data.splits import Split, split_folds, split_patients
+from mammogan_tf.data.splits import Split, require_apart, split_folds, split_patients
 from mammogan_tf.errors import DataError
 
 
@@ -150,3 +151,13 @@ def test_a_split_without_some_films_keeps_the_parts():
     assert not {*some.train, *some.validation} - {*split.train, *split.validation}
     with pytest.raises(DataError, match="expected films in each part, received: none to validation, test"):
         split.without([*split.validation, *split.test])
+
+
+def test_patients_who_were_found_out_later_are_not_in_two_parts():
+    films = make_films(20)
+    split = split_patients(films)
+    require_apart(split, films)
+    others = [film for film in films if film.id not in (split.train[0], split.test[0])]
+    one_patient = [dataclasses.replace(film, patient="one") for film in films if film not in others]
+    with pytest.raises(DataError, match="expected each patient in one part, received: one in two"):
+        require_apart(split, [*others, *one_patient])

@@ -1,5 +1,6 @@
 """Both networks around lesions: from windows to films made and outlined."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from mammogan_tf.config import GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.mias import load_mias
+from mammogan_tf.errors import DataError
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.inference.generate import masks_of_model
 from mammogan_tf.inference.segment import segment_grey
@@ -58,3 +60,24 @@ def test_the_view_travels_with_the_model(runs, tmp_path):
         found = segmenter(picture[None].astype(np.float32) / 255)[0]
         np.testing.assert_array_equal(segment_grey(segmenter, picture), found)
     assert Run.open(gan.path).config.data.view == "roi"
+
+
+def test_a_part_without_windows_is_one_line(tmp_path, runs):
+    unet, _, films = runs
+    hidden = [
+        dataclasses.replace(film, label=0, lesions=()) if film.id in unet.split.validation else film for film in films
+    ]
+    with pytest.raises(DataError, match="validation films: expected normal films, or lesions whose place is known"):
+        load_split(unet, hidden)
+
+
+def test_samples_are_of_films_that_have_windows(tmp_path, runs, monkeypatch):
+    monkeypatch.setattr("mammogan_tf.training.gan.SAMPLE_ROWS", 1)
+    unet, _, films = runs
+    config = preset(GANConfig, "tiny", {"view": "roi", "steps": 2})
+    run = create_gan_run(tmp_path, config, films, [tmp_path], unet)
+    first, *others = run.split.validation
+    hidden = [dataclasses.replace(film, label=0, lesions=()) if film.id == first else film for film in films]
+    assert others
+    train_gan(run, hidden, Console(quiet=True))
+    assert list((run.path / "samples").glob("*.png"))

@@ -15,7 +15,7 @@ from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.splits import split_patients
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.training import gan
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.checkpoint import newest_checkpoint
@@ -149,6 +149,24 @@ def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):
         ModelError, match=r"expected a U-Net that has seen no test patient, received: one that has seen"
     ):
         create_gan_run(tmp_path, config, [*films, *others], [tmp_path], Run.open(unet_run))
+
+
+def test_films_that_the_unet_does_not_know_do_not_get_lost(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    more = [*films, dataclasses.replace(films[0], id="new", patient="new")]
+    run = create_gan_run(tmp_path, preset(GANConfig, "tiny"), more, unet.data, unet)
+    assert run.split == split_patients(more, run.config.data.validation, run.config.data.test)
+
+
+def test_patients_who_were_found_out_later_are_refused(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    patients = {unet.split.train[0]: "one", unet.split.test[0]: "one"}
+    told = [dataclasses.replace(film, patient=patients.get(film.id, film.patient)) for film in films]
+    with pytest.raises(DataError, match="expected each patient in one part, received: one in two"):
+        create_gan_run(tmp_path, preset(GANConfig, "tiny"), told, unet.data, unet)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="expected each patient in one part"):
+        load_split(unet, told)
 
 
 def test_the_same_films_in_another_place_keep_their_split(tmp_path, films, unet_run):
