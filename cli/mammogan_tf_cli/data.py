@@ -114,6 +114,8 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
         from mammogan_tf.inference import load_segmenter
 
         segmenter = load_segmenter(unet)
+        if segmenter.view != "whole":
+            raise click.UsageError(f"--unet: expected one of whole films, received: one of view {segmenter.view}")
         if size not in (None, segmenter.size):
             raise click.UsageError(f"--size: expected {segmenter.size}, that of the U-Net, received: {size}")
         segmenters, size = {"unet": segmenter}, segmenter.size

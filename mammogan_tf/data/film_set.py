@@ -151,7 +151,7 @@ def load_films(
         size=size,
         corners=np.array([corner for note in notes for corner in note.corners], np.int64).reshape(-1, 2),
         confidences=np.array([note.confidence for note in notes for _ in note.labels], np.float32),
-        unplaced=frozenset(film.id for film in films) - {film.id for film in placed},
+        unplaced=frozenset(film.id for film in films) - {film.id for film in owners},
     )
 
 
@@ -159,8 +159,13 @@ def _numbered(ids: Sequence[str]) -> tuple[str, ...]:
     total, seen = Counter(ids), Counter[str]()
     names = []
     for id_ in ids:
+        if total[id_] == 1:
+            names.append(id_)
+            continue
         seen[id_] += 1
-        names.append(f"{id_}-{seen[id_]}" if total[id_] > 1 else id_)
+        while f"{id_}-{seen[id_]}" in total:  # Another film has this name.
+            seen[id_] += 1
+        names.append(f"{id_}-{seen[id_]}")
     return tuple(names)
 
 

@@ -63,7 +63,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the networks see of a film: one picture for each of its K windows, uint8 [K, C, C] each.
+    """What the networks see of a film: one picture for each of its K windows, uint8 [K, C, C] each; K may be 0.
 
     C is the size asked for where the whole film is seen, else that of a window with its margin. The background is black
     in ``images``, as it was in ``films``. ``labels`` and ``corners`` (row and column where the window begins when it is
@@ -117,7 +117,8 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
     room = canvas - size
 
     def pictures(scene: np.ndarray, resize: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
-        return np.stack([resize(window.cut(scene), canvas) for window in windows])
+        cut = [resize(window.cut(scene), canvas) for window in windows]
+        return np.array(cut, np.uint8).reshape(-1, canvas, canvas)
 
     return Prepared(
         images=pictures(geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), shrink),

@@ -25,7 +25,7 @@ from mammogan_tf.files import atomic_path
 
 __all__ = ["Notes", "cache_folder", "prepare_films", "read_layers", "read_notes"]
 
-PREPARE_VERSION = 4
+PREPARE_VERSION = 5
 """Part of every cache key: raise it whenever the pixels that ``preparation.prepare`` returns change."""
 
 FEW_FILMS = 8
@@ -104,8 +104,9 @@ def read_notes(path: Path) -> Notes:
 def read_layers(path: Path) -> np.ndarray:
     """The pixels of such a file, uint8 [K, C, C, 3]: image, film and label map of each window."""
     with Image.open(path) as image:
-        layers = np.asarray(image)
-    return layers.reshape(-1, layers.shape[1], *layers.shape[1:])
+        rows = np.asarray(image)
+    side = rows.shape[1]
+    return rows[: len(rows) // side * side].reshape(-1, side, side, 3)
 
 
 def _path(film: Film, options: dict) -> Path:
@@ -138,11 +139,14 @@ def _store(task: Task, options: dict) -> None:
     film, entry = task
     prepared = prepare(film, **options)
     layers = np.stack([prepared.images, prepared.films, prepared.label_maps], axis=-1)
+    rows = layers.reshape(-1, *layers.shape[2:])
+    if not len(rows):
+        rows = np.zeros((1, *rows.shape[1:]), np.uint8)  # No window; but a PNG has a row.
     notes = PngInfo()
     notes.add_text(KEY, json.dumps(Notes(prepared.labels, prepared.corners, prepared.confidence)))
     try:
         with atomic_path(entry) as temporary:
-            Image.fromarray(layers.reshape(-1, *layers.shape[2:])).save(temporary, format="PNG", pnginfo=notes)
+            Image.fromarray(rows).save(temporary, format="PNG", pnginfo=notes)
     except OSError as error:
         place = "free some space or set MAMMOGAN_CACHE to another folder"
         raise DataError(f"{entry.parent}: expected a folder to write to, received: {error}; {place}") from error

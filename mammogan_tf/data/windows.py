@@ -67,12 +67,12 @@ class Window:
 
 
 def has_window(film: Film) -> bool:
-    """Whether there is anything to put a window around: not where a lesion is known to exist but not where."""
+    """Whether there may be anything to put a window around: not where a lesion is known to exist but not where."""
     return bool(film.lesions) or film.label == NORMAL or film.drawn is not None
 
 
 def find_windows(film: Film, view: str, label_map: np.ndarray, lesions: Sequence[Lesion]) -> list[Window]:
-    """All of the film; or one window for each lesion, and one around some tissue where there is no lesion.
+    """All of the film; or one window for each lesion, and in a normal film one around some tissue.
 
     Args:
         film: the film; windows are a function of its id and of the other arguments.
@@ -83,7 +83,9 @@ def find_windows(film: Film, view: str, label_map: np.ndarray, lesions: Sequence
     if view == "whole":
         height = label_map.shape[0]
         return [Window(height / 2, height / 2, height, film.label, canvas=1)]
-    circles = list(lesions) or _drawn_lesions(film, label_map) or [_some_tissue(film, label_map)]
+    circles = list(lesions) or _drawn_lesions(film, label_map)
+    if not circles and film.label == NORMAL:
+        circles = [_some_tissue(film, label_map)]
     return [_around(circle, _random(film, index)) for index, circle in enumerate(circles)]
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.data.label_maps import read_label_map
+from mammogan_tf.files import read_json, write_json
 from tests.command_line import call, fails, little_room, unfinished_files
 from tests.mias_tree import RECORDS, draw_mias_tree
 
@@ -187,6 +188,14 @@ def test_masks_are_compared_with_drawn_ones(own_films, unet_run, tmp_path):
     assert [path.name for path in (tmp_path / "out" / "worst").iterdir()] == ["mine-a.png"]
     asked = ["data", "masks", own_films, tmp_path / "other", "--unet", unet_run, "--size", 32]
     fails(*asked, says="--size: expected 16, that of the U-Net, received: 32", status=2)
+
+
+def test_a_unet_of_windows_is_not_compared_on_whole_films(own_films, unet_run, tmp_path):
+    run = shutil.copytree(unet_run, tmp_path / "run")
+    config = read_json(run / "config.json")
+    write_json(run / "config.json", {**config, "data": {**config["data"], "view": "roi"}})
+    asked = ["data", "masks", own_films, tmp_path / "out", "--unet", run]
+    fails(*asked, says="--unet: expected one of whole films, received: one of view roi", status=2)
 
 
 def test_a_unet_has_nothing_to_be_compared_with(tree, unet_run, tmp_path):

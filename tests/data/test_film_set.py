@@ -53,6 +53,16 @@ def test_pictures_of_one_film_go_together_and_have_names_of_their_own(mias_tree)
     assert windows._rows([last]).names == (windows.names[last],), "also where only one of them was chosen"
 
 
+def test_no_film_has_the_name_of_anothers_window(mias_tree):
+    listed = load_mias(mias_tree)
+    several = next(film for film in listed if len(film.lesions) > 1)
+    normal = next(film for film in listed if film.label == NORMAL)
+    windows = load_films([several, dataclasses.replace(normal, id=f"{several.id}-1")], SIDE, view="roi")
+    assert windows.names[-1] == f"{several.id}-1"
+    assert windows.names[:2] == (f"{several.id}-2", f"{several.id}-3")
+    assert len(set(windows.names)) == len(windows)
+
+
 def test_cropped_pictures_begin_at_their_corners(films):
     corners = np.array([(number % 3, number % 4) for number in range(COUNT)])
     cropped = dataclasses.replace(films, size=SIDE - 4, corners=corners).cropped()

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask
+from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import Geometry, canvas_size, paint_lesions, prepare
 from tests.drawn_film import circle, draw
@@ -108,6 +109,16 @@ def test_drawn_lesions_are_seen_in_the_roi_view(make_film, draw_mask):
     prepared = prepare(draw_mask(make_film(), elsewhere=AUTOMATIC), SIZE, view="roi")
     assert len(prepared.label_maps) == 1
     assert prepared.label_maps[0, 48, 48] == LESION
+
+
+def test_a_lesion_that_a_mask_leaves_out_has_no_window(make_film, draw_mask):
+    normal = dataclasses.replace(draw_mask(make_film(), elsewhere=AUTOMATIC), drawn=None)
+    benign = dataclasses.replace(draw_mask(make_film("mdb004"), elsewhere=AUTOMATIC), label=0)
+    benign = dataclasses.replace(benign, drawn=dataclasses.replace(benign.drawn, classes=((0, AUTOMATIC), (200, 2))))
+    windows = load_films([benign, normal], SIZE, view="roi")
+    assert windows.ids == (normal.id,)
+    assert windows.unplaced == {benign.id}
+    np.testing.assert_array_equal(windows.images[0], prepare(normal, SIZE, view="roi").images[0])
 
 
 def test_refined_lesions_stay_close_to_their_circles(make_film):
