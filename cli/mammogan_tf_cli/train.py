@@ -14,6 +14,9 @@ from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["cross_validate", "train_gan", "train_unet"]
 
+BEGINNING = ("preset", "workdir", "unet")
+"""Options that only the beginning of a run asks for."""
+
 
 @click.command("train-unet")
 @unet_options
@@ -189,7 +192,7 @@ def train_gan(
     resumed = _open_run(resume, "train-gan") if resume else None
     sources = find_data(data or (resumed.data if resumed else ()))
     films = load_all(sources)
-    teacher = Run.open(unet) if unet else None
+    teacher = Run.open(unet) if unet and not resumed else None
     if not (resumed or teacher or config.masks == "annotation"):
         teacher = newest_run(workdir, "train-unet", sources, config.data)
         if teacher is None and not changes["masks"]:
@@ -216,7 +219,7 @@ def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
 
 
 def _open_run(path: Path, command: str) -> Any:
-    """The run to go on with; it keeps its own options."""
+    """The run to go on with; it keeps its own options, and the file it began with may still say where it began."""
     from mammogan_tf.training.run import Run
 
     context = click.get_current_context()
@@ -226,7 +229,8 @@ def _open_run(path: Path, command: str) -> Any:
         parameter.opts[0]: str(parameter.name)
         for parameter in context.command.params
         if parameter.name not in ("resume", "config", "data", "keep", "strategy")
-        and context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+        and (source := context.get_parameter_source(str(parameter.name))) is not ParameterSource.DEFAULT
+        and not (source is ParameterSource.DEFAULT_MAP and parameter.name in BEGINNING)
     }
     changed = [
         f"{option} {context.params[name]} (the run has {kept[name]})" if name in kept else option

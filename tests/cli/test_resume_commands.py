@@ -1,5 +1,6 @@
 """``train-unet`` and ``train-gan``: on after an interruption."""
 
+import shutil
 import signal
 
 import pandas as pd
@@ -29,6 +30,17 @@ def test_a_resumed_run_takes_nothing_from_a_file(gan_run, tmp_path):
     (tmp_path / "run.yaml").write_text("gp: 3\n")
     options = ["--resume", gan_run, "--config", tmp_path / "run.yaml"]
     fails("train-gan", *options, says="--resume ... received: --gp 3.0 (the run has 10.0)", status=2)
+
+
+def test_a_run_resumes_with_the_file_that_it_began_with(phantom_root, unet_run, tmp_path):
+    unet = shutil.copytree(unet_run, tmp_path / "unet")
+    (tmp_path / "run.yaml").write_text(
+        f"preset: tiny\nworkdir: {tmp_path}\nunet: {unet}\ndata: {phantom_root}\nsteps: 1\n"
+    )
+    options = ["train-gan", "--config", tmp_path / "run.yaml"]
+    assert call(*options).exit_code == 0
+    shutil.rmtree(unet)  # The run has a copy of what it needs.
+    assert call(*options, "--resume", tmp_path / "train-gan" / "00001").exit_code == 0
 
 
 def test_only_a_run_of_the_command_can_be_resumed(unet_run, gan_run, tmp_path):
