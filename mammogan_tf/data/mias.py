@@ -61,9 +61,12 @@ def find_root(root: str | os.PathLike[str]) -> Path:
     """The folder that holds ``Info.txt``: ``root`` itself or its ``all-mias``, as the archive unpacks.
 
     Raises:
-        DataError: there is no such folder, or ``Info.txt`` is in neither.
+        DataError: there is no such folder, it is a file, or ``Info.txt`` is in neither.
     """
     folder = Path(root)
+    if folder.is_file():
+        unpack = f"unpack an archive with: mammogan-tf data fetch data/mias --url {folder}"
+        raise DataError(f"{folder}: expected a folder of mammograms, received: a file; {unpack}")
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder of mammograms, received: no such folder; {FETCH}")
     for candidate in (folder, folder / "all-mias"):

@@ -152,6 +152,11 @@ def test_folders_that_are_not_mias_tell_how_to_get_it(tmp_path):
         load_mias(tmp_path)
 
 
+def test_an_archive_in_place_of_a_folder_is_to_be_unpacked(mias_archive):
+    with pytest.raises(DataError, match=rf"received: a file; .* mammogan-tf data fetch data/mias --url {mias_archive}"):
+        load_mias(mias_archive)
+
+
 def test_real_mias(mias_root):
     films = load_mias(mias_root)
     assert len(films) == 322
