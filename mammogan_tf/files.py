@@ -1,6 +1,7 @@
 """Atomic files: a reader sees the old content or the new, never a half-written mixture."""
 
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FULL", "atomic_path", "plain_path", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = ["FULL", "atomic_path", "locked", "plain_path", "read_json", "write_bytes", "write_json", "write_text"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says where it has no room for a file."""
@@ -50,6 +51,23 @@ def plain_path(folder: str | os.PathLike[str]) -> Iterator[Path]:
         link = Path(place) / "folder"
         link.symlink_to(folder.resolve())
         yield link
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], taken: Exception) -> Iterator[None]:
+    """Keeps a file or a folder for this block alone, however its process ends; raises ``taken`` where another has it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise taken from None
+    except OSError:
+        pass  # Some file systems of clusters know no locks.
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

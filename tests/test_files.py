@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mammogan_tf.files import atomic_path, read_json, write_bytes, write_json, write_text
+from mammogan_tf.files import atomic_path, locked, read_json, write_bytes, write_json, write_text
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -49,6 +49,16 @@ def test_files_get_the_permissions_of_ordinary_ones(tmp_path):
     (tmp_path / "ordinary").touch()
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("atomic", "ordinary")}
     assert len(modes) == 1
+
+
+def test_what_is_locked_is_locked_until_the_end(tmp_path):
+    def enter() -> None:
+        with locked(tmp_path, ValueError("taken")):
+            pass
+
+    with locked(tmp_path, AssertionError()), pytest.raises(ValueError, match="taken"):
+        enter()
+    enter()
 
 
 def test_a_reader_never_sees_half_of_it(tmp_path):

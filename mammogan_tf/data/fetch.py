@@ -1,6 +1,5 @@
 """Fetches mini-MIAS and puts it where the other commands look for it."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from mammogan_tf.data.archive import check_digest, unpack
 from mammogan_tf.data.download import discard, download
 from mammogan_tf.data.mias import find_root, load_mias
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import FULL
+from mammogan_tf.files import FULL, locked
 
 __all__ = ["MIAS_SHA256", "MIAS_URL", "fetch"]
 
@@ -73,15 +72,9 @@ def fetch(
 def _alone(target: Path) -> Iterator[None]:
     """Keeps other calls with the same destination out, which would write over the same files beside it."""
     lock = target.with_name(f".{target.name}.lock")
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"{target}: expected no other fetch into it, received: one that is under way; wait for its end"
-            ) from error
-        except OSError:
-            pass  # Some file systems of clusters know no locks.
+    lock.touch()
+    taken = DataError(f"{target}: expected no other fetch into it, received: one that is under way; wait for its end")
+    with locked(lock, taken):
         try:
             yield
         finally:

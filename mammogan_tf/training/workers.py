@@ -10,6 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
 
 __all__ = ["anywhere", "cluster", "from_chief", "is_chief", "one_run", "own_copy", "workers"]
@@ -71,11 +72,15 @@ def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
     """The run as this process writes it: the chief where it is, the others in a folder that is thrown away.
 
     Raises:
-        ModelError: another worker is gone.
+        ModelError: another process trains this run, or another worker is gone.
     """
     try:
         if is_chief(strategy):
-            yield run
+            taken = ModelError(
+                f"{run.path}: expected that nothing else trains this run, received: another process; wait for its end"
+            )
+            with locked(run.path, taken):
+                yield run
         else:
             with tempfile.TemporaryDirectory(prefix="mammogan-worker-") as folder:
                 yield Run(Path(folder), run.command, run.config, run.split, run.data)

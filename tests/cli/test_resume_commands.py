@@ -6,6 +6,7 @@ import signal
 import pandas as pd
 import pytest
 
+from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
 from tests.command_line import assert_one_line, call, fails, little_room, start, unfinished_files
 
@@ -47,6 +48,17 @@ def test_only_a_run_of_the_command_can_be_resumed(unet_run, gan_run, tmp_path):
     fails("train-gan", "--resume", unet_run, says="expected a train-gan run, received: a train-unet", status=2)
     fails("train-unet", "--resume", gan_run, says="expected a train-unet run, received: a train-gan", status=2)
     fails("train-unet", "--resume", tmp_path, says="expected a run directory, received: one without config.json")
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(gan_run):
+    with locked(gan_run, AssertionError()):
+        fails(
+            "train-gan",
+            "--resume",
+            gan_run,
+            says=f"{gan_run}: expected that nothing else trains this run, received: ano",
+        )
+    assert call("train-gan", "--resume", gan_run).exit_code == 0
 
 
 def test_interrupted_by_ctrl_c_and_by_sigterm_it_resumes_and_ends(phantom_root, unet_run, tmp_path):
