@@ -197,7 +197,11 @@ def train_gan(
         teacher = newest_run(workdir, "train-unet", sources, config.data)
         if teacher is None and not changes["masks"]:
             config = dataclasses.replace(config, masks="annotation")
-            click.echo("no finished train-unet run on this data: masks come from the annotations", err=True)
+            click.echo(
+                "no finished train-unet run on this data with the same options of the films (--size, --view ...): "
+                "masks come from the annotations",
+                err=True,
+            )
     import_tensorflow()
     from mammogan_tf.training.conditioning import create_gan_run
     from mammogan_tf.training.gan import train_gan as train
