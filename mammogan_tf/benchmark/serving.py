@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.errors import MammoganError, ModelError
-from mammogan_tf.files import read_json
+from mammogan_tf.files import plain_path, read_json
 from mammogan_tf.serving.aio import AsyncMammoganClient
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.server import Server
@@ -163,7 +163,8 @@ def _in_process(models: Path, name: str) -> tuple[Callable[[Inputs], object], in
     versions = sorted((p for p in (models / name).glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
     if not versions:
         raise ModelError(f"{models / name}: expected an exported {name}, received: none; export one")
-    loaded = tf.saved_model.load(str(versions[-1]))
+    with plain_path(versions[-1]) as plain:
+        loaded = tf.saved_model.load(str(plain))
     call = loaded.signatures["serving_default" if name == "unet" else "generate_seeded"]
 
     def run(inputs: Inputs, keep: Any = loaded) -> object:

@@ -134,8 +134,8 @@ def build_film(folder: Folder, film: str) -> Film:
 
 
 def name_film(path: Path) -> str:
-    """What a film is called: its file's name without the suffix of a picture. A DICOM file called 1.2.3.4 has none."""
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+    """What a film is called: its file's name without its suffix, which begins with a letter. A DICOM file 1.2.3.4 has none."""
+    return path.stem if path.suffix[1:2].isalpha() else path.name
 
 
 def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str, ...]) -> str | None:

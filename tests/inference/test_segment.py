@@ -117,8 +117,8 @@ def test_two_films_of_one_name(tmp_path):
 
 
 def test_dicom_files_called_by_a_uid_have_names_of_their_own():
-    files = [Path("study/1.2.3.4"), Path("study/1.2.3.5"), Path("study/1.2.3.6.DCM")]
-    assert distinct_names(files) == ["1.2.3.4", "1.2.3.5", "1.2.3.6"]
+    files = [Path("study/1.2.3.4"), Path("study/1.2.3.5"), Path("study/1.2.3.6.DCM"), Path("film.bmp")]
+    assert distinct_names(files) == ["1.2.3.4", "1.2.3.5", "1.2.3.6", "film"]
 
 
 def test_a_film_that_cannot_be_read(tmp_path):
