@@ -128,7 +128,7 @@ def test_test_patients_must_be_unseen(run, films, tmp_path):
     first, *others = run.split.train
     leaky = dataclasses.replace(run.split, train=tuple(others), test=(*run.split.test, first))
     broken = Run(run.path, run.command, run.config, leaky, run.data)
-    with pytest.raises(DataError, match="never seen"):
+    with pytest.raises(DataError, match="expected each patient in one part"):
         evaluate(broken, films, tmp_path)
 
 
