@@ -229,7 +229,6 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
             "anatomy_weight": 0.0,
         },
     },
-    "quality": {UNetConfig: {}, GANConfig: {"width": 32, "max_width": 256}},
     "quickstart": {
         UNetConfig: {"widths": (16, 32, 64), "epochs": 60},
         GANConfig: {
@@ -262,7 +261,6 @@ PURPOSES = {
     "default": "the best found for up to an hour on two CPU cores",
     "paper": "labels and strips stay on the films; for a GAN a critic of whole films as they are, five updates of it a step, and "
     "no anatomy loss",
-    "quality": "for a GAN wider networks, for a GPU or an hour on two CPU cores; a U-Net as in the default",
     "quickstart": "a first look within minutes",
     "tiny": "for tests, in seconds",
 }
