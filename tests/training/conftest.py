@@ -2,6 +2,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.data.mias import load_mias
+from mammogan_tf.training.conditioning import create_gan_run
+from mammogan_tf.training.run import Run
+
 
 @pytest.fixture(autouse=True)
 def usual_precision() -> Iterator[None]:
@@ -10,3 +15,19 @@ def usual_precision() -> Iterator[None]:
     import keras
 
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def films(phantom_root):
+    return load_mias(phantom_root)
+
+
+@pytest.fixture
+def make_run(tmp_path, films, phantom_root):
+    """Makes a GAN's run of the tiny preset with masks from the annotations and some changes."""
+
+    def make(**changes) -> Run:
+        config = preset(GANConfig, "tiny", {"masks": "annotation", **changes})
+        return create_gan_run(tmp_path, config, films, [phantom_root])
+
+    return make

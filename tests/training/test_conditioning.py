@@ -1,0 +1,126 @@
+"""The run of a GAN, and the masks that it is conditioned on."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.splits import split_patients
+from mammogan_tf.errors import ConfigError, DataError, ModelError
+from mammogan_tf.training.conditioning import condition, create_gan_run
+from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.segmentation import predict_label_maps
+
+LESION = 4
+
+
+@pytest.fixture(scope="module")
+def prepared(films):
+    return load_films(films, 16)
+
+
+def test_films_of_other_labels_stay_out(films, make_run):
+    run, everything = make_run(labels=("malignant", "benign")), split_patients(films)
+    label = {film.id: film.label for film in films}
+    assert {label[id_] for part in run.split.to_dict().values() for id_ in part} == {0, 1}
+    assert {id_ for id_ in everything.test if label[id_] < 2} == set(run.split.test)
+    with pytest.raises(ConfigError, match="labels: expected one or more of benign, malignant, normal, received: dense"):
+        make_run(labels=("dense",))
+
+
+def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
+    run, unet = Run.open(gan_run), Run.open(unet_run)
+    assert run.split == unet.split
+    assert (gan_run / "unet.keras").read_bytes() == unet.model_path.read_bytes()
+
+
+def test_a_part_of_the_data_keeps_its_split(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    patient = films[0].patient
+    part = [film for film in films if film.patient != patient]
+    run = create_gan_run(tmp_path, preset(GANConfig, "tiny"), part, [tmp_path], unet)
+    assert run.split == unet.split.without([film.id for film in films if film.patient == patient])
+
+
+def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):
+    config = preset(GANConfig, "tiny", {"split_seed": 3})
+    others = [dataclasses.replace(film, id=f"{film.id}b", patient=f"{film.patient}b") for film in films]
+    run = create_gan_run(tmp_path, config, others, [tmp_path], Run.open(unet_run))
+    assert run.split == split_patients(others, config.data.validation, config.data.test, 3)
+    with pytest.raises(
+        ModelError, match=r"expected a U-Net that has seen no test patient, received: one that has seen"
+    ):
+        create_gan_run(tmp_path, config, [*films, *others], [tmp_path], Run.open(unet_run))
+
+
+def test_films_that_the_unet_does_not_know_do_not_get_lost(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    more = [*films, dataclasses.replace(films[0], id="new", patient="new")]
+    run = create_gan_run(tmp_path, preset(GANConfig, "tiny"), more, unet.data, unet)
+    assert run.split == split_patients(more, run.config.data.validation, run.config.data.test)
+
+
+def test_patients_who_were_found_out_later_are_refused(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    patients = {unet.split.train[0]: "one", unet.split.test[0]: "one"}
+    told = [dataclasses.replace(film, patient=patients.get(film.id, film.patient)) for film in films]
+    with pytest.raises(DataError, match="expected each patient in one part, received: one in two"):
+        create_gan_run(tmp_path, preset(GANConfig, "tiny"), told, unet.data, unet)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="expected each patient in one part"):
+        load_split(unet, told)
+
+
+def test_the_same_films_in_another_place_keep_their_split(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    assert create_gan_run(tmp_path, preset(GANConfig, "tiny"), films, [tmp_path], unet).split == unet.split
+    with pytest.raises(ModelError, match="expected a U-Net trained with split_seed 3, received: split_seed 0"):
+        create_gan_run(tmp_path, preset(GANConfig, "tiny", {"split_seed": 3}), films, [tmp_path], unet)
+
+
+def test_masks_from_the_unet_carry_the_annotated_lesions(gan_run, unet_run, prepared):
+    run = Run.open(gan_run)
+    conditioned = condition(run, prepared)
+    network = keras.models.load_model(unet_run / "model.keras", compile=False)
+    anatomy = predict_label_maps(network, prepared.images, lesions=False)
+    annotated = prepared.label_maps == LESION
+    assert annotated.any()
+    np.testing.assert_array_equal(conditioned.label_maps, np.where(annotated, LESION, anatomy))
+    assert (conditioned.images[conditioned.label_maps == 0] == 0).all()
+    np.testing.assert_array_equal(
+        conditioned.images[conditioned.label_maps > 0], prepared.images[conditioned.label_maps > 0]
+    )
+
+
+def test_masks_from_annotations_stay_as_they_are(make_run, prepared):
+    conditioned = condition(make_run(), prepared)
+    np.testing.assert_array_equal(conditioned.label_maps, prepared.label_maps)
+
+
+def test_a_kept_background_stays_on_the_films(make_run, prepared):
+    conditioned = condition(make_run(keep_background=True), prepared)
+    np.testing.assert_array_equal(conditioned.images, prepared.films)
+
+
+@pytest.mark.parametrize("teacher", ["none", "unfinished", "a gan", "another size"])
+def test_masks_need_a_finished_unet_of_this_size(teacher, tmp_path, films, phantom_root, unet_run, gan_run):
+    config = preset(GANConfig, "tiny", {"size": 32} if teacher == "another size" else None)
+    run = Run.open(unet_run)
+    unfinished = Run(tmp_path, run.command, run.config, run.split, run.data)
+    given = {"none": None, "unfinished": unfinished, "a gan": Run.open(gan_run), "another size": run}[teacher]
+    with pytest.raises(ModelError, match="expected a") as caught:
+        create_gan_run(tmp_path / "runs", config, films, [phantom_root], given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_training_masks_travel_with_the_network(gan_run, prepared):
+    run = Run.open(gan_run)
+    expected = condition(run, prepared.select(run.split.train))
+    with np.load(gan_run / "masks.npz") as stored:
+        assert tuple(stored["ids"]) == run.split.train
+        np.testing.assert_array_equal(stored["label_maps"], expected.label_maps)
+        np.testing.assert_array_equal(stored["labels"], expected.labels)
