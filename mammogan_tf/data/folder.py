@@ -211,22 +211,27 @@ def _are_columns(value: Any) -> bool:
 
 
 def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    """Rows by film. A column is found under the heading that ``columns`` gives, else under its own name."""
+    """Rows by film. A column is found under the heading that ``columns`` gives, else under its own name, in any case.
+
+    Empty rows, which spreadsheets write at the end, are none.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             headings, *lines = list(csv.reader(stream)) or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
-    places = {}
+    places, known = {}, [heading.strip().lower() for heading in headings]
     for column in COLUMNS:
-        heading = columns.get(column, column)
-        if heading in headings:
-            places[column] = headings.index(heading)
+        heading = columns.get(column, column).strip()
+        if heading.lower() in known:
+            places[column] = known.index(heading.lower())
         elif column in columns or column == "film":
             raise _error(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
     names = {image.name: film for film, image in images.items()}
     rows: dict[str, dict[str, str]] = {}
-    for line in filter(None, lines):
+    for line in lines:
+        if not any(cell.strip() for cell in line):
+            continue
         row = {column: line[place].strip() if place < len(line) else "" for column, place in places.items()}
         film = names.get(row["film"], row["film"])
         if film in rows:
