@@ -236,7 +236,8 @@ def _finish(
             temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
         )
     run.write_json("report.json", report)
-    write_text(run.path / "MODEL_CARD.md", gan_card(run, report))
+    if not run.finished:  # Else the card may say already what was measured.
+        write_text(run.path / "MODEL_CARD.md", gan_card(run, report))
     for path, network in ((run.path / "critic.keras", model.critic_of_films()), (run.model_path, model.averaged)):
         with atomic_path(path) as temporary:
             network.save(temporary)

@@ -177,6 +177,13 @@ def test_a_finished_run_without_its_history(tmp_path, gan_run, films):
         train_gan(Run.open(tmp_path / "run"), films, QUIET)
 
 
+def test_a_finished_run_that_is_resumed_keeps_what_its_card_says(tmp_path, gan_run, films):
+    shutil.copytree(gan_run, tmp_path / "run")
+    (tmp_path / "run" / "MODEL_CARD.md").write_text("measured")
+    train_gan(Run.open(tmp_path / "run"), films, QUIET)
+    assert (tmp_path / "run" / "MODEL_CARD.md").read_text() == "measured"
+
+
 def test_a_run_without_its_unet(tmp_path, gan_run, films):
     broken = Run.open(gan_run)
     broken.path = tmp_path
