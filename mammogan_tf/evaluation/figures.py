@@ -117,7 +117,7 @@ def gallery(rows: Mapping[str, np.ndarray], titles: Sequence[str]) -> bytes:
             axes.set(xticks=[], yticks=[])
         axes_of_row[0].set_ylabel(name, fontsize=8)
     for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=8)
+        axes.set_title(title, fontsize=8, parse_math=False)
     return _png(figure)
 
 

@@ -31,9 +31,9 @@ def write_report(report: dict[str, Any], evidence: Evidence, out: Path) -> None:
 
     Takes the values without each patient out of ``report``.
     """
-    (out / REPORT).unlink(missing_ok=True)
     pictures = draw(evidence, report["measures"])
     without = _take_out(report["measures"])
+    (out / REPORT).unlink(missing_ok=True)
     write_text(out / "report.html", render_page(report, _sheet(evidence, out), pictures))
     write_text(out / "report.md", render_markdown(report))
     write_json(out / PATIENTS, without)

@@ -33,6 +33,10 @@ def test_pictures_of_images(count):
     assert width > 80 * count
 
 
+def test_a_film_s_name_is_no_formula():
+    assert figures.gallery({"a": RANDOM.random((1, 16, 16))}, ["0.5\nfilm$_$1"])
+
+
 def test_values_of_each_kind():
     real, synthetic = RANDOM.random(30), RANDOM.random(50)
     assert size(figures.histograms({"real": real, "synthetic": synthetic}, "distance"))
