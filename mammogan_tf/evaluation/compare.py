@@ -1,5 +1,6 @@
 """Several reports side by side, and what they differ by."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,9 @@ def difference(first: Reported, other: Reported, section: str, key: str) -> Esti
     """``other`` minus ``first``, with a 95 % interval of 1.96 standard errors.
 
     Where both know what they would be without each patient, and the patients are the same, the error is that of the
-    paired differences by the jackknife (Efron and Stein 1981); else, and for medians and percentiles, the two errors, read
-    off the intervals, are added as those of independent values, which is too wide for the same films and right for others.
+    paired differences by the jackknife (Efron and Stein 1981); else the two errors are added as those of independent
+    values, which is too wide for the same films and right for others. What does not know its error by the jackknife, such
+    as a median, has that of the longer half of its interval: one half may end where the measure's scale does.
     """
     a, b = first.estimate(section, key), other.estimate(section, key)
     for reported, estimate in ((first, a), (other, b)):
@@ -87,10 +89,9 @@ def difference(first: Reported, other: Reported, section: str, key: str) -> Esti
     without_a, without_b = (each.without.get(section, {}).get(key, {}) for each in (first, other))
     paired = bool(without_a) and without_a.keys() == without_b.keys()
     if paired:
-        changes = np.array([without_b[name] - without_a[name] for name in without_a])
-        error = float(np.sqrt((len(changes) - 1) * changes.var()))
+        error = _jackknife([without_b[name] - without_a[name] for name in without_a])
     else:
-        error = float(np.hypot(*((each["high"] - each["low"]) / (2 * HALF_WIDTH) for each in (a, b))))
+        error = math.hypot(_error(a, without_a), _error(b, without_b))
     value, reach = b["value"] - a["value"], HALF_WIDTH * error
     patients = min(a["patients"], b["patients"])
     return {
@@ -100,6 +101,18 @@ def difference(first: Reported, other: Reported, section: str, key: str) -> Esti
         "n": min(a["n"], b["n"]),
         "patients": patients,
     } | ({} if paired else {"note": "unpaired"})
+
+
+def _error(estimate: Estimate, without: dict[str, float]) -> float:
+    """The standard error of an estimate."""
+    if without:
+        return _jackknife(list(without.values()))
+    value = estimate["value"]
+    return max(estimate["high"] - value, value - estimate["low"]) / HALF_WIDTH
+
+
+def _jackknife(without: Sequence[float]) -> float:
+    return float(np.sqrt((len(without) - 1) * np.var(without)))
 
 
 def compare(paths: Sequence[Path], out: Path | None = None) -> str:

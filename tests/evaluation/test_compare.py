@@ -53,8 +53,16 @@ def test_differences_on_the_same_patients_are_paired(tmp_path):
 @pytest.mark.parametrize("without", [None, {"other": 0.5, "q": 0.5, "r": 0.5, "s": 0.5}])
 def test_differences_on_other_patients_are_not(tmp_path, without):
     found = difference(*reported(tmp_path, without), "fidelity", "ssim_own_film")
-    assert found["high"] - found["value"] == pytest.approx(np.hypot(0.196, 0.196))
+    errors = [np.sqrt(3 * np.var(list(A.values()))), np.sqrt(3 * np.var(list(without.values()))) if without else 0.1]
+    assert found["high"] - found["value"] == pytest.approx(1.96 * np.hypot(*errors))
     assert found["note"] == "unpaired"
+
+
+def test_an_interval_that_ends_at_the_scale_s_end_has_the_error_of_its_longer_half(tmp_path):
+    pair = [read_report(write(tmp_path / name, 0.5, None)) for name in "ab"]
+    pair[1].report["measures"]["fidelity"]["ssim_own_film"] |= {"value": 0.95, "low": 0.95 - 0.196, "high": 1.0}
+    found = difference(*pair, "fidelity", "ssim_own_film")
+    assert found["high"] - found["value"] == pytest.approx(np.hypot(0.196, 0.196))
 
 
 def test_the_table(tmp_path):
@@ -66,7 +74,7 @@ def test_the_table(tmp_path):
     assert [len(row) for row in rows] == [6] * 4  # without the measure that no report has
     assert rows[0][3:] == [f"C: {tmp_path / 'c'}", "B - A", "C - A |"]
     assert rows[2][4] == "+0.200 [0.200, 0.200]*"
-    assert rows[2][5].startswith("+0.000 [-0.277, 0.277] (unpaired)")
+    assert rows[2][5].startswith("+0.000 [-0.310, 0.310] (unpaired)")
     assert rows[3][1:4] == ["PASS (pixels)", "FAIL: copies", "PASS (pixels)"]
     assert "differ in size or view (32 pixels (whole), 64 pixels (whole))" in text
 
