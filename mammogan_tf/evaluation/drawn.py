@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mammogan_tf.config import CLASSES
 from mammogan_tf.data.film import AUTOMATIC, Film
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION, overlay
@@ -22,6 +23,11 @@ WORST = 5
 
 DRAWN_REGIONS = {"breast with pectoral": (1, 2, 3, 4), **REGIONS}
 
+PECTORAL, FIBROGLANDULAR = CLASSES.index("pectoral"), CLASSES.index("fibroglandular")
+
+NEEDED = {"breast": PECTORAL, "pectoral": PECTORAL, "dense": FIBROGLANDULAR}
+"""Class without which nobody has drawn a region: a breast outlined with its muscle is no breast alone."""
+
 
 def compare_with_drawn(
     films: Sequence[Film],
@@ -32,8 +38,8 @@ def compare_with_drawn(
 ) -> pd.DataFrame:
     """Dice of the automatic anatomy, and of segmenters, with the masks drawn on films, all at ``size`` x ``size`` pixels.
 
-    A film whose drawn mask leaves pixels to the automatic anatomy is judged by its lesions alone, and the automatic anatomy,
-    which knows no lesions, not by them.
+    A film is judged by the regions that its data set's classes draw. One whose drawn mask leaves pixels to the automatic anatomy
+    is judged by its lesions alone, and the automatic anatomy, which knows no lesions, not by them.
 
     Args:
         films: films with a drawn mask; others are left out.
@@ -74,7 +80,7 @@ def _is_judged(film: Film, method: str, region: str) -> bool:
     drawn = {number for _, number in film.drawn.classes} if film.drawn else set()
     if region == "lesion":
         return LESION in drawn and method != AUTOMATIC_METHOD
-    return AUTOMATIC not in drawn
+    return AUTOMATIC not in drawn and NEEDED.get(region) in {None, *drawn}
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:

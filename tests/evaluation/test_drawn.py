@@ -69,6 +69,19 @@ def test_a_segmenter_is_compared_with_the_automatic_anatomy(films, tmp_path):
     assert "automatic is better" in format_comparison(table)
 
 
+def test_what_a_data_set_does_not_draw_is_not_judged(films, tmp_path):
+    """An outline alone: muscle and dense tissue count as breast in it, and are in no drawing."""
+    outlines = []
+    for film in films:
+        assert film.drawn
+        path = tmp_path / f"{film.id}-outline.png"
+        with Image.open(film.drawn.path) as mask:
+            Image.fromarray(np.where(np.asarray(mask) > 0, 255, 0).astype(np.uint8)).save(path)
+        outlines.append(dataclasses.replace(film, drawn=DrawnMask(path, ((0, 0), (255, 1)))))
+    table = compare_with_drawn(outlines, SIZE * 4, tmp_path / "out")
+    assert set(table.region) == {"breast with pectoral"}
+
+
 def test_where_lesions_alone_are_drawn_they_alone_are_judged(films, tmp_path):
     """The lesion is drawn on half of what the segmenter takes for one: Dice 2 * 1 / (1 + 2)."""
     mask = np.zeros((SIZE * 4, SIZE * 4), np.uint8)
