@@ -208,7 +208,7 @@ def require_patients(patients: Sequence[str] | np.ndarray) -> None:
     if count < MIN_PATIENTS:
         raise DataError(
             f"evaluate: expected test films of {MIN_PATIENTS} patients or more, received: {count}; "
-            "train with a larger test share or on more films"
+            "train on more films"
         )
 
 
