@@ -25,14 +25,17 @@ Answer = tuple[predict_pb2.PredictResponse | Refusal, int]
 UNREAD_LIMIT = 24 * 2**20
 """In bytes of messages; each takes three times as much, as message, as bytes, and in gRPC's buffers."""
 
+PATIENCE = 2.0
+"""Seconds that requests wait for clients to read answers past that limit, before they are refused."""
+
 
 class Batcher:
     """Runs jobs on ``executor``, those of one servable and kind together, one pass at a time.
 
     ``max_batch_size`` counts the examples of a pass; ``timeout`` is how many seconds a pass may wait to fill up;
     ``max_queue`` is how many requests may wait; ``observe`` is told the model and examples of every pass. Answers that their
-    clients do not read stay in memory: past :data:`UNREAD_LIMIT` bytes of them nothing more is computed. All methods belong to
-    the event loop's thread.
+    clients do not read stay in memory: past :data:`UNREAD_LIMIT` bytes of them nothing more is computed until they are read,
+    and after :data:`PATIENCE` seconds what waits is refused. All methods belong to the event loop's thread.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Batcher:
         self._max_batch_size, self._timeout, self._max_queue = max_batch_size, timeout, max_queue
         self._queues: dict[tuple[Servable, Hashable], _Queue] = {}
         self.waiting = self._waiting_bytes = self.unread_bytes = 0
+        self._patient_until = 0.0
 
     @property
     def busy(self) -> bool:
@@ -76,8 +80,15 @@ class Batcher:
 
     def _forget(self, entry: "_Entry") -> None:
         """Counts the answer as unread no longer, or never."""
-        self.unread_bytes -= entry.unread
-        entry.unread, entry.read = 0, True
+        entry.read = True
+        was_full, self.unread_bytes, entry.unread = self._is_full, self.unread_bytes - entry.unread, 0
+        if was_full and not self._is_full:
+            for queue in list(self._queues.values()):
+                self._start_if_due(queue)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.unread_bytes > UNREAD_LIMIT
 
     def _enter(self, servable: Servable, job: Job) -> "_Entry":
         entry = _Entry(job)
@@ -98,9 +109,13 @@ class Batcher:
         if not queue.entries:
             del self._queues[queue.key]
             return
-        seconds = queue.entries[0].arrived + self._timeout - time.monotonic()
-        if seconds > 0 and queue.examples < self._max_batch_size:
-            self._loop.call_later(seconds, self._start_if_due, queue)
+        now = time.monotonic()
+        company = queue.entries[0].arrived + self._timeout - now
+        patience = self._patient_until - now if self._is_full else 0
+        if company > 0 and queue.examples < self._max_batch_size:
+            self._loop.call_later(company, self._start_if_due, queue)
+        elif patience > 0:
+            self._loop.call_later(patience, self._start_if_due, queue)
         elif batch := self._take(queue):
             self._start(queue, batch)
         else:
@@ -121,13 +136,17 @@ class Batcher:
                 else:
                     response = answers.result()[number]
                     if not entry.read and not isinstance(response, Refusal):
-                        entry.unread = response.ByteSize()
-                        self.unread_bytes += entry.unread
+                        self._count_unread(entry, response.ByteSize())
                     entry.succeed((response, examples))
             self._start_if_due(queue)
 
         answers = self._executor.submit(queue.key[0].answer, jobs, self._max_batch_size)
         answers.add_done_callback(lambda answers: self._loop.call_soon_threadsafe(finish, answers))
+
+    def _count_unread(self, entry: "_Entry", size: int) -> None:
+        was_full, self.unread_bytes, entry.unread = self._is_full, self.unread_bytes + size, size
+        if self._is_full and not was_full:
+            self._patient_until = time.monotonic() + PATIENCE
 
     def _take(self, queue: "_Queue") -> "list[_Entry]":
         """The next entries that fit into one pass, at least one; those that nobody waits for are dropped."""
@@ -140,7 +159,7 @@ class Batcher:
             if not entry.job.wanted:
                 entry.succeed((Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"), 0))
                 continue
-            if self.unread_bytes > UNREAD_LIMIT:
+            if self._is_full:
                 entry.succeed((exhausted("too many answers wait to be read; try again later"), 0))
                 continue
             batch.append(entry)

@@ -115,6 +115,7 @@ def test_nothing_is_computed_while_too_many_answers_are_unread(monkeypatch):
     answer = predict_pb2.PredictResponse()
     answer.model_spec.name = "unet"
     monkeypatch.setattr("mammogan_tf.serving.batching.UNREAD_LIMIT", 2 * answer.ByteSize() - 1)
+    monkeypatch.setattr("mammogan_tf.serving.batching.PATIENCE", 0.2)
 
     class Answering(Recorder):
         def answer(self, jobs, most):
@@ -129,8 +130,12 @@ def test_nothing_is_computed_while_too_many_answers_are_unread(monkeypatch):
         assert len(recorder.passes) == 2
         assert answers[2].code.name == "RESOURCE_EXHAUSTED"
         assert "too many answers wait to be read" in str(answers[2])
-        done[0](None)
-        await batcher.answer(recorder, job(), done.append)
+        waits = asyncio.create_task(batcher.answer(recorder, job(), done.append))
+        monkeypatch.setattr(batcher, "_patient_until", time.monotonic() + 60)
+        await asyncio.sleep(0.05)
+        assert not waits.done()
+        done[0](None)  # One client reads: what waits is computed at once.
+        await asyncio.wait_for(waits, 1)
         for forget in done:
             forget(None)
         assert batcher.unread_bytes == 0
