@@ -89,10 +89,11 @@ def _depth(mask: np.ndarray, deepest: float) -> np.ndarray:
 def vary(label_map: np.ndarray, seed: int) -> np.ndarray:
     """Another anatomy like that of a label map uint8 [S, S]: turned, scaled, stretched, shifted and bent at random.
 
-    The chest wall stays at the left edge, and lesions move with the rest. The same map and seed give the same anatomy.
+    The chest wall stays at the left edge, and lesions move with the rest; each keeps a pixel at least. The same map and
+    seed give the same anatomy, with lesions and without.
     """
     size = len(label_map)
-    random = np.random.default_rng([seed, *np.unique(label_map, return_counts=True)[1]])
+    random = np.random.default_rng([seed, int(np.count_nonzero(label_map))])
     angle, shift = np.radians(random.uniform(-ROTATION, ROTATION)), random.uniform(-SHIFT, SHIFT) * size
     scale, stretch = SCALE ** random.uniform(-1, 1), STRETCH ** random.uniform(-1, 1)
     rows, columns = np.mgrid[:size, :size].astype(float)
@@ -104,4 +105,10 @@ def vary(label_map: np.ndarray, seed: int) -> np.ndarray:
     source += bend / bend.std() * BEND * size
     source[0] = np.clip(source[0], 0, size - 1)  # What reaches beyond the film goes on there.
     source[1] = np.where(columns == 0, 0, np.maximum(source[1], 0))
-    return ndimage.map_coordinates(label_map, source, order=0, mode="constant", cval=0)
+    varied = ndimage.map_coordinates(label_map, source, order=0, mode="constant", cval=0)
+    lesions, count = ndimage.label(label_map == LESION)
+    for number in range(1, count + 1):
+        if not ndimage.map_coordinates(lesions == number, source, order=0, output=bool).any():
+            centre = np.reshape(ndimage.center_of_mass(lesions == number), (2, 1, 1))
+            varied.flat[np.argmin(((source - centre) ** 2).sum(axis=0))] = LESION
+    return varied

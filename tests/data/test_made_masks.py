@@ -61,6 +61,14 @@ def test_varied_anatomies_differ_and_stay_anatomies(anatomy):
     assert all((map_[:, 0] > 0).any() for map_ in varied)  # The breast still lies at the chest wall.
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_varied_anatomy_is_the_same_with_a_lesion_and_keeps_it(anatomy, seed):
+    lesion = add_lesion(anatomy, x=6 / SIZE, y=14 / SIZE, radius=1e-4)
+    varied = vary(lesion, seed)
+    assert (varied == LESION).any()
+    np.testing.assert_array_equal(varied[varied != LESION], vary(anatomy, seed)[varied != LESION])
+
+
 def test_between_two_maps_outlines_move(anatomy):
     """A square that is 8 pixels further to the right is half-way 4 pixels further."""
     first, second, middle = (np.zeros((SIZE, SIZE), np.uint8) for _ in range(3))
