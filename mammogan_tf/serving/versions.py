@@ -38,7 +38,8 @@ class Library:
     """The versions of every model under ``root``, kept up with the disk by :meth:`refresh`.
 
     A new version is loaded and warmed up beside the old one, then takes over; the old one is let go when its last
-    request has ended. A version that cannot be loaded is left alone until its files change; what is left serves on.
+    request has ended, and so is one whose folder is taken away. A version that cannot be loaded is left alone until its
+    files change; what is left serves on, as it does where a model's folder cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -138,7 +139,9 @@ class Library:
                     self._retire(name, keep=set())
 
     def _discover(self) -> dict[str, ModelConfig]:
-        return {folder.name: ModelConfig() for folder in self.folders() if _numbered_folders(folder)}
+        """Every folder of versions, and every folder that was one: its last version may have been taken away."""
+        folders = (folder for folder in self.folders() if folder.name in self._models or _numbered_folders(folder))
+        return {folder.name: ModelConfig() for folder in folders}
 
     def folders(self) -> list[Path]:
         """What lies in the root; nothing where it cannot be read."""
@@ -149,6 +152,8 @@ class Library:
 
     def _refresh_model(self, name: str, config: ModelConfig) -> None:
         found = _numbered_folders(self.root / (config.base_path or name))
+        if found is None:
+            return
         known = self._models.get(name, {})
         broken = {number for number in set(found) & set(known) if _is_still_broken(known[number], found[number])}
         while True:
@@ -158,7 +163,7 @@ class Library:
             if not failed:
                 break
             broken |= failed  # Each is tried once a look, also one that is still being copied in.
-        if wanted:
+        if wanted or not _choose(config, set(found)):  # Where what is wanted is broken, what serves goes on.
             self._retire(name, keep=wanted)
 
     def _load(self, name: str, number: int, path: Path) -> bool:
@@ -180,7 +185,9 @@ class Library:
 
     def _retire(self, name: str, keep: set[int]) -> None:
         with self._lock:
-            retired = [version for number, version in _serving(self._models[name]).items() if number not in keep]
+            retired = [
+                version for number, version in _serving(self._models.get(name, {})).items() if number not in keep
+            ]
             for version in retired:
                 version.state = ModelVersionStatus.UNLOADING
                 _let_go_if_idle(version)
@@ -199,14 +206,14 @@ def _let_go_if_idle(version: Version) -> None:
         version.state, version.servable = ModelVersionStatus.END, None
 
 
-def _numbered_folders(base: Path) -> dict[int, Path]:
-    """Folders of versions; none where nothing can be read: a volume may hold a ``lost+found`` of another user."""
+def _numbered_folders(base: Path) -> dict[int, Path] | None:
+    """Folders of versions; None where nothing can be read: a volume may hold a ``lost+found`` of another user."""
     try:
         return {
             int(path.name): path for path in base.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir()
         }
     except OSError:
-        return {}
+        return None
 
 
 def _fingerprint(path: Path) -> tuple:

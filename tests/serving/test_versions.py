@@ -91,7 +91,20 @@ def test_a_version_taken_away_gives_way_to_the_one_before(models, add_version):
     assert library.available()["unet"] == 1
     shutil.rmtree(models / "unet")
     library.refresh()
-    assert library.available()["unet"] == 1, "what is in memory goes on where nothing else is left"
+    assert library.available()["unet"] == 1, "where there is no folder to look into, what is in memory goes on"
+
+
+def test_a_model_whose_last_version_is_taken_away_or_never_was_is_let_go(models):
+    library = Library(models)
+    library.refresh()
+    library.configure({"unet": ModelConfig(model_version_policy={"specific": {"versions": [99]}})})
+    assert states(library) == {1: END}
+    discovering = Library(models)
+    discovering.refresh()
+    shutil.rmtree(models / "unet" / "1")
+    discovering.refresh()
+    assert states(discovering) == {1: END}
+    assert discovering.available() == {}
 
 
 def test_a_configuration_chooses_models_versions_and_labels(models, add_version):
