@@ -1,8 +1,10 @@
 """Runs the ``tensorflow_model_server`` binary with the settings of the embedded server, as far as it has them."""
 
+import dataclasses
 import json
 import logging
 import math
+import socket
 import subprocess
 import tempfile
 import threading
@@ -34,18 +36,30 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
     names = sorted(path.name for path in models.glob("*") if any(path.glob("[0-9]*/saved_model.pb")))
     if not names:
         raise nothing_to_serve(Library(models))
+    if settings.port == 0:
+        settings = dataclasses.replace(settings, port=_free_port())
+    if settings.metrics_port == 0:
+        settings = dataclasses.replace(settings, metrics_port=_free_port())
     require_free_address("0.0.0.0", settings.port)
     if settings.host != "0.0.0.0":  # It has no option but to listen on every interface.
         logger.warning("%s listens on every interface, not only on %s", BINARY, settings.host)
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen([binary, *_flags(Path(folder), models, names, settings)])
         print(f"Serving {', '.join(names)} on 0.0.0.0:{settings.port} ({BINARY}); Ctrl-C ends", flush=True)
+        if settings.metrics_port is not None:
+            print(f"Metrics on http://0.0.0.0:{settings.metrics_port}/metrics", flush=True)
         while process.poll() is None and not ending.wait(0.2):
             pass
         process.terminate()
         status = process.wait()
     if not ending.is_set():
         raise ServingError(f"{BINARY}: expected it to serve, received: exit status {status}; its output above says why")
+
+
+def _free_port() -> int:
+    """A port that nothing listens on now; the binary takes 0 for none."""
+    with socket.create_server(("", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def _flags(folder: Path, models: Path, names: list[str], settings: ServerSettings) -> list[str]:

@@ -203,8 +203,8 @@ def require_free_address(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
-        raise _address_taken(host, port, error.strerror) from error
+    except (OSError, UnicodeError) as error:  # A name that no host can have is a UnicodeError.
+        raise _address_taken(host, port, getattr(error, "strerror", None) or str(error)) from error
 
 
 def _address_taken(host: str, port: int, reason: str | None, option: str = "--port") -> ServingError:

@@ -14,7 +14,7 @@ __all__ = ["ServerSettings"]
 class ServerSettings:
     """Settings of either engine.
 
-    Port 0 takes a free one (embedded server only). A forward pass takes up to ``max_batch_size`` examples, of several
+    Port 0 takes a free one. A forward pass takes up to ``max_batch_size`` examples, of several
     requests where more than one waits (1 handles them one by one), and starts at the latest ``batch_timeout_ms`` after
     the first arrived; past ``max_queue`` waiting requests more are refused. ``tls_cert`` and ``tls_key`` are PEM files;
     with ``tls_client_ca`` every client has to show a certificate of that authority. ``metrics_port`` serves Prometheus

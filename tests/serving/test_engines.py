@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,15 @@ def test_tensorflow_model_server_gets_its_flags(models, capfd):
     assert 'name: "unet"' in output.out
     assert "listens on every interface" in output.err
     assert not any(flag in output.out for flag in ("--enable_batching", "--ssl_config_file", "--rest_api_port"))
+
+
+@pytest.mark.usefixtures("binary")
+def test_tensorflow_model_server_gets_a_free_port_for_0(models, capfd):
+    with pytest.raises(ServingError, match="exit status 3"):
+        serve(models, port=0, metrics_port=0)
+    output = capfd.readouterr().out
+    assert all(int(port) > 0 for flag in ("port", "rest_api_port") for port in re.findall(rf"--{flag}=(\d+)", output))
+    assert f"Metrics on http://0.0.0.0:{re.findall('--rest_api_port=([0-9]+)', output)[0]}/metrics" in output
 
 
 @pytest.mark.usefixtures("binary")
