@@ -8,11 +8,13 @@ import click
 
 from mammogan_tf.config import LESION_LOSSES, LESION_OUTLINES, PRECISIONS, PRESETS, VIEWS, GANConfig, UNetConfig
 
-__all__ = ["Labels", "config_file", "data_option", "folder", "training_options", "unet_options"]
+__all__ = ["OF_A_MASK", "Labels", "config_file", "data_option", "folder", "training_options", "unet_options"]
 
 Command = Callable[..., Any]
 
 BATCH_SIZES = f"{UNetConfig.batch_size} for a U-Net, {GANConfig.batch_size} for a GAN"
+
+OF_A_MASK = "that of each mask; from a folder, benign where there is a lesion, else normal"
 
 folder = click.Path(file_okay=False, path_type=Path)
 

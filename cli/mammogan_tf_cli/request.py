@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mammogan_tf.config import VIEWS
-from mammogan_tf_cli.options import Command, folder
+from mammogan_tf.config import LABELS, VIEWS
+from mammogan_tf_cli.options import OF_A_MASK, Command, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -84,10 +84,11 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
 @request.command("generate")
 @client_options
 @click.option("--masks", type=folder, required=True, help="Folder with index PNGs (values 0-4) of the model's size.")
+@click.option("--label", type=click.Choice(LABELS), show_default=OF_A_MASK, help="Label of every image.")
 @click.option("--count", type=click.IntRange(min=1), default=1, help="Number of images.")
 @seed_option
 @click.option("--out", type=folder, required=True, help="New folder for images, masks and manifest.csv.")
-def request_generate(connect: Command, masks: Path, count: int, seed: int, out: Path) -> None:
+def request_generate(connect: Command, masks: Path, label: str | None, count: int, seed: int, out: Path) -> None:
     """Have synthetic films made from masks.
 
     \b
@@ -100,7 +101,8 @@ def request_generate(connect: Command, masks: Path, count: int, seed: int, out: 
     conditions = masks_of_folder(masks)
     with connect() as client:
         generator = remote_generator(client, conditions.label_maps.shape[1])
-        click.echo(generate_folder(generator, conditions, count, out, seed=seed))
+        number = None if label is None else LABELS.index(label)
+        click.echo(generate_folder(generator, conditions, count, out, seed=seed, label=number))
 
 
 @request.command("synthesize")

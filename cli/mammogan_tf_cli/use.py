@@ -7,7 +7,7 @@ import click
 
 from mammogan_tf.config import ANATOMIES, LABELS, WALKS
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import folder
+from mammogan_tf_cli.options import OF_A_MASK, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["generate", "segment"]
@@ -41,17 +41,18 @@ def segment(model: Path, images: tuple[Path, ...], out: Path, anatomy: str) -> N
 
 
 class LesionCircle(click.ParamType):
-    """``X,Y,R`` or ``X,Y,R,benign|malignant`` as (x, y, radius, label number); benign where none is named."""
+    """``X,Y,R`` or ``X,Y,R,benign|malignant`` as (x, y, radius, label); None where no label is named."""
 
     name = "circle"
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> tuple[float, float, float, int]:
+    ) -> tuple[float, float, float, str | None]:
         try:
-            x, y, radius, *rest = str(value).split(",")
-            (label,) = rest or ["benign"]
-            return float(x), float(y), float(radius), ("benign", "malignant").index(label)
+            x, y, radius, *labels = str(value).split(",")
+            if labels not in ([], ["benign"], ["malignant"]):
+                raise ValueError(labels)
+            return float(x), float(y), float(radius), labels[0] if labels else None
         except ValueError:
             self.fail(f"expected X,Y,R or X,Y,R,benign|malignant, received: {value}", parameter, context)
 
@@ -74,7 +75,7 @@ class LesionCircle(click.ParamType):
 @click.option(
     "--masks", type=folder, show_default="the model's training masks", help="Folder with index PNGs (values 0-4)."
 )
-@click.option("--label", type=click.Choice(LABELS), show_default="that of each mask", help="Label of every image.")
+@click.option("--label", type=click.Choice(LABELS), show_default=OF_A_MASK, help="Label of every image.")
 @click.option("--vary", is_flag=True, help="Turn, scale and bend each mask at random: new anatomies.")
 @click.option("--no-lesion", is_flag=True, help="Take lesions out of the masks.")
 @click.option(
@@ -92,7 +93,7 @@ def generate(
     label: str | None,
     vary: bool,
     no_lesion: bool,
-    lesion: tuple[float, float, float, int] | None,
+    lesion: tuple[float, float, float, str | None] | None,
     walk: str | None,
 ) -> None:
     """Make synthetic films from masks, with a train-gan run or an exported generator.
@@ -107,6 +108,8 @@ def generate(
     """
     if walk and vary:
         raise click.UsageError("--walk goes from one mask to another as they are: give it without --vary")
+    if lesion and label and (label == "normal" or lesion[3] not in (None, label)):
+        raise click.UsageError(f"--label is of the film with its lesion: {label} contradicts --lesion")
     import_tensorflow()
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model
@@ -126,7 +129,8 @@ def generate(
     if no_lesion:
         available = available.without_lesions()
     if lesion:
-        available = available.with_lesion(*lesion)
+        x, y, radius, kind = lesion
+        available = available.with_lesion(x, y, radius, LABELS.index(kind or label or "benign"))
     if walk:
         films, label_maps = walk_between(generator, available, walk, count, seed=seed, label=number)
         click.echo(save_walk(out, films, label_maps, generator.name))

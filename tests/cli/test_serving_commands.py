@@ -118,6 +118,8 @@ def test_request_generate(server, masks, tmp_path):
     assert set(manifest["model"]) == {"generator/1"}
     assert len(list((tmp_path / "out" / "images").iterdir())) == 3
     fails("request", "generate", *options, says="expected a new or an empty folder")
+    assert call("request", "generate", *options[:-1], tmp_path / "asked", "--label", "malignant").exit_code == 0
+    assert set(pd.read_csv(tmp_path / "asked" / "manifest.csv")["label"]) == {"malignant"}
 
 
 def test_request_synthesize(server, film, tmp_path):
@@ -192,6 +194,7 @@ def test_request_to_a_slow_server(film, masks, slow_server, tmp_path):
 def test_serve_on_a_port_in_use(server, exports):
     options = ["serve", "--models", exports, "--port", server.port]
     fails(*options, says=f"127.0.0.1:{server.port}: expected a free address ... in use ... --port")
+    fails("serve", "--models", exports, "--host", "127..0.0.1", says="127..0.0.1:8500: expected a free address")
     fails("serve", "--port", 65536, says="65536 is not in the range 0<=x<=65535", status=2)
 
 
