@@ -87,6 +87,11 @@ class Generator:
         _require_range("label maps", label_maps, len(CLASSES))
         self.require_labels(labels)
         columns = noise, np.asarray(label_maps, np.int32), np.asarray(labels, np.int32)
+        counts = [len(column) for column in columns]
+        if len(set(counts)) > 1:
+            names = "seeds or noise", "label maps", "labels"
+            received = ", ".join(f"{count} {name}" for count, name in zip(counts, names, strict=True))
+            raise DataError(f"{self.name}: expected as many of each, received: {received}")
         return np.concatenate([predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
 
 

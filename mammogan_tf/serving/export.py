@@ -103,8 +103,8 @@ def export_generator(
     ``model`` takes a dict of ``noise`` [B, Z], one-hot ``mask`` [B, S, S, 5] and ``label`` [B], and gives [B, S, S, 1]
     in [-1, 1]; the export computes in float32 whatever precision it was trained with. ``view`` is what it was trained on,
     one of ``config.VIEWS``, ``labels`` are those that it was trained on; ``card`` is the model card, ``masks`` is an ``.npz``
-    file with ``label_maps`` uint8 [N, S, S] and ``labels`` int32 [N] that travels with the export, so that it can generate
-    on its own.
+    file with ``label_maps`` uint8 [N, S, S], ``labels`` int32 [N] and ``ids``, N names, that travels with the export, so that
+    it can generate on its own.
 
     Raises:
         ModelError: the export cannot be written.

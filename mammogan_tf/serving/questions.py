@@ -108,12 +108,12 @@ def generate(
     """Seeds [N], label maps [N, S, S] (0-4) and labels [N] (0-2) to films float32 [N, S, S] in [0, 1].
 
     Raises:
-        ServingError: there is none, or they are not as many.
+        ServingError: there is none, they are not as many, or no such numbers.
     """
     inputs: dict[str, np.ndarray] = {
-        "seed": np.asarray(seeds, np.int64),
-        "label_map": np.asarray(label_maps, np.int32),
-        "label": np.asarray(labels, np.int32),
+        "seed": _numbers("seeds", seeds, np.int64),
+        "label_map": _numbers("label maps", label_maps, np.int32),
+        "label": _numbers("labels", labels, np.int32),
     }
     _require_as_many("generate", {"seeds": seeds, "label maps": label_maps, "labels": labels})
     costs = [inputs["label_map"][0].nbytes] * len(inputs["seed"])
@@ -128,14 +128,14 @@ def synthesize(
     """PNGs of films, seeds [N] and, where wanted, lesions [N, 3] (x, y, radius in [0, 1]) to films of the same anatomy.
 
     Raises:
-        ServingError: there is none, or they are not as many.
+        ServingError: there is none, they are not as many, or no such numbers.
     """
     _require_films("synthesize", films)
-    inputs: dict[str, np.ndarray] = {"png": np.array(films, object), "seed": np.asarray(seeds, np.int64)}
+    inputs: dict[str, np.ndarray] = {"png": np.array(films, object), "seed": _numbers("seeds", seeds, np.int64)}
     signature = "serving_default"
     counted: dict[str, Any] = {"films": films, "seeds": seeds}
     if lesions is not None:
-        inputs["lesion"], counted["lesions"] = np.asarray(lesions, np.float32), lesions
+        inputs["lesion"], counted["lesions"] = _numbers("lesions", lesions, np.float32), lesions
         signature = "with_lesion"
     _require_as_many("synthesize", counted)
 
@@ -182,6 +182,13 @@ def chunks(costs: Sequence[int]) -> Iterator[slice]:
 
 def _png_costs(pngs: Sequence[bytes]) -> list[int]:
     return [max(len(png), PNG_BYTES) for png in pngs]
+
+
+def _numbers(what: str, values: Any, kind: type[np.number]) -> np.ndarray:
+    try:
+        return np.asarray(values, kind)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise ServingError(f"{what}: expected numbers that {kind.__name__} holds, received: {error}") from error
 
 
 def _require_films(what: str, films: Sequence[Any] | np.ndarray) -> None:

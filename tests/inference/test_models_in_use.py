@@ -152,3 +152,8 @@ def test_arrays_of_another_shape_are_refused(shape, unet_run, gan_run):
         load_segmenter(unet_run)(np.zeros(shape, np.float32))
     with pytest.raises(DataError, match=r"label maps: expected \[N, 16, 16\]"):
         load_generator(gan_run)(np.zeros(2), np.zeros(shape, np.uint8), np.zeros(2))
+
+
+def test_as_many_seeds_as_label_maps_and_labels(gan_run):
+    with pytest.raises(DataError, match="expected as many of each, received: 2 seeds or noise, 1 label maps, 1 labels"):
+        load_generator(gan_run)(np.zeros(2), np.zeros((1, SIZE, SIZE), np.uint8), np.zeros(1))
