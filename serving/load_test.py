@@ -17,12 +17,11 @@ PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63600000000200"
     "0148afa4710000000049454e44ae426082"
 )
-"""A PNG of one pixel: its label map tells the size of the model."""
+"""A PNG of one pixel."""
 
 
-def make_question(ask: str, client: MammoganClient, batch: int) -> Callable[[MammoganClient], object]:
+def make_question(ask: str, size: int, batch: int) -> Callable[[MammoganClient], object]:
     """What every client asks again and again: random films or label maps of the model's size."""
-    size = client.segment([PIXEL]).label_map.shape[1]
     random = np.random.default_rng(0)
     if ask == "segment":
         films = random.random((batch, size, size), np.float32)
@@ -34,10 +33,10 @@ def make_question(ask: str, client: MammoganClient, batch: int) -> Callable[[Mam
     return lambda client: client.synthesize([PIXEL] * batch, seeds)
 
 
-def measure(server: str, ask: str, clients: int, batch: int, seconds: float) -> dict[str, float]:
+def measure(server: str, ask: str, size: int, clients: int, batch: int, seconds: float) -> dict[str, float]:
     """Milliseconds at p50, p90, p99 and at most, requests and films a second."""
+    question = make_question(ask, size, batch)
     with MammoganClient(server) as client:
-        question = make_question(ask, client, batch)
         question(client)
     latencies: list[float] = []
     failures: list[Exception] = []
@@ -77,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", default="127.0.0.1:8500")
     parser.add_argument("--ask", choices=["segment", "generate", "synthesize"], default="segment")
+    parser.add_argument("--size", type=int, default=64, help="side of the model's films in pixels")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10.0)
