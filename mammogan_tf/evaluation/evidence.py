@@ -207,8 +207,7 @@ def require_patients(patients: Sequence[str] | np.ndarray) -> None:
     count = len(set(patients))
     if count < MIN_PATIENTS:
         raise DataError(
-            f"evaluate: expected test films of {MIN_PATIENTS} patients or more, received: {count}; "
-            "train on more films"
+            f"evaluate: expected test films of {MIN_PATIENTS} patients or more, received: {count}; train on more films"
         )
 
 
