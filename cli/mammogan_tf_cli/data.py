@@ -119,7 +119,7 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
         if size not in (None, segmenter.size):
             raise click.UsageError(f"--size: expected {segmenter.size}, that of the U-Net, received: {size}")
         segmenters, size = {"unet": segmenter}, segmenter.size
-    shown = load_films(films, size or 256, view, lesions, Console().progress("films")).cropped()
+    shown = load_films(films, size or 256, view, lesions, progress=Console().progress("films")).cropped()
     click.echo(write_masks(shown, out))
     if drawn:
         click.echo(format_comparison(compare_with_drawn(films, size or 256, out, segmenters)))

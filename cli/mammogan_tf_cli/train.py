@@ -147,6 +147,13 @@ def cross_validate(
     "a U-Net it does not.",
 )
 @click.option(
+    "--variants",
+    type=click.IntRange(min=0),
+    show_default=f"{GANConfig.variants}, 16 for --preset quality",
+    help="Of each whole film, moved at random with its mask, to train on beside it: fewer films are learnt by heart, and it "
+    "takes more steps. Not with masks from a cross-validation.",
+)
+@click.option(
     "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."
 )
 @click.option(

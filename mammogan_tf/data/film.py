@@ -1,5 +1,6 @@
 """One film and what is known about it; how its pixels, and the mask drawn on it, are read."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,11 @@ class Film:
     tissue: str | None = None
     lesions: tuple[Lesion, ...] = ()
     drawn: DrawnMask | None = None
+
+    def random(self, purpose: object) -> np.random.Generator:
+        """What is drawn at random for the film: the same each time, whatever other films there are."""
+        digest = hashlib.sha256(f"{self.id}:{purpose}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def read_grey(path: Path) -> np.ndarray:

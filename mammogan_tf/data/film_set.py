@@ -26,7 +26,7 @@ MEMORY_LIMIT = 2**31
 
 @dataclass(frozen=True)
 class FilmSet:
-    """N pictures for networks of side ``size``: one of each film, or in the roi view one of each of its windows.
+    """N pictures for networks of side ``size``: one of each film and of its variants, or in the roi view of its windows.
 
     ``images`` with a black background, ``films`` as they are and ``label_maps`` are uint8 [N, C, C], where C is ``size``
     or, before :meth:`cropped`, larger in the roi view. ``labels`` int32 [N] say what the picture shows, ``ids`` from which
@@ -113,6 +113,7 @@ def load_films(
     size: int,
     view: str = "whole",
     lesions: str = "circle",
+    variants: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> FilmSet:
     """Prepares the films, or takes them from the cache, and decodes them in parallel.
@@ -122,10 +123,11 @@ def load_films(
         size: S, in pixels.
         view: one of ``config.VIEWS``.
         lesions: one of ``config.LESION_OUTLINES``.
+        variants: pictures of each whole film beside it, moved at random (:mod:`mammogan_tf.data.variants`).
         progress: called with (films done, films).
     """
     placed = [film for film in films if view == "whole" or has_window(film)]
-    paths = prepare_films(placed, size, view, lesions, progress)
+    paths = prepare_films(placed, size, view, lesions, variants, progress)
     canvas = canvas_size(size, view)
     with ThreadPoolExecutor() as pool:
         notes = list(pool.map(read_notes, paths))

@@ -11,6 +11,7 @@ from mammogan_tf.data.anatomy import Anatomy, find_anatomy
 from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
 from mammogan_tf.data.label_maps import LESION, shrink_label_map
 from mammogan_tf.data.lesions import refine_lesion
+from mammogan_tf.data.variants import make_variants
 from mammogan_tf.data.windows import CANVAS, find_windows
 
 __all__ = [
@@ -65,9 +66,10 @@ class Geometry:
 class Prepared:
     """What the networks see of a film: one picture for each of its K windows, uint8 [K, C, C] each; K may be 0.
 
-    C is the size asked for where the whole film is seen, else that of a window with its margin. The background is black
-    in ``images``, as it was in ``films``. ``labels`` and ``corners`` (row and column where the window begins when it is
-    not moved at random) have an entry a window; ``confidence`` in [0, 1] says how far the automatic mask is to be trusted.
+    Of a whole film the first picture is the film, and the others are its variants. C is the size asked for where the whole
+    film is seen, else that of a window with its margin. The background is black in ``images``, as it was in ``films``.
+    ``labels`` and ``corners`` (row and column where the window begins when it is not moved at random) have an entry a
+    picture; ``confidence`` in [0, 1] says how far the automatic mask is to be trusted.
     """
 
     images: np.ndarray
@@ -84,7 +86,7 @@ def canvas_size(size: int, view: str) -> int:
     return size if view == "whole" else round(size * CANVAS)
 
 
-def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle") -> Prepared:
+def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle", variants: int = 0) -> Prepared:
     """Reads a film, finds its anatomy, turns the chest wall to the left and shrinks what is to be seen by area.
 
     Args:
@@ -92,6 +94,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
         size: S, height and width in pixels.
         view: one of ``config.VIEWS``.
         lesions: one of ``config.LESION_OUTLINES``.
+        variants: of a whole film, beside it (:mod:`mammogan_tf.data.variants`).
 
     Raises:
         DataError: the film or its drawn mask cannot be read.
@@ -120,10 +123,17 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle")
         cut = [resize(window.cut(scene), canvas) for window in windows]
         return np.array(cut, np.uint8).reshape(-1, canvas, canvas)
 
+    scenes = geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), geometry.to_square(grey), square
+    layers = [pictures(scene, resize) for scene, resize in zip(scenes, (shrink, shrink, shrink_label_map), strict=True)]
+    if variants:
+        moved = make_variants(*scenes, size, variants, film.random("variants"))
+        layers = [np.concatenate(parts) for parts in zip(layers, moved, strict=True)]
+        windows = windows * (1 + variants)
+    images, films, label_maps = layers
     return Prepared(
-        images=pictures(geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), shrink),
-        films=pictures(geometry.to_square(grey), shrink),
-        label_maps=pictures(square, shrink_label_map),
+        images=images,
+        films=films,
+        label_maps=label_maps,
         labels=tuple(window.label for window in windows),
         corners=tuple((round(row * room), round(column * room)) for row, column in (w.corner for w in windows)),
         confidence=confidence,

@@ -51,6 +51,7 @@ def prepare_films(
     size: int,
     view: str = "whole",
     lesions: str = "circle",
+    variants: int = 0,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> list[Path]:
@@ -63,13 +64,14 @@ def prepare_films(
         size: S, in pixels.
         view: one of ``config.VIEWS``.
         lesions: one of ``config.LESION_OUTLINES``.
+        variants: of each whole film, beside it.
         progress: called with (films done, films).
         workers: processes; the number of usable cores where None.
 
     Raises:
         DataError: a film cannot be read, or the cache cannot be written.
     """
-    options = {"size": size, "view": view, "lesions": lesions}
+    options = {"size": size, "view": view, "lesions": lesions, "variants": variants}
     entries = [_path(film, options) for film in films]
     canvas = canvas_size(size, view)
     missing = [(film, entry) for film, entry in zip(films, entries, strict=True) if not _is_whole(entry, canvas)]
@@ -114,8 +116,8 @@ def _path(film: Film, options: dict) -> Path:
     key = hashlib.sha256(_content(film.path))
     if film.drawn is not None:
         key.update(_content(film.drawn.path) + repr(film.drawn.classes).encode())
-    windows = film.id if options["view"] == "roi" else None
-    key.update(repr((PREPARE_VERSION, options, film.side, film.lesions, film.label, windows)).encode())
+    drawn_at_random = film.id if options["view"] == "roi" or options["variants"] else None
+    key.update(repr((PREPARE_VERSION, options, film.side, film.lesions, film.label, drawn_at_random)).encode())
     return cache_folder() / "prepared" / f"{key.hexdigest()}.png"
 
 

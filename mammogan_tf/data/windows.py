@@ -5,7 +5,6 @@ stay the same, as in a test, it lies off the centre by a shift of its own and ha
 film's id: a lesion in the middle of every picture would be found without looking.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def find_windows(film: Film, view: str, label_map: np.ndarray, lesions: Sequence
     circles = list(lesions) or _drawn_lesions(film, label_map)
     if not circles and film.label == NORMAL:
         circles = [_some_tissue(film, label_map)]
-    return [_around(circle, _random(film, index)) for index, circle in enumerate(circles)]
+    return [_around(circle, film.random(index)) for index, circle in enumerate(circles)]
 
 
 def _around(circle: Lesion, random: np.random.Generator) -> Window:
@@ -109,15 +108,10 @@ def _drawn_lesions(film: Film, label_map: np.ndarray) -> list[Lesion]:
 
 def _some_tissue(film: Film, label_map: np.ndarray) -> Lesion:
     """A circle about a random pixel of the breast; about the middle of the picture where there is no breast."""
-    random = _random(film, -1)
+    random = film.random(-1)
     rows, columns = np.nonzero((label_map == 1) | (label_map == 2))
     middle = (label_map.shape[0] - 1) / 2
     index = random.integers(len(rows)) if len(rows) else None
     row, column = (middle, middle) if index is None else (float(rows[index]), float(columns[index]))
     least, largest = (math.log(radius * label_map.shape[0]) for radius in TISSUE_RADII)
     return Lesion("tissue", film.label, column, row, math.exp(random.uniform(least, largest)))
-
-
-def _random(film: Film, index: int) -> np.random.Generator:
-    digest = hashlib.sha256(f"{film.id}:{index}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))

@@ -123,8 +123,8 @@ def gan_card(run: Run, report: dict[str, Any], measured: str = NOT_MEASURED) -> 
 Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label ({", ".join(config.labels)}).
 Output: {SEEN[config.data.view]}, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN
 with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator,
-{config.steps} generator updates, {_anatomy_loss(report)}; averaged weights of step {report["best_step"]}, whose
-films of validation masks had the lowest KID to the training films.
+{config.steps} generator updates, {_anatomy_loss(report)}{_variants(report)}; averaged weights of step {report["best_step"]},
+whose films of validation masks had the lowest KID to the training films.
 
 {_training(run, report)}
 {measured}
@@ -134,6 +134,11 @@ films of validation masks had the lowest KID to the training films.
 
 def _anatomy_loss(report: dict[str, Any]) -> str:
     return "beside a loss for anatomy" if "anatomy_loss" in report["last"] else "without a loss for anatomy"
+
+
+def _variants(report: dict[str, Any]) -> str:
+    count = report["films"]["variants"]
+    return f", on the films and {count} that were moved at random with their masks" if count else ""
 
 
 def _training(run: Run, report: dict[str, Any]) -> str:

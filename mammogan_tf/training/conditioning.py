@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -10,7 +10,7 @@ import numpy as np
 
 from mammogan_tf.config import LABELS, GANConfig
 from mammogan_tf.data.film import Film
-from mammogan_tf.data.film_set import FilmSet
+from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.splits import Split, require_apart, split_patients
 from mammogan_tf.errors import ModelError
@@ -20,7 +20,9 @@ from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
 
-__all__ = ["condition", "create_gan_run", "unet_of_anatomy_loss"]
+__all__ = ["condition", "create_gan_run", "unet_of_anatomy_loss", "with_variants"]
+
+Progress = Callable[[int, int], None]
 
 MASKS = {"train-unet": "unet.keras", "cross-validate": "unet_masks.npz"}
 """What a GAN's run keeps of the run that its masks come from: the network, or the masks themselves."""
@@ -118,6 +120,20 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     if config.data.keep_background:
         return dataclasses.replace(films, images=films.films)
     return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
+
+
+def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: Progress | None = None) -> FilmSet:
+    """The training pictures, and beside them the variants that the run asks for."""
+    config = run.config
+    assert isinstance(config, GANConfig)
+    data = config.data
+    if not config.variants or data.view == "roi" or (run.path / MASKS["cross-validate"]).exists():
+        return training
+    chosen = {*training.ids}
+    shown = [film for film in films if film.id in chosen]
+    return load_films(shown, data.size, data.view, data.lesions, variants=config.variants, progress=progress).select(
+        training.ids
+    )
 
 
 def unet_of_anatomy_loss(run: Run) -> keras.Model | None:

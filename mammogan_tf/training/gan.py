@@ -22,7 +22,7 @@ from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
-from mammogan_tf.training.conditioning import condition, unet_of_anatomy_loss
+from mammogan_tf.training.conditioning import condition, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
@@ -128,21 +128,31 @@ def train_gan(
     require_divisible(config.batch_size, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console.progress("preparing films"))
+    varied = condition(run, with_variants(run, films, training, console.progress("preparing variants")))
     training = condition(run, training)
-    console.line(f"{run.path}: {len(training)} films train, masks from {config.masks}, {policy}{sharing(strategy)}")
+    beside = f" and {len(varied) - len(training)} variants" if len(varied) > len(training) else ""
+    console.line(
+        f"{run.path}: {len(training)} films{beside} train, masks from {config.masks}, {policy}{sharing(strategy)}"
+    )
     with own_copy(run, strategy) as own:
         with strategy.scope():
             model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))
-        best, history, seconds = _train(run, own, model, training, condition(run, validation), console, keep)
+        parts = varied, training, condition(run, validation)
+        best, history, seconds = _train(run, own, model, parts, console, keep)
         best.put_back()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}
+        counts["variants"] = len(varied) - len(training)
         return _finish(own, model, training.cropped(), counts, best.number, history, seconds)
 
 
 def _train(
-    run: Run, own: Run, model: WGANGP, training: FilmSet, validation: FilmSet, console: Console, keep: int
+    run: Run, own: Run, model: WGANGP, parts: tuple[FilmSet, FilmSet, FilmSet], console: Console, keep: int
 ) -> tuple[BestWeights, History, float]:
-    """Trains to the last step; the best weights, the history and the seconds that all of it took."""
+    """Trains on the first part to the last step, watched by the training and the validation films as they are.
+
+    Returns the best weights, the history and the seconds that all of it took.
+    """
+    varied, training, validation = parts
     config = run.config
     assert isinstance(config, GANConfig)
     watch, best = Stopwatch(), BestWeights(model.averaged)
@@ -188,7 +198,7 @@ def _train(
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         size = config.batch_size * config.n_critic
-        return gan_batches(training, size, seed=config.seed, start=begin, context=context)
+        return gan_batches(varied, size, seed=config.seed, start=begin, context=context)
 
     watch.start()
     if begin < config.steps:

@@ -139,7 +139,7 @@ def load_split(
     """
     data = run.config.data
     require_apart(run.split, films)
-    everything = load_films(films, data.size, data.view, data.lesions, progress)
+    everything = load_films(films, data.size, data.view, data.lesions, progress=progress)
     split = run.split
     training, validation, test = (
         everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)

@@ -35,7 +35,9 @@ def test_everything_that_changes_the_pixels_changes_the_entry(make_film):
     entries += prepared.prepare_films([film], SIZE, view="roi")
     for classes in (((0, 0),), ((0, 1),)):
         drawn = DrawnMask(film.path, classes)
-        entries.append(prepared._path(dataclasses.replace(film, drawn=drawn), {"size": SIZE, "view": "whole"}))
+        entries.append(
+            prepared._path(dataclasses.replace(film, drawn=drawn), {"size": SIZE, "view": "whole", "variants": 0})
+        )
     assert len(set(entries)) == 8
 
 

@@ -10,7 +10,7 @@ from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ConfigError, DataError, ModelError
-from mammogan_tf.training.conditioning import condition, create_gan_run
+from mammogan_tf.training.conditioning import condition, create_gan_run, with_variants
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import predict_label_maps
 
@@ -124,3 +124,14 @@ def test_the_training_masks_travel_with_the_network(gan_run, prepared):
         assert tuple(stored["ids"]) == run.split.train
         np.testing.assert_array_equal(stored["label_maps"], expected.label_maps)
         np.testing.assert_array_equal(stored["labels"], expected.labels)
+
+
+@pytest.mark.parametrize(("view", "copies"), [("whole", 3), ("roi", 1)])
+def test_whole_films_have_variants(make_run, films, view, copies):
+    run = make_run(variants=2, view=view)
+    training, _, _ = load_split(run, films)
+    varied = with_variants(run, films, training)
+    assert varied.ids == tuple(id_ for id_ in training.ids for _ in range(copies))
+    np.testing.assert_array_equal(varied.images[::copies], training.images)
+    (run.path / "unet_masks.npz").touch()
+    assert with_variants(run, films, training) is training, "masks from a cross-validation are of the films alone"

@@ -122,6 +122,17 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     assert not shown & {patient[film] for film in (*run.split.test, *run.split.validation)}
 
 
+def test_variants_are_trained_on_and_nothing_else_is_made_of_them(make_run, films, capsys):
+    run = make_run(variants=2)
+    report = train_gan(run, films)
+    count = len(run.split.train)
+    assert f"{count} films and {2 * count} variants train" in capsys.readouterr().err
+    assert (report["films"]["train"], report["films"]["variants"]) == (count, 2 * count)
+    assert f"on the films and {2 * count} that were moved at random" in (run.path / "MODEL_CARD.md").read_text()
+    with np.load(run.path / "masks.npz") as masks:
+        assert list(masks["ids"]) == list(run.split.train)
+
+
 def test_a_run_that_is_killed_twice_ends_as_an_undisturbed_one(make_run):
     changes = {"deterministic": True, "steps": 12, "checkpoint_every": 3, "sample_every": 4, "n_critic": 1}
     undisturbed, disturbed = (make_run(**changes).path for _ in range(2))

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.preparation import prepare
+from mammogan_tf.data.variants import make_variants
+from mammogan_tf.metrics.features import power_spectrum
+from tests.drawn_film import circle, draw
+
+SIZE, COUNT = 64, 8
+
+
+@pytest.fixture
+def film(make_film):
+    return make_film(grey=draw(512, 512), lesions=[circle(120, 256, 12)])
+
+
+def test_the_film_comes_first_and_its_variants_differ(film):
+    alone, varied = prepare(film, SIZE), prepare(film, SIZE, variants=COUNT)
+    assert varied.images.shape == varied.films.shape == varied.label_maps.shape == (1 + COUNT, SIZE, SIZE)
+    assert len(varied.labels) == len(varied.corners) == 1 + COUNT
+    for layer in ("images", "films", "label_maps"):
+        np.testing.assert_array_equal(getattr(varied, layer)[:1], getattr(alone, layer))
+        np.testing.assert_array_equal(getattr(varied, layer), getattr(prepare(film, SIZE, variants=COUNT), layer))
+    assert len({picture.tobytes() for picture in varied.images}) == 1 + COUNT
+
+
+def test_film_and_label_map_move_together(film):
+    for image, label_map in zip(
+        *(getattr(prepare(film, SIZE, variants=COUNT), n) for n in ("images", "label_maps")), strict=True
+    ):
+        tissue, mask = image > 60, label_map > 0
+        assert 2 * (tissue & mask).sum() / (tissue.sum() + mask.sum()) > 0.98
+        assert (label_map == LESION).any()
+        assert mask[SIZE // 2, 0], "the chest wall stays at the edge"
+
+
+def test_tissue_that_the_film_cuts_off_goes_on_to_the_edge():
+    grey, label_map = np.full((256, 256), 120, np.uint8), np.ones((256, 256), np.uint8)
+    grey[:, 100:] = label_map[:, 100:] = 0
+    images, films, label_maps = make_variants(grey, grey, label_map, SIZE, 20, np.random.default_rng(0))
+    np.testing.assert_array_equal(images, films)
+    for picture in (images, label_maps):
+        assert (picture[:, [0, -1], 0] > 0).all()
+        assert (picture[:, :, 0] > 0).all()
+
+
+def test_variants_keep_the_finest_texture():
+    random = np.random.default_rng(0)
+    rough = ndimage.gaussian_filter(random.normal(size=(1024, 1024)), 4)
+    grey = np.clip(128 + 40 * rough / rough.std(), 0, 255).astype(np.uint8)
+    varied, *_ = make_variants(grey, grey, np.ones_like(grey), SIZE, 20, random)
+    plain = grey.reshape(SIZE, 16, SIZE, 16).mean(axis=(1, 3))
+    fine = [power_spectrum(picture / 255)[-8:].mean() for picture in (plain, *varied)]
+    assert np.mean(fine[1:]) == pytest.approx(fine[0], rel=0.05)
+
+
+def test_a_film_set_holds_variants_under_names_of_their_own(film, make_film):
+    films = load_films([film, make_film("mdb003")], SIZE, variants=2)
+    assert films.ids == (film.id,) * 3 + ("mdb003",) * 3
+    assert films.names == tuple(f"{id_}-{number}" for id_ in (film.id, "mdb003") for number in (1, 2, 3))
