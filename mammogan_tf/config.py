@@ -162,15 +162,16 @@ class CrossValidationConfig(UNetConfig):
 class GANConfig(_TrainConfig):
     """Training of the conditional DCGAN with WGAN-GP.
 
-    ``labels`` are those of the films that take part. ``width`` is the number of channels at full resolution; it doubles
-    with each halving of the side, up to ``max_width``. ``critic`` is one of :data:`CRITICS`, ``gp`` is lambda of the
-    gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic updates to one generator update, ``steps``
-    counts generator updates, over which both learning rates fall to nothing as half a cosine; after each ``sample_every``
-    the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted before the critic
-    sees a film, with detail and slopes beside it (:class:`mammogan_tf.models.blocks.Emphasis`); 0 leaves films as they are.
-    ``anatomy_weight`` is that of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss; there is none where no
-    U-Net draws the masks. ``variants`` of each whole film are trained on beside it (:mod:`mammogan_tf.data.variants`);
-    windows are moved at random as it is, and masks from a cross-validation are of the films alone.
+    ``labels`` are those of the films that take part. ``variants`` of each whole film are trained on beside it
+    (:mod:`mammogan_tf.data.variants`); windows are moved at random as it is, and masks from a cross-validation are of the
+    films alone. ``width`` is the number of channels at full resolution; it doubles with each halving of the side, up to
+    ``max_width``; the generator has ``generator_least`` at least. ``critic`` is one of :data:`CRITICS`, ``gp`` is lambda of
+    the gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic updates to one generator update,
+    ``steps`` counts generator updates, over which both learning rates fall to nothing as half a cosine; after each
+    ``sample_every`` the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted
+    before the critic sees a film, with detail and slopes beside it (:class:`mammogan_tf.models.blocks.Emphasis`); 0 leaves
+    films as they are. ``anatomy_weight`` is that of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss; there
+    is none where no U-Net draws the masks.
     """
 
     masks: str = "unet"
@@ -178,6 +179,7 @@ class GANConfig(_TrainConfig):
     z_dim: int = 128
     width: int = 24
     max_width: int = 192
+    generator_least: int = 1
     labels: tuple[str, ...] = LABELS
     critic: str = "patches"
     gp: float = 10.0
@@ -201,7 +203,10 @@ class GANConfig(_TrainConfig):
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
         for name in ("gp", "emphasis", "anatomy_weight", "variants"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        for name in ("z_dim", "width", "max_width", "n_critic", "steps", "sample_every", "checkpoint_every"):
+        for name in (
+            *("z_dim", "width", "max_width", "generator_least", "n_critic"),
+            *("steps", "sample_every", "checkpoint_every"),
+        ):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in ("generator_learning_rate", "critic_learning_rate"):
             require(getattr(self, name) > 0, name, "a positive number", getattr(self, name))
@@ -216,12 +221,12 @@ class GANConfig(_TrainConfig):
     @property
     def generator_widths(self) -> tuple[int, ...]:
         """Channels at 4 x 4, 8 x 8, ..., S x S."""
-        return self.critic_widths[::-1]
+        return tuple(max(width, self.generator_least) for width in self.critic_widths[::-1])
 
 
 PRESETS: dict[str, dict[type, dict[str, Any]]] = {
     "default": {UNetConfig: {}, GANConfig: {}},
-    "quality": {UNetConfig: {}, GANConfig: {"variants": 16, "steps": 2400}},
+    "quality": {UNetConfig: {}, GANConfig: {"variants": 16, "generator_least": 48, "steps": 3000}},
     "paper": {
         UNetConfig: {"data": DataConfig(keep_background=True)},
         GANConfig: {
@@ -262,7 +267,8 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
 
 PURPOSES = {
     "default": "the best found for up to an hour on two CPU cores",
-    "quality": "the best found for a night; for a GAN, twice the steps on moved films beside those that are there",
+    "quality": "the best found for a night; for a GAN more steps, on moved films beside those that are there, and more channels "
+    "for fine detail",
     "paper": "labels and strips stay on the films; for a GAN a critic of whole films as they are, five updates of it a step, and "
     "no anatomy loss",
     "quickstart": "a first look within minutes",

@@ -54,6 +54,14 @@ def test_the_method_of_the_paper_is_a_preset():
     assert config.data.keep_background
 
 
+def test_quality_is_the_default_with_more_of_it():
+    default, quality = GANConfig(), preset(GANConfig, "quality")
+    assert quality == dataclasses.replace(default, variants=16, generator_least=48, steps=3000)
+    assert default.generator_widths == (192, 192, 96, 48, 24)
+    assert quality.generator_widths == (192, 192, 96, 48, 48)
+    assert quality.critic_widths == default.critic_widths
+
+
 def test_a_preset_with_changes():
     config = preset(UNetConfig, "tiny", {"size": 32, "epochs": 7})
     assert config == dataclasses.replace(preset(UNetConfig, "tiny"), data=DataConfig(size=32), epochs=7)
