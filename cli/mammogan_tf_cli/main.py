@@ -60,9 +60,14 @@ class OneLineErrors(click.Group):
             raise click.ClickException(message) from error
         except _memory_errors() as error:
             raise click.ClickException(
-                "memory: expected enough for the networks and a batch, received: too little; "
-                "lower --batch-size, --widths or --size"
+                f"memory: expected enough for the networks and a batch, received: too little; {self._to_save_memory(ctx)}"
             ) from error
+
+    def _to_save_memory(self, ctx: click.Context) -> str:
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        options = {name for parameter in command.params for name in parameter.opts} if command else set()
+        smaller = [name for name in ("--batch-size", "--widths", "--size") if name in options]
+        return f"lower {' or '.join(smaller)}" if smaller else "end other programs, or take a larger machine"
 
 
 def _memory_errors() -> tuple[type[Exception], ...]:

@@ -1,7 +1,10 @@
 """Label maps (uint8, values 0-4 in the order of ``config.CLASSES``): shrunk, shown, and as index PNGs on disk."""
 
 import os
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +14,7 @@ from mammogan_tf.config import CLASSES
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 
-__all__ = ["LESION", "PALETTE", "overlay", "read_label_map", "save_label_map", "shrink_label_map"]
+__all__ = ["LESION", "PALETTE", "overlay", "read_label_map", "read_masks", "save_label_map", "shrink_label_map"]
 
 LESION = CLASSES.index("lesion")
 
@@ -84,6 +87,19 @@ def read_label_map(path: str | os.PathLike[str], size: int | None = None) -> np.
         values = ", ".join(map(str, strange[:8])) + (", ..." if strange.size > 8 else "")
         raise DataError(f"{path}: expected {expected}, received: {values}; map them to {dict(enumerate(CLASSES))}")
     return label_map if size is None or label_map.shape == (size, size) else shrink_label_map(label_map, size)
+
+
+def read_masks(path: Path, names: Sequence[str], advice: str) -> list[np.ndarray]:
+    """The arrays of these names in an ``.npz`` file of masks, as runs and exports keep them.
+
+    Raises:
+        DataError: missing, broken, or without one of them; ``advice`` says what to do.
+    """
+    try:
+        with np.load(path) as stored:
+            return [stored[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: expected masks, received: a broken file; {advice}") from error
 
 
 def overlay(image: np.ndarray, label_map: np.ndarray) -> np.ndarray:

@@ -1,10 +1,8 @@
 """A folder of synthetic films with their masks and a manifest."""
 
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, require
-from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
+from mammogan_tf.data.label_maps import LESION, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path, write_text
@@ -81,13 +79,10 @@ def masks_of_model(generator: Generator) -> MaskSet:
         raise DataError(
             f"{generator.name}: expected the training masks with the model, received: none; give a folder with --masks"
         )
-    try:
-        with np.load(generator.masks) as stored:
-            return MaskSet(stored["label_maps"], stored["labels"], [str(name) for name in stored["ids"]])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{generator.masks}: expected the training masks, received: a broken file; give a folder with --masks"
-        ) from error
+    label_maps, labels, names = read_masks(
+        generator.masks, ("label_maps", "labels", "ids"), "give a folder with --masks"
+    )
+    return MaskSet(label_maps, labels, [str(name) for name in names])
 
 
 def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:

@@ -11,7 +11,7 @@ import numpy as np
 from mammogan_tf.config import LABELS, GANConfig
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.label_maps import LESION, read_masks
 from mammogan_tf.data.splits import Split, require_apart, split_patients
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path
@@ -154,10 +154,12 @@ def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
     """The films' label maps without lesions, uint8 [N, C, C], from the masks or the U-Net that the run keeps."""
     kept = run.path / MASKS["cross-validate"]
     if kept.exists():
-        with np.load(kept) as masks:
-            rows = {name: row for row, name in enumerate(masks["ids"])}
-            chosen = [rows[name] for name in films.names]
-            anatomy, corners = masks["anatomy"][chosen], masks["corners"][chosen]
+        ids, anatomy, corners = read_masks(
+            kept, ("ids", "anatomy", "corners"), "start another run from the cross-validation"
+        )
+        rows = {name: row for row, name in enumerate(ids)}
+        chosen = [rows[name] for name in films.names]
+        anatomy, corners = anatomy[chosen], corners[chosen]
         if anatomy.shape == films.label_maps.shape:
             return anatomy
         return (

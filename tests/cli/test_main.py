@@ -84,7 +84,9 @@ def failing(monkeypatch):
     errors = []
 
     @click.command()
-    def fail() -> None:
+    @click.option("--size")
+    @click.option("--batch-size")
+    def fail(**options) -> None:
         raise errors.pop()
 
     monkeypatch.setitem(cli.commands, "fail", fail)
@@ -129,7 +131,7 @@ def test_exhausted_memory_is_one_line(failing):
 
     for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\n\tat")):
         failing(error)
-        fails("fail", says="memory: expected enough ... received: too little; lower --batch-size, --widths or --size")
+        fails("fail", says="memory: expected enough ... received: too little; lower --batch-size or --size")
 
 
 def test_mistakes_of_the_program_keep_their_traceback(failing):

@@ -155,7 +155,9 @@ def test_damaged_masks_of_a_model(gan_run, tmp_path):
     content = bytearray((run / "masks.npz").read_bytes())
     content[100:120] = bytes(20)
     (run / "masks.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"masks\.npz: expected the training masks, received: a broken file"):
+    with pytest.raises(
+        DataError, match=r"masks\.npz: expected masks, received: a broken file; give a folder with --masks"
+    ):
         masks_of_model(load_generator(run))
 
 

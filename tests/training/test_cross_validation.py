@@ -147,6 +147,14 @@ def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, finished, wind
     )
 
 
+def test_a_gan_whose_masks_are_damaged(tmp_path, gan, windows):
+    broken = Run.open(gan.path)
+    broken.path = tmp_path
+    (tmp_path / "unet_masks.npz").write_bytes((gan.path / "unet_masks.npz").read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"unet_masks\.npz: expected masks, received: a broken file; start another run"):
+        condition(broken, windows.select(gan.split.validation))
+
+
 def test_a_gan_keeps_its_own_split(gan, films):
     assert gan.split.train
     assert gan.split.test
