@@ -1,5 +1,6 @@
 """Fetches mini-MIAS and puts it where the other commands look for it."""
 
+import errno
 import os
 import re
 import shutil
@@ -51,6 +52,8 @@ def fetch(
     local = _local_path(url)
     try:
         target = destination.resolve()
+        if target.is_mount():  # Nothing can be renamed to there; said now, and not after the download.
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target):
             if local:

@@ -152,7 +152,7 @@ def test_destination_below_a_file(mias_archive, tmp_path):
 
 
 def test_a_destination_that_cannot_be_replaced_is_not_called_full(mias_archive, tmp_path, monkeypatch):
-    """As an empty mount."""
+    """As a mount that is not known as one."""
 
     def replace(*paths):
         raise OSError(errno.EBUSY, "Device or resource busy")
@@ -162,6 +162,14 @@ def test_a_destination_that_cannot_be_replaced_is_not_called_full(mias_archive, 
     with pytest.raises(DataError, match=r"can be put, received: Device or resource busy; .* within a mounted one"):
         fetch(tmp_path / "mias", str(mias_archive))
     assert names(tmp_path) == ["mias"]
+
+
+def test_a_mount_is_refused_before_anything_is_read(mias_archive, tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.is_mount", lambda path: path == tmp_path / "mias")
+    monkeypatch.setattr("mammogan_tf.data.fetch.unpack", None)
+    with pytest.raises(DataError, match=r"can be put, received: Device or resource busy; .* within a mounted one"):
+        fetch(tmp_path / "mias", str(mias_archive))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_call_leaves_the_first_one_its_files(server, mias_archive, tmp_path):
