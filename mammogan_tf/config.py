@@ -55,6 +55,9 @@ WALKS = ("noise", "mask")
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
+MOST_IN_A_BATCH = 65536
+"""Films: more than a machine holds, and far fewer than what makes the sizes of tensors overflow."""
+
 C = TypeVar("C")
 
 
@@ -103,7 +106,7 @@ class _TrainConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        require(1 <= self.batch_size <= MOST_IN_A_BATCH, "batch_size", f"1 to {MOST_IN_A_BATCH}", self.batch_size)
         require(self.precision in PRECISIONS, "precision", " | ".join(PRECISIONS), self.precision)
         require(0 <= self.seed < 2**32, "seed", "0 to 4294967295", self.seed)
 

@@ -89,6 +89,7 @@ def test_widths_double_with_each_halving():
         (DataConfig, {"validation": 0.0}, "validation: expected a share"),
         (DataConfig, {"test": 0.5}, "test: expected a share"),
         (UNetConfig, {"batch_size": 0}, "batch_size"),
+        (GANConfig, {"batch_size": 65537}, "batch_size"),
         (UNetConfig, {"precision": "float16"}, r"precision: expected auto \| float32 .* received: float16"),
         (UNetConfig, {"seed": -1}, "seed"),
         (UNetConfig, {"widths": (8,)}, "widths: expected two or more"),

@@ -16,7 +16,10 @@ from mammogan_tf.training.wgan_gp import WGANGP
 __all__ = ["COLLAPSED", "ValidationMonitor"]
 
 COLLAPSED = 1 / 3
-"""Diversity below which a warning is given."""
+"""Diversity below which a warning is given, unless it rises."""
+
+LOOKS = 3
+"""So many in a row have to be below it: early in a training diversity falls below, and rises again."""
 
 DRAWS = 4
 """Synthetic films of each mask."""
@@ -40,6 +43,7 @@ class ValidationMonitor:
 
     def __init__(self, model: WGANGP, training: FilmSet, films: FilmSet, console: Console) -> None:
         self._model, self._console, self._warned = model, console, False
+        self._low: list[float] = []
         films = films.spaced(MOST_VALIDATION)
         self._condition = {"mask": one_hot(tf.constant(films.label_maps)), "label": tf.constant(films.labels)}
         self._images = films.images / np.float32(255)
@@ -82,9 +86,10 @@ class ValidationMonitor:
         return self._model.critic({"image": image, **self._condition}, training=False)
 
     def _warn(self, step: int, diversity: float) -> None:
-        if diversity < COLLAPSED and not self._warned:
+        self._low = [*self._low, diversity][-LOOKS:] if diversity < COLLAPSED else []
+        if len(self._low) == LOOKS and diversity <= self._low[0] and not self._warned:
             self._warned = True
             self._console.line(
                 f"step {step}: films of one mask differ {diversity:.2f} times as much as the two breasts of a patient, "
-                f"expected {COLLAPSED:.2f} or more: the generator may have collapsed; if it stays so, try another seed"
+                f"expected {COLLAPSED:.2f} or more, and no more than before: the generator may have collapsed; try another seed"
             )

@@ -45,10 +45,19 @@ def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, fi
 def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
     monitor = ValidationMonitor(model, films, films, Console())
     model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
-    for step in (2, 4):
+    for step in (2, 4, 6, 8):
         assert monitor(step)["diversity"] == pytest.approx(0, abs=1e-6)
     printed = capsys.readouterr()
     assert (printed.out + printed.err).count(f"expected {COLLAPSED:.2f} or more") == 1
+    assert "step 6: films of one mask differ 0.00 times" in printed.out + printed.err
+
+
+def test_diversity_that_rises_again_is_no_collapse(model, films, capsys):
+    monitor = ValidationMonitor(model, films, films, Console())
+    for step, low in enumerate((0.30, 0.28, 0.31, 0.32, 0.40, 0.30, 0.29)):
+        monitor._warn(step, low)
+    printed = capsys.readouterr()
+    assert "collapsed" not in printed.out + printed.err
 
 
 def test_one_film_a_patient_leaves_diversity_out(model, films):
