@@ -37,7 +37,13 @@ def run(films, tmp_path_factory) -> Run:
     split = split_patients(films, DATA.validation, DATA.test)
     made = Run.create(tmp_path_factory.mktemp("runs"), config, split, [films[0].path.parent])
     made.write_json(
-        "report.json", {"films": {"train": 16, "validation": 2, "test": 6}, "best_step": 4, "seconds": 1.0, "last": {}}
+        "report.json",
+        {
+            "films": {"train": 16, "validation": 2, "test": 6, "variants": 0},
+            "best_step": 4,
+            "seconds": 1.0,
+            "last": {},
+        },
     )
     build_critic(16, widths=(4, 4, 4)).save(made.path / "critic.keras")
     build_generator(16, z_dim=4, widths=(4, 4, 4)).save(made.model_path)
