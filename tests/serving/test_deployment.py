@@ -146,10 +146,10 @@ def test_envoy_leads_to_the_service(manifests):
 
 @pytest.mark.parametrize("ask", ["segment", "generate", "synthesize"])
 def test_the_load_test_measures(address, ask):
-    command = [sys.executable, str(FOLDER / "load_test.py"), "--server", address, "--ask", ask]
+    command = [sys.executable, str(FOLDER / "load_test.py"), "--server", address, "--ask", ask, "--size", "16"]
     if ask != "segment":
         load_test = runpy.run_path(str(FOLDER / "load_test.py"))
-        figures = load_test["measure"](address, ask, clients=2, batch=2, seconds=0.5)
+        figures = load_test["measure"](address, ask, size=16, clients=2, batch=2, seconds=0.5)
     else:
         done = subprocess.run([*command, "--seconds", "2"], capture_output=True, text=True, check=True)
         figures = json.loads(done.stdout)
