@@ -220,11 +220,14 @@ def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Pat
             headings, *lines = list(csv.reader(stream)) or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
-    places, known = {}, [heading.strip().lower() for heading in headings]
+    places, exact = {}, [heading.strip() for heading in headings]
+    in_any_case = [heading.lower() for heading in exact]
     for column in COLUMNS:
         heading = columns.get(column, column).strip()
-        if heading.lower() in known:
-            places[column] = known.index(heading.lower())
+        if heading in exact:
+            places[column] = exact.index(heading)
+        elif heading.lower() in in_any_case:
+            places[column] = in_any_case.index(heading.lower())
         elif column in columns or column == "film":
             raise _error(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
     names = {image.name: film for film, image in images.items()}

@@ -67,6 +67,13 @@ def test_headings_are_found_with_spaces_and_in_any_case(write, heading):
     assert (b.patient, b.label, b.tissue) == ("mine-7", MALIGNANT, "D")
 
 
+def test_a_heading_that_is_spelt_alike_comes_before_one_in_another_case(write):
+    description = {"table": "films.csv", "columns": {"patient": "ID"}}
+    rows = "film,id,ID,Label,label\na,row-1,7,malignant,benign\nb.one,row-2,7,malignant,benign\n"
+    a, b = load_folder(write(description, rows))
+    assert (a.patient, b.patient, a.label) == ("mine-7", "mine-7", BENIGN)
+
+
 def test_drawn_masks(write):
     root = write({"classes": CLASSES}, masks=["a.tif"])
     first, second = load_folder(root)
