@@ -186,9 +186,12 @@ def _png_costs(pngs: Sequence[bytes]) -> list[int]:
 
 def _numbers(what: str, values: Any, kind: type[np.number]) -> np.ndarray:
     try:
-        return np.asarray(values, kind)
+        numbers = np.asarray(values, kind)
+        if issubclass(kind, np.integer) and not np.array_equal(numbers, values):
+            raise ValueError("others")
     except (OverflowError, TypeError, ValueError) as error:
         raise ServingError(f"{what}: expected numbers that {kind.__name__} holds, received: {error}") from error
+    return numbers
 
 
 def _require_films(what: str, films: Sequence[Any] | np.ndarray) -> None:

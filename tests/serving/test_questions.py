@@ -54,6 +54,11 @@ def test_answers_are_read_from_either_encoding(packed):
         (lambda: questions.generate([1], np.zeros((2, 4, 4)), [1]), "1 seeds, 2 label maps, 1 labels"),
         (lambda: questions.synthesize([b"a"], [1, 2]), "1 films, 2 seeds"),
         (lambda: questions.synthesize([b"a"], [1], []), "1 films, 1 seeds, 0 lesions"),
+        (lambda: questions.generate([1.9], np.zeros((1, 4, 4)), [0]), "seeds: expected numbers that int64 holds"),
+        (
+            lambda: questions.generate([1], np.full((1, 4, 4), 2**32), [0]),
+            "label maps: expected numbers that int32 holds",
+        ),
         (lambda: questions.generate([2**63], np.zeros((1, 4, 4)), [0]), "seeds: expected numbers that int64 holds"),
     ],
 )
