@@ -125,7 +125,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
 
     scenes = geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), geometry.to_square(grey), square
     layers = [pictures(scene, resize) for scene, resize in zip(scenes, (shrink, shrink, shrink_label_map), strict=True)]
-    if variants:
+    if variants and view == "whole":
         moved = make_variants(*scenes, size, variants, film.random("variants"))
         layers = [np.concatenate(parts) for parts in zip(layers, moved, strict=True)]
         windows = windows * (1 + variants)

@@ -23,7 +23,7 @@ BEND = 0.011
 """Standard deviation of the shift of a knot, in sides of the film."""
 
 CROP = 1 / 64
-"""Share of the side that is lost at the top and at the chest wall, at most."""
+"""Share of the side that is lost at the top and at the chest wall, at most; below and on the right, what is scaled up goes."""
 
 
 def make_variants(
@@ -31,7 +31,8 @@ def make_variants(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Other anatomies like that of a film: scaled, cropped and bent at random.
 
-    Nothing is shown that lies beyond the film's top, its chest wall or, where tissue reaches it, its lower edge.
+    Nothing is shown that lies beyond the film's top, its chest wall or, where tissue reaches it, its lower or right edge. A
+    film of fewer than FINE x size pixels loses some of its finest texture.
 
     Args:
         image: the film with a black background, uint8 [H, H], chest wall at the left edge.
@@ -46,8 +47,9 @@ def make_variants(
     """
     side = max(size, min(len(image), FINE * size))
     layers = [Image.fromarray(layer).resize((side, side), Image.Resampling.BOX) for layer in (image, film)]
-    classes = Image.fromarray(label_map).resize((side, side), Image.Resampling.NEAREST)
-    cut_off = bool((label_map[-1] > 0).any())
+    fine = shrink_label_map(label_map, side) if len(label_map) > side else label_map  # Keeps small lesions.
+    classes = Image.fromarray(fine).resize((side, side), Image.Resampling.NEAREST)
+    cut_off = np.array([(label_map[-1] > 0).any(), (label_map[:, -1] > 0).any()])
     images, films, label_maps = (np.empty((count, size, size), np.uint8) for _ in range(3))
     for number in range(count):
         mesh = _to_mesh(_draw_knots(random, cut_off), side)
@@ -59,16 +61,21 @@ def make_variants(
     return images, films, label_maps
 
 
-def _draw_knots(random: np.random.Generator, cut_off: bool) -> np.ndarray:
-    """Where the knots of a variant come from: row and column in sides of the film, [CELLS + 1, CELLS + 1, 2]."""
+def _draw_knots(random: np.random.Generator, cut_off: np.ndarray) -> np.ndarray:
+    """Where the knots of a variant come from: row and column in sides of the film, [CELLS + 1, CELLS + 1, 2].
+
+    ``cut_off`` bool [2] says whether tissue reaches the film's lower edge, and its right one.
+    """
     least, most = SCALE
-    scale = random.uniform([1.0 if cut_off else least, least], most)
+    scale = random.uniform(np.where(cut_off, 1.0, least), most)
     crop = random.uniform(0, CROP, 2)
-    if cut_off:
-        crop[0] = min(crop[0], 1 - 1 / scale[0])
+    crop = np.where(cut_off, np.minimum(crop, 1 - 1 / scale), crop)
     places = np.linspace(0, 1, CELLS + 1)
     knots = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1) / scale + crop
-    knots[1:-1, 1:] += random.normal(0, BEND, (CELLS - 1, CELLS, 2))
+    bend = random.normal(0, BEND, (CELLS - 1, CELLS, 2))
+    if cut_off[1]:
+        bend[:, -1] = 0
+    knots[1:-1, 1:] += bend
     return knots
 
 

@@ -129,11 +129,9 @@ def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: 
     data = config.data
     if not config.variants or data.view == "roi" or (run.path / MASKS["cross-validate"]).exists():
         return training
-    chosen = {*training.ids}
-    shown = [film for film in films if film.id in chosen]
-    return load_films(shown, data.size, data.view, data.lesions, variants=config.variants, progress=progress).select(
-        training.ids
-    )
+    by_id = {film.id: film for film in films}
+    shown = [by_id[id_] for id_ in training.ids]
+    return load_films(shown, data.size, data.view, data.lesions, variants=config.variants, progress=progress)
 
 
 def unet_of_anatomy_loss(run: Run) -> keras.Model | None:

@@ -128,8 +128,10 @@ def train_gan(
     require_divisible(config.batch_size, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console.progress("preparing films"))
-    varied = condition(run, with_variants(run, films, training, console.progress("preparing variants")))
-    training = condition(run, training)
+    moved = with_variants(run, films, training, console.progress("preparing variants"))
+    as_they_are = condition(run, training)
+    varied = as_they_are if moved is training else condition(run, moved)
+    training = as_they_are
     beside = f" and {len(varied) - len(training)} variants" if len(varied) > len(training) else ""
     console.line(
         f"{run.path}: {len(training)} films{beside} train, masks from {config.masks}, {policy}{sharing(strategy)}"

@@ -47,6 +47,20 @@ def test_tissue_that_the_film_cuts_off_goes_on_to_the_edge():
         assert (picture[:, :, 0] > 0).all()
 
 
+def test_tissue_that_reaches_every_edge_fills_every_variant():
+    grey = np.full((256, 256), 120, np.uint8)
+    images, _, label_maps = make_variants(grey, grey, np.ones_like(grey), SIZE, 20, np.random.default_rng(0))
+    assert (images > 0).all()
+    assert (label_maps == 1).all()
+
+
+def test_small_lesions_of_large_films_stay():
+    grey, label_map = np.full((2048, 2048), 120, np.uint8), np.ones((2048, 2048), np.uint8)
+    label_map[1001:1004, 901:904] = LESION
+    *_, label_maps = make_variants(grey, grey, label_map, SIZE, 10, np.random.default_rng(0))
+    assert (label_maps == LESION).any(axis=(1, 2)).all()
+
+
 def test_variants_keep_the_finest_texture():
     random = np.random.default_rng(0)
     rough = ndimage.gaussian_filter(random.normal(size=(1024, 1024)), 4)
