@@ -206,10 +206,17 @@ class GANConfig(_TrainConfig):
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
         for name in ("gp", "emphasis", "anatomy_weight", "variants"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
-        for name in (
-            *("z_dim", "width", "max_width", "generator_least", "n_critic"),
-            *("steps", "sample_every", "checkpoint_every"),
-        ):
+        counts = (
+            "z_dim",
+            "width",
+            "max_width",
+            "generator_least",
+            "n_critic",
+            "steps",
+            "sample_every",
+            "checkpoint_every",
+        )
+        for name in counts:
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         for name in ("generator_learning_rate", "critic_learning_rate"):
             require(getattr(self, name) > 0, name, "a positive number", getattr(self, name))
