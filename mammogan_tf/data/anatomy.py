@@ -14,7 +14,7 @@ __all__ = ["DOUBTFUL", "Anatomy", "find_anatomy"]
 BLURRED_COLUMNS = 2
 """Columns at the film's edge that scanning and shrinking have mixed with the black outside it."""
 
-DOUBTFUL = 0.58
+DOUBTFUL = 0.62
 """Confidence below which a film's anatomy is worth a look: about a tenth of mini-MIAS."""
 
 

@@ -44,15 +44,16 @@ def find_outline_and_steadiness(grey: np.ndarray, side: str | None = None) -> tu
     grey = np.asarray(grey, np.float32)
     film = _film_frame(grey)
     if side is None:
-        side = chest_wall_side(_segment(grey, film & ~_strips(grey, film, ("left", "right")), None)[0])
+        side = chest_wall_side(_segment(grey, film, _strips(grey, film, ("left", "right")), None)[0])
     other = "right" if side == "left" else "left"
-    return _segment(grey, film & ~_strips(grey, film, (other,)), side)
+    return _segment(grey, film, _strips(grey, film, (other,)), side)
 
 
-def _segment(grey: np.ndarray, inside: np.ndarray, side: str | None) -> tuple[np.ndarray, float]:
+def _segment(grey: np.ndarray, film: np.ndarray, strips: np.ndarray, side: str | None) -> tuple[np.ndarray, float]:
+    inside = film & ~strips
     smooth = ndimage.gaussian_filter(grey, 1.0)
     level = _tissue_level(smooth, inside)
-    tissue = _open(inside & (level > SKIN_LEVEL), max(1, round(max(grey.shape) / 64)))
+    tissue = _open(inside & (level > SKIN_LEVEL), film, max(1, round(max(grey.shape) / 64)))
     outline = ndimage.binary_fill_holes(_largest(tissue, inside, side))
     return outline, float((level[outline] > STEADY_LEVEL).mean()) if outline.any() else 0.0
 
@@ -117,13 +118,26 @@ def _strips(grey: np.ndarray, film: np.ndarray, sides: tuple[str, ...]) -> np.nd
     return ndimage.binary_dilation(strips, iterations=5)
 
 
-def _open(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Opening by a disc, through distance maps (fast at any radius). The mask goes on beyond the picture's sides, where
-    the chest wall is cut, but not beyond its top and bottom, along which thin lines tie labels to the breast."""
-    padded = np.pad(np.pad(mask, ((0, 0), (radius + 1, radius + 1)), mode="edge"), ((radius + 1, radius + 1), (0, 0)))
+def _open(mask: np.ndarray, film: np.ndarray, radius: int) -> np.ndarray:
+    """Opening by a disc, through distance maps (fast at any radius).
+
+    In its upper half the mask goes on beyond the film's sides, where the chest wall is cut, or the muscle would lose its
+    corner. It does not go on below, where what is thin along the chest wall is a fold of skin, nor beyond top and bottom,
+    along which thin lines tie labels to the breast.
+    """
+    columns = np.flatnonzero(film.any(axis=0))
+    if not columns.size:
+        return mask
+    band = slice(columns[0], columns[-1] + 1)
+    beside = radius + 1
+    padded = np.pad(mask[:, band], ((beside, beside), (beside, beside)))
+    upper = slice(beside, beside + len(mask) // 2)
+    padded[upper, :beside] = padded[upper, beside, None]
+    padded[upper, -beside:] = padded[upper, -beside - 1, None]
     core = ndimage.distance_transform_edt(padded) > radius
-    opened = ndimage.distance_transform_edt(~core) <= radius
-    return opened[radius + 1 : -radius - 1, radius + 1 : -radius - 1] & mask
+    opened = np.zeros_like(mask)
+    opened[:, band] = (ndimage.distance_transform_edt(~core) <= radius)[beside:-beside, beside:-beside]
+    return opened & mask
 
 
 def _largest(mask: np.ndarray, film: np.ndarray, side: str | None) -> np.ndarray:

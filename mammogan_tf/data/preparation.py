@@ -26,40 +26,46 @@ __all__ = [
 ]
 
 
+EDGE = 0.02
+"""Share of a film's height: what lies above tissue that begins there is the film's edge, and further down background."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How a film of ``height`` x ``width`` pixels lies in its square.
 
-    The film is mirrored if ``flipped``, loses ``offset`` columns of padding at the chest wall, and is filled up with
-    black on the right or at the bottom.
+    The film is mirrored if ``flipped``, loses ``left`` columns of padding at the chest wall and ``top`` rows at its top,
+    and is filled up with black on the right or at the bottom.
     """
 
     height: int
     width: int
-    flipped: bool
-    offset: int
+    flipped: bool = False
+    left: int = 0
+    top: int = 0
 
     @property
     def side(self) -> int:
-        return max(self.height, self.width - self.offset)
+        return max(self.height - self.top, self.width - self.left)
 
     def to_square(self, film: np.ndarray) -> np.ndarray:
         """[height, width] -> [side, side]."""
         turned = film[:, ::-1] if self.flipped else film
-        kept = turned[:, self.offset :]
-        return np.pad(kept, ((0, self.side - self.height), (0, self.side - kept.shape[1])))
+        kept = turned[self.top :, self.left :]
+        return np.pad(kept, ((0, self.side - kept.shape[0]), (0, self.side - kept.shape[1])))
 
     def to_film(self, label_map: np.ndarray) -> np.ndarray:
         """Label map uint8 [S, S] -> uint8 [height, width] in the film's own orientation."""
         side = (self.side, self.side)
         square = np.asarray(Image.fromarray(label_map).resize(side, Image.Resampling.NEAREST))
-        turned = np.pad(square[: self.height, : self.width - self.offset], ((0, 0), (self.offset, 0)))
+        kept = square[: self.height - self.top, : self.width - self.left]
+        turned = np.pad(kept, ((self.top, 0), (self.left, 0)))
         return np.ascontiguousarray(turned[:, ::-1] if self.flipped else turned)
 
     def move(self, lesion: Lesion) -> Lesion:
         """The same circle in pixels of the square."""
         column = self.width - 1 - lesion.column if self.flipped else lesion.column
-        return Lesion(lesion.kind, lesion.label, column - self.offset, lesion.row, lesion.radius)
+        return Lesion(lesion.kind, lesion.label, column - self.left, lesion.row - self.top, lesion.radius)
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def find_geometry(grey: np.ndarray, view: str = "whole") -> Geometry:
     """How a picture uint8 [H, W] is to lie in its square: a whole film turned and trimmed, a window of one as it is."""
     if view == "roi":
         height, width = grey.shape
-        return Geometry(height, width, flipped=False, offset=0)
+        return Geometry(height, width)
     return outline_film(grey)[1]
 
 
@@ -159,15 +165,18 @@ def _locate(grey: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, Geometry]:
     """The outline of breast and muscle, bool [H, W], and the geometry that follows from it."""
     height, width = grey.shape
     outline = _enlarge(np.where(anatomy.label_map > 0, 255, 0), grey.shape, Image.Resampling.BILINEAR) > 127
-    turn = slice(None, None, -1 if anatomy.side == "right" else 1)
-    return outline, Geometry(height, width, anatomy.side == "right", _padding(grey[:, turn], outline[:, turn]))
+    flipped = anatomy.side == "right"
+    turn = slice(None, None, -1 if flipped else 1)
+    at_wall, at_top = _edge(grey[:, turn], outline[:, turn]), _edge(grey.T, outline.T)
+    top = at_top if at_top <= height * EDGE else 0
+    return outline, Geometry(height, width, flipped, left=at_wall, top=top)
 
 
 def _enlarge(picture: np.ndarray, shape: tuple[int, ...], method: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(picture.astype(np.uint8)).resize((shape[1], shape[0]), method))
 
 
-def _padding(grey: np.ndarray, outline: np.ndarray) -> int:
+def _edge(grey: np.ndarray, outline: np.ndarray) -> int:
     """Columns on the left before the first one that shows tissue at full brightness."""
     columns = np.flatnonzero(outline.any(axis=0))
     if columns.size == 0:

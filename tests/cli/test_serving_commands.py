@@ -138,7 +138,7 @@ def test_request_synthesize(server, film, tmp_path):
     assert call("request", "synthesize", film, *options, "--lesion", 1023 - 300, 511, 100).exit_code == 0
     rows, columns = np.nonzero(read_label_map(tmp_path / "out" / "masks" / "mdb001.png") == 4)
     assert (rows.mean() + 0.5) / SIZE == pytest.approx(512 / geometry.side, abs=0.5 / SIZE)
-    assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.offset) / geometry.side, abs=0.5 / SIZE)
+    assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.left) / geometry.side, abs=0.5 / SIZE)
     fails(
         "request",
         "synthesize",

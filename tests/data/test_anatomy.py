@@ -63,6 +63,18 @@ def test_a_picture_of_almost_no_width(shape, side):
     assert max(label_map.shape) == 256
 
 
+@pytest.mark.parametrize("padding", [0, 20])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_corner_of_chest_wall_and_top_is_not_rounded_off(side, padding):
+    row, column = np.mgrid[:SIDE, :SIDE]
+    grey = np.pad(np.where(column + 0.5 * row < 120, 150, 5), ((0, 0), (padding, 0)))[:, :SIDE].astype(np.uint8)
+    grey = grey if side == "left" else np.ascontiguousarray(grey[:, ::-1])
+    outline = find_outline(grey, side)
+    turned = outline if side == "left" else outline[:, ::-1]
+    assert turned[:8, padding : padding + 8].all()
+    assert not turned[:, :padding].any()
+
+
 def test_leaves_labels_strips_and_padding_out(drawn):
     grey, truth = drawn
     marked = grey.copy()

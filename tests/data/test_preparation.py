@@ -17,9 +17,21 @@ SIZE = 64
 def test_chest_wall_comes_to_column_zero(make_film, side):
     prepared = prepare(make_film(grey=draw(side=side, padding=21), side=side), SIZE)
     assert {part.shape for part in (prepared.images, prepared.films, prepared.label_maps)} == {(1, SIZE, SIZE)}
-    assert prepared.geometry == Geometry(256, 256, side == "right", 21)
+    assert prepared.geometry == Geometry(256, 256, side == "right", left=21)
     assert prepared.label_maps[0, SIZE // 2, 0] > 0
     assert prepared.images[0, SIZE // 2, 0] == 120
+
+
+@pytest.mark.parametrize(("dark", "top"), [(4, 4), (30, 0)])
+def test_the_film_loses_its_dark_edge_above_tissue_and_keeps_background(make_film, dark, top):
+    grey = np.full((256, 256), 6, np.uint8)
+    grey[dark:, :150] = 120
+    prepared = prepare(make_film(grey=grey, lesions=[circle(60, 100, 20)]), SIZE)
+    assert prepared.geometry == Geometry(256, 256, top=top)
+    np.testing.assert_array_equal(prepared.images[0, 0, :30], 120 if top else 0)
+    rows, _ = np.nonzero(prepared.label_maps[0] == LESION)
+    assert (rows.mean() + 0.5) * prepared.geometry.side / SIZE == pytest.approx(100.5 - top, abs=1)
+    np.testing.assert_array_equal(prepared.geometry.to_film(prepared.geometry.to_square(grey))[top:], grey[top:])
 
 
 def test_background_is_black_in_the_image_and_kept_in_the_film(make_film):
