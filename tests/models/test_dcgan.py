@@ -193,6 +193,16 @@ def test_films_that_are_alike_have_no_deviation_and_a_finite_gradient():
     assert np.isfinite(tape.gradient(output, films)).all()
 
 
+def test_noise_maps_begin_white_and_of_deviation_1_at_every_resolution():
+    keras.utils.set_random_seed(0)
+    generator = build_generator(64, z_dim=64, widths=(4,) * 5)
+    for side in (4, 8, 16, 32, 64):
+        to_maps = keras.Model(generator.input["noise"], generator.get_layer(f"noise{side}_maps").output)
+        maps = to_maps(seeded_noise(np.arange(200), 64)).numpy()[..., 0]
+        assert abs(maps.std() - 1) < 0.1
+        assert abs(np.corrcoef(maps[:, :, 1:].ravel(), maps[:, :, :-1].ravel())[0, 1]) < 0.15
+
+
 def test_noise_of_a_seed_is_the_same_in_any_company():
     seeds = np.array([3, 0, 2**40, 3], np.int64)
     noise = seeded_noise(seeds, 50).numpy()
