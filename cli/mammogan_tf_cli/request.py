@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mammogan_tf.config import LABELS, VIEWS
+from mammogan_tf.errors import DataError
 from mammogan_tf_cli.options import OF_A_MASK, Command, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -171,4 +172,8 @@ def _circle(geometry: "Geometry", column: float, row: float, radius: float) -> t
     from mammogan_tf.data.film import Lesion
 
     moved = geometry.move(Lesion("", 0, column, row, radius))
+    if not (0 <= moved.column < geometry.side and 0 <= moved.row < geometry.side):
+        raise DataError(
+            f"--lesion: expected a centre on the film, without padding and dark edge, received: {column:g}, {row:g}"
+        )
     return (moved.column + 0.5) / geometry.side, (moved.row + 0.5) / geometry.side, moved.radius / geometry.side

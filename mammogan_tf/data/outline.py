@@ -121,23 +121,20 @@ def _strips(grey: np.ndarray, film: np.ndarray, sides: tuple[str, ...]) -> np.nd
 def _open(mask: np.ndarray, film: np.ndarray, radius: int) -> np.ndarray:
     """Opening by a disc, through distance maps (fast at any radius).
 
-    In its upper half the mask goes on beyond the film's sides, where the chest wall is cut, or the muscle would lose its
-    corner. It does not go on below, where what is thin along the chest wall is a fold of skin, nor beyond top and bottom,
-    along which thin lines tie labels to the breast.
+    The mask goes on beyond the picture's sides, where the chest wall is cut, but not beyond its top and bottom, along which
+    thin lines tie labels to the breast. Over padding beside the film it goes on in the upper half, or the muscle would lose
+    its corner, but not below, where what is thin along the chest wall is a fold of skin.
     """
     columns = np.flatnonzero(film.any(axis=0))
-    if not columns.size:
-        return mask
-    band = slice(columns[0], columns[-1] + 1)
-    beside = radius + 1
-    padded = np.pad(mask[:, band], ((beside, beside), (beside, beside)))
-    upper = slice(beside, beside + len(mask) // 2)
-    padded[upper, :beside] = padded[upper, beside, None]
-    padded[upper, -beside:] = padded[upper, -beside - 1, None]
+    wide = mask.copy()
+    if columns.size:
+        upper = slice(len(mask) // 2)
+        for edge, padding in ((columns[0], slice(columns[0])), (columns[-1], slice(columns[-1] + 1, None))):
+            wide[upper, padding] = wide[upper, edge, None]
+    padded = np.pad(np.pad(wide, ((0, 0), (radius + 1, radius + 1)), mode="edge"), ((radius + 1, radius + 1), (0, 0)))
     core = ndimage.distance_transform_edt(padded) > radius
-    opened = np.zeros_like(mask)
-    opened[:, band] = (ndimage.distance_transform_edt(~core) <= radius)[beside:-beside, beside:-beside]
-    return opened & mask
+    opened = ndimage.distance_transform_edt(~core) <= radius
+    return opened[radius + 1 : -radius - 1, radius + 1 : -radius - 1] & mask
 
 
 def _largest(mask: np.ndarray, film: np.ndarray, side: str | None) -> np.ndarray:

@@ -181,7 +181,7 @@ def _edge(grey: np.ndarray, outline: np.ndarray) -> int:
     columns = np.flatnonzero(outline.any(axis=0))
     if columns.size == 0:
         return 0
-    first, reach = columns[0], math.ceil(grey.shape[1] / 100)
+    first, reach = columns[0], math.ceil(max(grey.shape) / 100)
     rows = outline[:, first : first + reach].any(axis=1)
     brightness = grey[rows, first : first + reach].mean(axis=0)
     return int(first + np.argmax(brightness > 0.9 * brightness.max()))

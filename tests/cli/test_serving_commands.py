@@ -148,7 +148,7 @@ def test_request_synthesize(server, film, tmp_path):
         5000,
         5,
         5,
-        says="INVALID_ARGUMENT: lesion: expected values 0-1",
+        says="--lesion: expected a centre on the film, without padding and dark edge, received: 5000, 5",
     )
 
 

@@ -75,6 +75,16 @@ def test_the_corner_of_chest_wall_and_top_is_not_rounded_off(side, padding):
     assert not turned[:, :padding].any()
 
 
+@pytest.mark.parametrize("padding", [0, 20])
+def test_a_fold_of_skin_below_the_breast_is_cut_off_beside_padding(padding):
+    row, column = np.mgrid[:SIDE, :SIDE]
+    tissue = (((row - 100) / 90) ** 2 + (column / 110) ** 2 < 1) | (column < 4)
+    grey = np.pad(np.where(tissue, 150, 5), ((0, 0), (padding, 0)))[:, :SIDE].astype(np.uint8)
+    outline = find_outline(grey, "left")
+    assert outline[40:160, padding : padding + 60].all()
+    assert outline[220:, padding].any() == (padding == 0)
+
+
 def test_leaves_labels_strips_and_padding_out(drawn):
     grey, truth = drawn
     marked = grey.copy()

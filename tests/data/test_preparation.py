@@ -22,16 +22,26 @@ def test_chest_wall_comes_to_column_zero(make_film, side):
     assert prepared.images[0, SIZE // 2, 0] == 120
 
 
+@pytest.mark.parametrize("width", [100, 200, 256])
 @pytest.mark.parametrize(("dark", "top"), [(4, 4), (30, 0)])
-def test_the_film_loses_its_dark_edge_above_tissue_and_keeps_background(make_film, dark, top):
-    grey = np.full((256, 256), 6, np.uint8)
-    grey[dark:, :150] = 120
-    prepared = prepare(make_film(grey=grey, lesions=[circle(60, 100, 20)]), SIZE)
-    assert prepared.geometry == Geometry(256, 256, top=top)
-    np.testing.assert_array_equal(prepared.images[0, 0, :30], 120 if top else 0)
+def test_the_film_loses_its_dark_edge_above_tissue_and_keeps_background(make_film, width, dark, top):
+    grey = np.full((256, width), 6, np.uint8)
+    grey[dark:, : width // 2] = 120
+    side = max(256 - top, width)
+    prepared = prepare(make_film(grey=grey, lesions=[circle(30, 100, 9)]), side)
+    assert prepared.geometry == Geometry(256, width, top=top)
+    assert prepared.geometry.side == side
+    np.testing.assert_array_equal(prepared.images[0, 0, : width // 2 - 8], 120 if top else 0)
     rows, _ = np.nonzero(prepared.label_maps[0] == LESION)
-    assert (rows.mean() + 0.5) * prepared.geometry.side / SIZE == pytest.approx(100.5 - top, abs=1)
+    assert rows.mean() == 100 - top
     np.testing.assert_array_equal(prepared.geometry.to_film(prepared.geometry.to_square(grey))[top:], grey[top:])
+
+
+@pytest.mark.parametrize("dark", [4, 7])
+def test_the_dark_edge_beside_the_chest_wall_goes_however_narrow_the_film(make_film, dark):
+    grey = np.full((1024, 400), 6, np.uint8)
+    grey[200:800, dark:250] = 120
+    assert prepare(make_film(grey=grey), SIZE).geometry.left == dark
 
 
 def test_background_is_black_in_the_image_and_kept_in_the_film(make_film):
