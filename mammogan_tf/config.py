@@ -252,7 +252,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
         GANConfig: {
             "width": 16,
             "max_width": 128,
-            "steps": 300,
+            "steps": 600,
             "generator_learning_rate": 4e-4,
             "critic_learning_rate": 2e-4,
             "ema": 0.98,
