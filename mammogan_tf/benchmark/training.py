@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -145,6 +146,8 @@ def _measure(tensorflow: dict[str, Step], torch: tuple[dict[str, Step], dict[str
 
 def _torch_steps(step: Callable[[ModuleType, str], Step], compiled: bool) -> tuple[dict[str, Step], dict[str, str]]:
     """The variants that work, each after its first step, and why others do not."""
+    # For GPUs, and not needed here; its LLVM, loaded after TensorFlow's, ends the process.
+    sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     try:
         from mammogan_tf.benchmark import torch_training
     except ImportError:
