@@ -250,6 +250,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
     "quickstart": {
         UNetConfig: {"widths": (16, 32, 64), "epochs": 60},
         GANConfig: {
+            "variants": 8,
             "width": 16,
             "max_width": 128,
             "steps": 600,
