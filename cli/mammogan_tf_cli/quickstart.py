@@ -13,7 +13,7 @@ from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["quickstart"]
 
-PATIENTS = 24
+PATIENTS = 48
 ROWS = 16
 
 
