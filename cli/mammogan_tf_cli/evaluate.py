@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from mammogan_tf.console import Console
 from mammogan_tf_cli.options import data_option, folder
@@ -61,6 +62,11 @@ def evaluate(
         raise click.UsageError("expected one of --gan and --images, received: " + ("both" if gan else "neither"))
     if gan and (masks or split_of):
         raise click.UsageError("--masks, --split-of: expected with --images, received: --gan, which has its own")
+    context = click.get_current_context()
+    if images and any(context.get_parameter_source(name) != ParameterSource.DEFAULT for name in ("count", "quick")):
+        raise click.UsageError(
+            "--count, --quick: expected with --gan, received: --images, which are judged as they are"
+        )
     import_tensorflow()
     from mammogan_tf.data.sources import find_data, load_all
     from mammogan_tf.evaluation.report import evaluate as judge

@@ -47,7 +47,7 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
         ``name``: that its ids begin with;
         ``sizes``, ``sides``: films of each size (``"480x960"``) and of each side of the chest wall, where known;
         ``masks``: films with a drawn mask, and ``classes``: of these, how many show each class;
-        ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask.
+        ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask, or whose mask has no tissue.
 
     Raises:
         DataError: there is no such folder, or nothing in it explains its films.

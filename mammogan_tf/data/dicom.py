@@ -17,7 +17,15 @@ from mammogan_tf.errors import DataError
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["DICOM_SUFFIXES", "is_dicom", "read_dicom", "read_dicom_origin", "read_dicom_size", "scale_grey"]
+__all__ = [
+    "DICOM_SUFFIXES",
+    "digest_patient",
+    "is_dicom",
+    "read_dicom",
+    "read_dicom_origin",
+    "read_dicom_size",
+    "scale_grey",
+]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 INSTALL = "pip install 'mammogan-tf[dicom]'"
@@ -95,7 +103,12 @@ def read_dicom_origin(path: Path) -> tuple[str | None, str | None]:
         patient = str(dataset.get("PatientID") or "").strip()
         along_rows = str((dataset.get("PatientOrientation") or [""])[0])
     side = {"A": "left", "P": "right"}.get(along_rows[:1])
-    return hashlib.sha256(patient.encode()).hexdigest()[:12] if patient else None, side
+    return digest_patient(patient) if patient else None, side
+
+
+def digest_patient(id_: str) -> str:
+    """What stands for the id of a patient, the same in every data set."""
+    return hashlib.sha256(id_.encode()).hexdigest()[:12]
 
 
 def scale_grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -150,10 +163,15 @@ def _shown(levels: np.ndarray, dataset: "Dataset") -> np.ndarray:
     """Stored values, ascending, as grey levels before any inversion, uint8."""
     from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
+    for name in (*MODALITY, *VOI):
+        if dataset.get(name, 0) in (None, ""):
+            del dataset[name]  # Empty is as good as absent, but pydicom takes it for a value.
     values = apply_modality_lut(levels, dataset)
     if dataset.get("VOILUTSequence"):
         table = dataset.VOILUTSequence[0]
-        entries, first, _ = table.LUTDescriptor
+        entries, first, bits = table.LUTDescriptor
+        if bits == 8 and isinstance(table.LUTData, bytes) and len(table.LUTData) < 2 * (entries or 2**16):
+            table.add_new("LUTData", "US", list(table.LUTData))  # Packed, which pydicom does not know.
         table.LUTDescriptor = [entries, first, 16]  # Where it says 8, pydicom counts the entries in 8 bits as well.
         possible = apply_voi(np.arange(first, first + (entries or 2**16)), dataset)
         return scale_grey(apply_voi(np.rint(values).astype(np.int64), dataset), possible.min(), possible.max())

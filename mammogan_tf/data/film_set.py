@@ -20,6 +20,8 @@ from mammogan_tf.errors import DataError
 
 __all__ = ["FilmSet", "load_films"]
 
+PICTURES = ("images", "films", "label_maps")
+
 MEMORY_LIMIT = 2**31
 """Bytes of decoded films that are kept in memory; a larger set lies in a file that is mapped into memory."""
 
@@ -92,20 +94,29 @@ class FilmSet:
 
     def cropped(self) -> "FilmSet":
         """The pictures of side ``size``, each cut out at its own corner."""
-        rows, columns = (self.corners[:, axis, None] + np.arange(self.size) for axis in (0, 1))
-        index = np.arange(len(self))[:, None, None], rows[:, :, None], columns[:, None, :]
-        parts: dict[str, Any] = {name: getattr(self, name)[index] for name in ("images", "films", "label_maps")}
-        return replace(self, corners=np.zeros_like(self.corners), **parts)
+        pictures = self._pictures(range(len(self)), self.corners, self.size)
+        return replace(self, corners=np.zeros_like(self.corners), **pictures)
 
     def _rows(self, rows: list[int]) -> "FilmSet":
-        chosen: dict[str, Any] = {}
+        chosen = self._pictures(rows, np.zeros((len(rows), 2), np.int64), self.images.shape[-1])
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name in chosen:
+                continue
             if isinstance(value, np.ndarray):
                 chosen[field.name] = value[np.array(rows, np.int64)]
             elif isinstance(value, tuple):
                 chosen[field.name] = tuple(value[row] for row in rows)
         return replace(self, **chosen)
+
+    def _pictures(self, rows: Sequence[int], corners: np.ndarray, side: int) -> dict[str, Any]:
+        """These rows, cut out at their corners; in memory, or in a file where they are many."""
+        taken = dict(zip(PICTURES, _allocate((len(PICTURES), len(rows), side, side)), strict=True))
+        for name, pictures in taken.items():
+            whole = getattr(self, name)
+            for place, (row, (top, left)) in enumerate(zip(rows, corners, strict=True)):
+                pictures[place] = whole[row, top : top + side, left : left + side]
+        return taken
 
 
 def load_films(
@@ -132,7 +143,7 @@ def load_films(
     with ThreadPoolExecutor() as pool:
         notes = list(pool.map(read_notes, paths))
         owners = [film for film, note in zip(placed, notes, strict=True) for _ in note.labels]
-        pixels = _allocate((3, len(owners), canvas, canvas))
+        pixels = _allocate((len(PICTURES), len(owners), canvas, canvas))
         starts = accumulate([len(note.labels) for note in notes], initial=0)
 
         def decode(start: int, path: Path) -> None:

@@ -12,13 +12,14 @@ All of its names may be left out; ``classes`` is needed where there are ``labels
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mammogan_tf.config import CLASSES, LABELS
-from mammogan_tf.data.dicom import DICOM_SUFFIXES, is_dicom, read_dicom_origin
+from mammogan_tf.data.dicom import DICOM_SUFFIXES, digest_patient, is_dicom, read_dicom_origin
 from mammogan_tf.data.film import AUTOMATIC, SIDES, TISSUES, DrawnMask, Film, read_size
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import read_json
@@ -48,7 +49,8 @@ class Folder:
     """A folder data set. ``images``, ``masks`` and ``rows`` are by film: the name of its file without its suffix.
 
     ``classes`` pairs grey values of masks with classes 0-4 or ``AUTOMATIC``; ``rows`` is None where there is no table,
-    and a row holds what the table says under this module's own names of ``COLUMNS``.
+    and a row holds what the table says under this module's own names of ``COLUMNS``. ``patients`` are digests of those whom
+    its DICOM files name: the table may name them too.
     """
 
     name: str
@@ -56,14 +58,15 @@ class Folder:
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
     rows: Mapping[str, Mapping[str, str]] | None
+    patients: frozenset[str]
 
 
 def load_folder(root: Path) -> list[Film]:
     """All films of a folder data set, in the order of their file names. Pixels are not decoded.
 
     Ids and patients begin with the name of the data set, which is the folder's own where ``dataset.json`` gives none. What
-    the table leaves open comes from the tags of a DICOM file. Without either, each film is a patient of its own, its
-    side is found in the picture, and its label is normal.
+    the table leaves open comes from the tags of a DICOM file; a patient whom these name is the same in every data set.
+    Without either, each film is a patient of its own, its side is found in the picture, and its label is normal.
 
     Raises:
         DataError: a ``dataset.json`` or table that makes no sense, no films, a mask without its film, a film without
@@ -84,9 +87,11 @@ def open_folder(root: Path) -> Folder:
     where = root / DESCRIPTION
     described = _read_description(where)
     labels = root / "labels"
-    if labels.is_dir() != ("classes" in described):
-        received = "labels/ alone" if labels.is_dir() else "classes alone"
-        raise _error(where, "classes of the grey values in labels/", received, f"write it as {EXAMPLE}")
+    if labels.is_dir() and "classes" not in described:
+        raise _error(where, "classes of the grey values in labels/", "labels/ alone", f"write it as {EXAMPLE}")
+    if "classes" in described and not labels.is_dir():
+        advice = "make it, or take classes out"
+        raise _error(where, "labels/ beside images/, as classes says", "no such folder", advice)
     images = _list_films(root / "images")
     if not images:
         raise _error(root / "images", f"films ({', '.join(SUFFIXES)})", "none", "put them there")
@@ -99,6 +104,7 @@ def open_folder(root: Path) -> Folder:
         images=images,
         masks=_list_films(labels) if labels.is_dir() else {},
         rows=_read_table(root / table, described.get("columns", {}), images) if table else None,
+        patients=frozenset(_dicom_patients(images.values())),
     )
 
 
@@ -121,11 +127,13 @@ def build_film(folder: Folder, film: str) -> Film:
     if mask and read_size(mask) != size:
         expected, received = (f"{width}x{height}" for height, width in (size, read_size(mask)))
         raise _error(mask, f"{expected} pixels as its film has", received, "draw it on the film")
-    patient, side = read_dicom_origin(path) if is_dicom(path) else (None, None)
+    tagged, side = read_dicom_origin(path) if is_dicom(path) else (None, None)
+    named = row.get("patient")
+    digest = digest_patient(named) if named else tagged
     return Film(
         id=f"{folder.name}-{film}",
         path=path,
-        patient=f"{folder.name}-{row.get('patient') or patient or film}",
+        patient=digest if digest and digest in folder.patients else f"{folder.name}-{named or film}",
         label=LABELS.index(_choice(path, row, "label", LABELS) or "normal"),
         side=_choice(path, row, "side", SIDES) or side,
         tissue=_choice(path, row, "tissue", TISSUES),
@@ -164,6 +172,14 @@ def _list_films(folder: Path) -> dict[str, Path]:
             raise _error(path, f"one file called {film}", f"{films[film].name} as well", "rename or remove one")
         films[film] = path
     return films
+
+
+def _dicom_patients(paths: Iterable[Path]) -> Iterator[str]:
+    for path in paths:
+        with suppress(DataError, OSError):  # A file that cannot be read is its film's to tell.
+            patient, _ = read_dicom_origin(path) if is_dicom(path) else (None, None)
+            if patient:
+                yield patient
 
 
 def _is_safe(name: Any) -> bool:

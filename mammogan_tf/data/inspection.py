@@ -74,16 +74,16 @@ def _inspect(path: Path, name: str, build: Callable[[str], Film | None]) -> Find
 
 
 def _doubts(grey: np.ndarray, film: Film, classes: tuple[str, ...]) -> tuple[str, ...]:
+    doubts = []
     if "lesion" in classes and LABELS[film.label] == "normal":
-        return ("a lesion is drawn, but the label is normal",)
-    shares = _shares_inside(grey, film) if film.lesions else []
-    return tuple(
-        f"{100 * (1 - share):.0f} % of the circle lies off the breast"
-        if share
-        else "the circle lies on empty background"
-        for share in shares
-        if share < INSIDE
-    )
+        doubts.append("a lesion is drawn, but the label is normal")
+    if classes and {*classes} <= {"background", "lesion"}:
+        doubts.append("all tissue is drawn as background: map it to automatic")
+    for share in _shares_inside(grey, film) if film.lesions else ():
+        if share < INSIDE:
+            off = f"{100 * (1 - share):.0f} % of the circle lies off the breast"
+            doubts.append(off if share else "the circle lies on empty background")
+    return tuple(doubts)
 
 
 def _shares_inside(grey: np.ndarray, film: Film) -> list[float]:

@@ -7,7 +7,6 @@ several processes that share a batch makes its own part of it.
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from mammogan_tf.data.film_set import FilmSet
@@ -47,12 +46,12 @@ def segmentation_batches(
         limits: of the augmentation.
         context: which part of a batch this process reads, for how many replicas; all of it, for one, by default.
     """
-    pictures = np.stack([films.films, films.films if keep_background else films.images])
+    pictures = films.films, films.films if keep_background else films.images
 
     def example(index: tf.Tensor, counter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), counter])
         kind = tf.random.stateless_uniform([], key + 2, 0, 2, tf.int64)
-        image, label_map = _fetch(lambda i, k: (pictures[k, i], films.label_maps[i]), [index, kind], films)
+        image, label_map = _fetch(lambda i, k: (pictures[k][i], films.label_maps[i]), [index, kind], films)
         image, label_map = augment_film(_to_float(image), label_map, key, films.size, limits)
         raw = keep_background | (kind == 0)
         image = tf.cond(raw, lambda: paste_film_label(image, label_map, key), lambda: image)

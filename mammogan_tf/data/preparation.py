@@ -13,6 +13,7 @@ from mammogan_tf.data.label_maps import LESION, shrink_label_map
 from mammogan_tf.data.lesions import refine_lesion
 from mammogan_tf.data.variants import make_variants
 from mammogan_tf.data.windows import CANVAS, find_windows
+from mammogan_tf.errors import DataError
 
 __all__ = [
     "Geometry",
@@ -28,6 +29,9 @@ __all__ = [
 
 EDGE = 0.02
 """Share of a film's height: what lies above tissue that begins there is the film's edge, and further down background."""
+
+MOST_PIXELS = 2 * 89_478_485
+"""Of all pictures of a film: they are kept in one PNG, and Pillow opens no larger one."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
         variants: of a whole film, beside it (:mod:`mammogan_tf.data.variants`).
 
     Raises:
-        DataError: the film or its drawn mask cannot be read.
+        DataError: the film or its drawn mask cannot be read, or it has more lesions than :data:`MOST_PIXELS` hold.
     """
     grey = read_grey(film.path)
     anatomy = find_anatomy(grey, film.side)
@@ -123,6 +127,11 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
     square = geometry.to_square(label_map)
     windows = find_windows(film, view, square, [geometry.move(lesion) for lesion in film.lesions])
     canvas = canvas_size(size, view)
+    if len(windows) > (most := MOST_PIXELS // canvas**2):
+        raise DataError(
+            f"{film.path}: expected at most {most} lesions at {size} pixels, received: {len(windows)}; "
+            "merge them, clear its mask of specks, or take fewer pixels"
+        )
     room = canvas - size
 
     def pictures(scene: np.ndarray, resize: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:

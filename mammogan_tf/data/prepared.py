@@ -133,7 +133,7 @@ def _is_whole(entry: Path, canvas: int) -> bool:
         with Image.open(entry) as image:
             image.load()
             return image.mode == "RGB" and image.width == canvas and KEY in image.info
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
 

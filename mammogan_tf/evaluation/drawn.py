@@ -23,10 +23,16 @@ WORST = 5
 
 DRAWN_REGIONS = {"breast with pectoral": (1, 2, 3, 4), **REGIONS}
 
-PECTORAL, FIBROGLANDULAR = CLASSES.index("pectoral"), CLASSES.index("fibroglandular")
+BREAST = {CLASSES.index("adipose"), CLASSES.index("fibroglandular")}
+PECTORAL, FIBROGLANDULAR = {CLASSES.index("pectoral")}, {CLASSES.index("fibroglandular")}
 
-NEEDED = {"breast": PECTORAL, "pectoral": PECTORAL, "dense": FIBROGLANDULAR}
-"""Class without which nobody has drawn a region: a breast outlined with its muscle is no breast alone."""
+NEEDED = {
+    "breast with pectoral": (BREAST,),
+    "breast": (BREAST, PECTORAL),
+    "pectoral": (PECTORAL,),
+    "dense": (FIBROGLANDULAR,),
+}
+"""Sets of classes that each must have one drawn: a breast outlined with its muscle is no breast alone."""
 
 
 def compare_with_drawn(
@@ -80,7 +86,7 @@ def _is_judged(film: Film, method: str, region: str) -> bool:
     drawn = {number for _, number in film.drawn.classes} if film.drawn else set()
     if region == "lesion":
         return LESION in drawn and method != AUTOMATIC_METHOD
-    return AUTOMATIC not in drawn and NEEDED.get(region) in {None, *drawn}
+    return AUTOMATIC not in drawn and all(drawn & classes for classes in NEEDED[region])
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
         DataError: fewer than two images, images of several sizes, not square or of 16 bits, a mask missing or of another
             size.
     """
-    files = sorted(Path(images).glob("*.png"))
+    files = sorted(file for file in Path(images).glob("[!.]*") if file.suffix.lower() == ".png")
     if len(files) < 2:
         raise DataError(f"{images}: expected two PNGs or more, received: {len(files)}")
     read = [_read_8_bit(file) for file in files]

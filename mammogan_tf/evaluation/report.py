@@ -144,8 +144,14 @@ def evaluate_images(
 
     Raises:
         DataError: the folder cannot be read as described, or there are too few films.
+        ModelError: the run is a cross-validation.
     """
     console, out = console or Console(), Path(out)
+    if like and like.command == "cross-validate":
+        raise ModelError(
+            "--split-of: expected a train-unet or train-gan run, received: a cross-validate run; "
+            "its networks have seen every film, name another"
+        )
     _require_own_folder(out)
     pixels, label_maps = read_images(images, masks)
     size = pixels.shape[1]

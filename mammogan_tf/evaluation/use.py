@@ -97,7 +97,9 @@ def measure_use(
     synthetic = _pool(train, repeated, _synthesise(train, repeated, generator, seed))
     set_up_device("float32", seed, deterministic=False)
     key = _key(recipe, view, real, synthetic, test)
-    done = {(result.arm, result.seed): result for result in _read(file, key)}
+    kept = list(_read(file))
+    others = [(found, result) for found, result in kept if found != key]
+    done = {(result.arm, result.seed): result for found, result in kept if found == key}
     jobs = [(name, repetition) for repetition in range(recipe.seeds) for name in ARMS]
     progress = console.progress("use of synthetic films")
     for number, (name, repetition) in enumerate(jobs, start=1):
@@ -110,7 +112,7 @@ def measure_use(
                 malignant=_classify(recipe, pools, limits, test, repetition),
                 dice=_segment(recipe, pools, limits, test, repetition),
             )
-            _write(file, key, list(done.values()))
+            _write(file, [*others, *((key, result) for result in done.values())])
         progress(number, len(jobs), f"{name}, seed {repetition}")
     return tuple(done[job] for job in jobs)
 
@@ -208,21 +210,20 @@ def _key(recipe: Recipe, view: str, *films: Pool | RealFilms) -> str:
     return digest.hexdigest()
 
 
-def _read(file: Path, key: str) -> Iterator[UseResult]:
-    """The results of this key; broken lines, and those of other films or recipes, are passed over."""
+def _read(file: Path) -> Iterator[tuple[str, UseResult]]:
+    """The results, each with its key; broken lines are passed over."""
     for line in file.read_text().splitlines() if file.exists() else ():
         try:
             values = json.loads(line)
-            if values.pop("key") == key:
-                scores, dices = (np.array(values[name], np.float64) for name in ("malignant", "dice"))
-                yield UseResult(values["arm"], values["seed"], scores, dices)
+            scores, dices = (np.array(values[name], np.float64) for name in ("malignant", "dice"))
+            yield values["key"], UseResult(values["arm"], values["seed"], scores, dices)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
 
 
-def _write(file: Path, key: str, results: list[UseResult]) -> None:
+def _write(file: Path, results: list[tuple[str, UseResult]]) -> None:
     lines = []
-    for result in results:
+    for key, result in results:
         arrays = {
             name: [None if np.isnan(value) else round(float(value), 6) for value in getattr(result, name)]
             for name in ("malignant", "dice")

@@ -65,6 +65,8 @@ def test_images_beside_the_films_of_a_run(gan_run, phantom_root, asked, tmp_path
         ([], "expected one of --gan and --images, received: neither"),
         (["--gan", "run", "--images", "."], "expected one of --gan and --images, received: both"),
         (["--gan", "run", "--masks", "."], "expected with --images ... received: --gan"),
+        (["--images", ".", "--count", "500"], "--count, --quick: expected with --gan, received: --images"),
+        (["--images", ".", "--quick"], "--count, --quick: expected with --gan, received: --images"),
         (["--gan", "run", "--features", "texture"], "'texture' is not 'inception'"),
     ],
 )

@@ -128,6 +128,17 @@ def folder(tmp_path):
     return root
 
 
+def test_a_mask_that_draws_all_tissue_as_background(folder):
+    description = {"table": "films.csv", "classes": {"0": "background", "255": "lesion"}}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    background = "all tissue is drawn as background: map it to automatic"
+    assert audit(folder)["suspect_labels"] == [
+        {"id": "mine-a", "why": background},
+        {"id": "mine-b", "why": "a lesion is drawn, but the label is normal"},
+        {"id": "mine-b", "why": background},
+    ]
+
+
 def test_a_folder(folder):
     result = audit(folder)
     assert (result["name"], result["images"], result["patients"]) == ("mine", 5, 2 + 1)

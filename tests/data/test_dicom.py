@@ -123,6 +123,42 @@ def test_a_voi_table_after_rescaling(shown):
     np.testing.assert_array_equal(grey, share(RAMP / 11))
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=lambda uid: uid.name)
+@pytest.mark.parametrize("entries", [4, 11, 601])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_voi_table_of_words_or_packed_bytes(shown, entries, packed, syntax):
+    levels = np.minimum(np.arange(entries), 255)
+    item = Dataset()
+    item.LUTDescriptor = [entries, 0, 8]
+    padding = b"\0" * (packed and entries % 2)
+    item.add_new("LUTData", "OW", levels.astype("u1" if packed else "<u2").tobytes() + padding)
+    grey = shown(60 * RAMP, 12, syntax, VOILUTSequence=[item])
+    np.testing.assert_array_equal(grey, share(levels[np.minimum(60 * RAMP, entries - 1)] / levels.max()))
+
+
+def test_a_voi_table_that_is_cut_off(shown):
+    item = Dataset()
+    item.LUTDescriptor = [601, 0, 8]
+    item.add_new("LUTData", "OW", bytes(300))
+    with pytest.raises(DataError, match="expected a readable DICOM file"):
+        shown(60 * RAMP, VOILUTSequence=[item])
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"VOILUTFunction": ""},
+        {"RescaleSlope": None, "RescaleIntercept": None},
+        {"RescaleIntercept": ""},
+        {"VOILUTSequence": None, "ModalityLUTSequence": None},
+    ],
+    ids=" ".join,
+)
+def test_what_is_empty_is_as_good_as_absent(shown, empty):
+    window = {"WindowCenter": 5.5, "WindowWidth": 11}
+    np.testing.assert_array_equal(shown(RAMP, **window, **empty), shown(RAMP, **window))
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, *COMPRESSED], ids=lambda uid: uid.name)
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_transfer_syntaxes(shown, syntax, bits):

@@ -37,6 +37,17 @@ def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
     assert loaded.patients[:3] == ("mias001", "mias001", "mias002")
 
 
+@pytest.mark.parametrize("view", ["whole", "roi"])
+def test_a_set_that_lies_in_a_file_stays_in_one(mias_tree, monkeypatch, view):
+    """Whatever is chosen or cut out of it; else it would end up in memory after all."""
+    everything = load_films(load_mias(mias_tree), SIDE, view=view)
+    monkeypatch.setattr(film_set, "MEMORY_LIMIT", 0)
+    ids = list(dict.fromkeys(everything.ids))[:2]
+    for part in (everything.select(ids), everything.cropped(), everything.spaced(2), everything.of_labels(["normal"])):
+        assert len(part)
+        assert all(isinstance(pictures, np.memmap) for pictures in (part.images, part.films, part.label_maps))
+
+
 def test_pictures_of_one_film_go_together_and_have_names_of_their_own(mias_tree):
     listed = load_mias(mias_tree)
     windows = load_films(listed, SIDE, view="roi")

@@ -6,6 +6,7 @@ from PIL import Image
 
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask, read_drawn_mask, read_grey
 from mammogan_tf.data.folder import load_folder
+from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import DataError
 
 BENIGN, MALIGNANT, NORMAL = 0, 1, 2
@@ -108,6 +109,24 @@ def test_dicom_says_patient_and_side_unless_the_table_does(write):
     assert (third.id, third.patient, third.side) == ("mine-3.4", "mine-own", "left")
 
 
+def test_a_patient_whom_dicom_names_is_one_in_all_tables_and_data_sets(write, tmp_path):
+    """Else the two breasts of one woman could stand on both sides of a split."""
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
+    from tests.dicom_film import make_dicom, write_dicom
+
+    rows = "film,patient\n1,secret\n2,\n3,secret\na,secret\nb.one,7\n"
+    mine, other = write({"table": "films.csv"}, rows), tmp_path / "other"
+    (other / "images").mkdir(parents=True)
+    (other / "dataset.json").write_text("{}")
+    ids = {mine / "images" / "1.dcm": "secret", mine / "images" / "2.dcm": "secret", mine / "images" / "3.dcm": None}
+    for path, id_ in {**ids, other / "images" / "4.dcm": "secret"}.items():
+        write_dicom(path, make_dicom(GREY.astype(np.uint16), PatientID=id_))
+    films = {film.id: film.patient for film in load_all([mine, other])}
+    assert len({films[name] for name in ("mine-1", "mine-2", "mine-3", "mine-a", "other-4")}) == 1
+    assert films["mine-b.one"] == "mine-7"
+    assert "secret" not in repr(films)
+
+
 @pytest.mark.parametrize(
     ("description", "says"),
     [
@@ -125,7 +144,10 @@ def test_dicom_says_patient_and_side_unless_the_table_does(write):
         ({"table": "none.csv"}, r"none\.csv: expected a CSV file .* received: .*No such file"),
         ({"table": "films.csv", "columns": {"wall": "side"}}, "expected columns: headings of the table for film"),
         ({"columns": {"film": "file"}}, "expected a table with the columns, received: no table"),
-        ({"classes": CLASSES}, "expected classes of the grey values in labels/, received: classes alone"),
+        (
+            {"classes": CLASSES},
+            "expected labels/ beside images/, as classes says, received: no such folder; make it, or take classes out",
+        ),
     ],
 )
 def test_a_description_that_makes_no_sense(write, description, says):

@@ -8,6 +8,7 @@ from mammogan_tf.data.film import AUTOMATIC, DrawnMask
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import Geometry, canvas_size, paint_lesions, prepare
+from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw
 
 SIZE = 64
@@ -35,6 +36,16 @@ def test_the_film_loses_its_dark_edge_above_tissue_and_keeps_background(make_fil
     rows, _ = np.nonzero(prepared.label_maps[0] == LESION)
     assert rows.mean() == 100 - top
     np.testing.assert_array_equal(prepared.geometry.to_film(prepared.geometry.to_square(grey))[top:], grey[top:])
+
+
+def test_more_lesions_than_one_picture_holds(make_film, monkeypatch):
+    """Three windows of side 96 at 64 pixels and no more; the whole film is one picture."""
+    monkeypatch.setattr("mammogan_tf.data.preparation.MOST_PIXELS", 3 * canvas_size(SIZE, "roi") ** 2)
+    film = make_film(lesions=[circle(40, 40 * number, 9) for number in range(1, 5)])
+    with pytest.raises(DataError, match=r"mdb002\.png: expected at most 3 lesions at 64 pixels, received: 4; merge"):
+        prepare(film, SIZE, "roi")
+    assert len(prepare(film, SIZE).images) == 1
+    assert len(prepare(dataclasses.replace(film, lesions=film.lesions[1:]), SIZE, "roi").images) == 3
 
 
 @pytest.mark.parametrize("dark", [4, 7])

@@ -6,10 +6,11 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mammogan_tf.data import prepared
 from mammogan_tf.data.film import DrawnMask
-from mammogan_tf.data.preparation import prepare
+from mammogan_tf.data.preparation import MOST_PIXELS, prepare
 from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw
 
@@ -49,6 +50,17 @@ def test_a_broken_entry_is_made_again(make_film, content):
     entry.write_bytes(whole[: len(whole) // 2] if content is None else content)
     assert prepared.prepare_films([film], SIZE) == [entry]
     assert entry.read_bytes() == whole
+
+
+def test_an_entry_that_pillow_refuses_to_open_is_made_again(make_film, monkeypatch):
+    (entry,) = prepared.prepare_films([make_film()], SIZE)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", SIZE**2 // 2 - 1)
+    assert not prepared._is_whole(entry, SIZE)
+
+
+def test_what_pillow_opens():
+    """A film's pictures are kept in one PNG of at most so many pixels; above half of them it warns."""
+    assert Image.MAX_IMAGE_PIXELS == MOST_PIXELS // 2
 
 
 def test_workers_give_what_one_process_gives(make_film, tmp_path, monkeypatch):

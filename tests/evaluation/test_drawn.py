@@ -9,7 +9,14 @@ from mammogan_tf.config import CLASSES
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION, save_label_map
-from mammogan_tf.evaluation.drawn import compare_with_drawn, differences, format_comparison, summarise
+from mammogan_tf.evaluation.drawn import (
+    DRAWN_REGIONS,
+    _is_judged,
+    compare_with_drawn,
+    differences,
+    format_comparison,
+    summarise,
+)
 from tests.drawn_film import draw
 
 SIZE = 32
@@ -80,6 +87,24 @@ def test_what_a_data_set_does_not_draw_is_not_judged(films, tmp_path):
         outlines.append(dataclasses.replace(film, drawn=DrawnMask(path, ((0, 0), (255, 1)))))
     table = compare_with_drawn(outlines, SIZE * 4, tmp_path / "out")
     assert set(table.region) == {"breast with pectoral"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "regions"),
+    [
+        ({0, 4}, {"lesion"}),
+        ({0, 3}, {"pectoral"}),
+        ({0, 1}, {"breast with pectoral"}),
+        ({0, 2}, {"breast with pectoral", "dense"}),
+        ({0, 1, 2, 3}, {"breast with pectoral", "breast", "pectoral", "dense"}),
+        ({0, 4, AUTOMATIC}, {"lesion"}),
+    ],
+    ids=str,
+)
+def test_which_regions_somebody_has_drawn(films, classes, regions):
+    drawn = DrawnMask(films[0].drawn.path, tuple((number, number) for number in classes))
+    film = dataclasses.replace(films[0], drawn=drawn)
+    assert {region for region in DRAWN_REGIONS if _is_judged(film, "unet", region)} == regions
 
 
 def test_where_lesions_alone_are_drawn_they_alone_are_judged(films, tmp_path):

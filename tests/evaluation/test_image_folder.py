@@ -25,6 +25,13 @@ def test_images_and_masks(folders):
     assert read_images(folders[0])[1] is None
 
 
+def test_a_suffix_in_capitals_and_hidden_files(folders):
+    images, _ = folders
+    (images / "1.png").rename(images / "1.PNG")
+    (images / ".0.png").write_bytes(b"what another system leaves beside a file")
+    assert read_images(images)[0].shape == (5, 16, 16)
+
+
 def test_bad_folders(folders, tmp_path):
     images, masks = folders
     with pytest.raises(DataError, match="two PNGs or more, received: 0"):

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mammogan_tf.console import Console
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.evidence import SyntheticFilms, synthesise
 from mammogan_tf.evaluation.judge import draw, judge
@@ -10,6 +11,7 @@ from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
 from mammogan_tf.evaluation.sections.memorisation import MEMORISATION, judge_memorisation
 from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
+from mammogan_tf.evaluation.spaces import FeatureSpace
 from tests.evaluation.controls import CONTROLS, SHOWN, judge_controls, table
 from tests.toy_films import SIZE, draw_films, evidence_of, segment, with_images
 
@@ -238,6 +240,18 @@ def test_what_the_verdict_stands_on(evidence, faithful):
     assert found["judged"] == ["pixels", "texture", "segmenter"]  # no critic
     found = judge_memorisation(evidence, {"membership_auc": {"value": 0.9}})
     assert (found["judged"][-1], found["passed"]) == ("membership", False)
+
+
+def test_what_could_not_be_computed_does_not_pass(evidence):
+    lost = dataclasses.replace(evidence, critic=lambda images, masks, labels: np.full(len(images), np.nan))
+    found = judge_memorisation(lost, MEMORISATION.compute(lost))
+    assert found["judged"][-1] == "membership"
+    assert found["reasons"] == ["scores tell training from unseen real images with an AUC of nan"]
+    flat = FeatureSpace("flat", lambda images: np.ones((len(images), 2)), Console(quiet=True))
+    blind = dataclasses.replace(evidence, spaces={**evidence.spaces, "segmenter": flat}, _scaled={})
+    found = judge_memorisation(blind, MEMORISATION.compute(blind))
+    assert found["judged"] == ["pixels", "texture"]
+    assert found["reasons"] == ["segmenter: no distances could be computed"]
 
 
 def test_evidence_that_does_not_fit_is_refused(evidence):

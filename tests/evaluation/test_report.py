@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammogan_tf.config import DataConfig, GANConfig, UNetConfig
+from mammogan_tf.config import CrossValidationConfig, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.mias import load_mias
@@ -162,6 +162,13 @@ def test_a_folder_of_images(run, films, images, tmp_path):
     assert "no masks" in report["measures"]["obedience"]["dice_breast"]["not computed"]
     assert report["measures"]["distribution"]["kid_segmenter"]["value"] > 0
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_images_beside_a_cross_validation(run, films, images, tmp_path):
+    folds = Run.create(tmp_path, CrossValidationConfig(), run.split, run.data)
+    with pytest.raises(ModelError, match="--split-of: expected a train-unet or train-gan run, received: a cross-val"):
+        evaluate_images(images, None, films, run.data, tmp_path / "out", like=folds)
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_of_another_size_than_the_run(run, films, tmp_path):

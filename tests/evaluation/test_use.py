@@ -63,6 +63,19 @@ def test_what_is_finished_is_not_trained_again(finished, train, unseen, monkeypa
     assert [json.loads(line)["arm"] for line in file.read_text().splitlines()] == ["augmented", "pretrained"]
 
 
+def test_results_of_another_seed_stay(finished, train, unseen, monkeypatch):
+    file, results = finished
+    content = file.read_text()
+    monkeypatch.setattr(use, "_classify", lambda *arguments: results[0].malignant)
+    monkeypatch.setattr(use, "_segment", lambda *arguments: results[0].dice)
+    measure_use(train, unseen, generate, "whole", file, seed=1, recipe=RECIPE, console=Console(quiet=True))
+    assert file.read_text().startswith(content)
+    assert len(file.read_text().splitlines()) == 2 * len(CHOSEN)
+    monkeypatch.setattr(use, "_classify", lambda *arguments: pytest.fail("trained twice"))
+    measure(train, unseen, file)
+    file.write_text(content)
+
+
 def test_other_films_images_or_recipes_are_other_results(finished, train, unseen, monkeypatch):
     file, results = finished
     monkeypatch.setattr(use, "_classify", lambda *arguments: trained.append(arguments) or results[0].malignant)
@@ -141,6 +154,13 @@ class TestSection:
     def test_no_lesions(self, evidence):
         report = USE.compute(dataclasses.replace(evidence, use=()))
         assert {estimate["not computed"] for estimate in report.values()} == {"no training film has a lesion"}
+
+    def test_what_was_not_computed_has_no_scatter(self, evidence):
+        """All films benign, and without a lesion."""
+        clear = dataclasses.replace(evidence.real, labels=np.zeros(40, int), masks=np.minimum(evidence.real.masks, 3))
+        results = tuple(self.results(clear, {}))
+        report = USE.compute(dataclasses.replace(evidence, real=clear, use=results))
+        assert all(set(report[key]) == {"not computed"} for key in ("auc_real", "auc_equal", "dice_real"))
 
     def test_gains_are_paired(self, evidence):
         results = tuple(self.results(evidence.real, {"equal": 0.3}))

@@ -59,6 +59,16 @@ def test_closeness_by_hand():
     assert found.ratio == pytest.approx(1.05 / 2)
 
 
+def test_a_film_on_both_sides_hides_no_copies():
+    """The nearest other unseen film is at 1.0, so that copies are those nearer than 0.5."""
+    unseen = np.r_[0, 1e-8, 1 + np.arange(198) / 10]
+    found = closeness(np.array([0, 1e-8, 0.4, 0.6, *[2.0] * 96]), unseen)
+    assert found.copies == 3
+    assert not verdict({"pixels": found}).passed
+    # Where all other unseen films are all but copies themselves, a copy is still one.
+    assert closeness(np.array([0, 1e-8, 1e-5]), np.full(5, 1.5e-6)).copies == 2
+
+
 def test_closest_pairs():
     distances, indices = np.array([0.3, 0.1, 0.2, 0.1]), np.array([5, 6, 7, 8])
     assert closest_pairs(distances, indices, 3).tolist() == [[1, 6], [3, 8], [2, 7]]
@@ -93,7 +103,8 @@ def test_verdict_names_what_broke_the_rule(found, membership, word):
 
 
 def test_unseen_images_that_were_seen_pass_nothing():
-    found = closeness(np.ones(5), np.zeros(5))
+    found = closeness(np.zeros(5), np.zeros(5))
+    assert found.copies == 0
     assert not verdict({"pixels": found}).passed
 
 

@@ -73,11 +73,12 @@ def _critic_scores(evidence: Evidence) -> np.ndarray:
 def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]:
     """``{"passed", "rule", "judged", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`.
 
-    Fewer images than unseen films show nothing, and so do not pass.
+    Fewer images than unseen films show nothing, and so do not pass; nor does what could not be computed.
     """
     spaces = {space: closeness(found.made, found.unseen) for space, found in evidence.neighbours.items()}
-    membership = measures["membership_auc"].get("value")
+    membership = measures["membership_auc"].get("value", None if evidence.critic is None else float("nan"))
     reasons = list(verdict(spaces, membership).reasons)
+    reasons += [f"{space}: no distances could be computed" for space in evidence.spaces if space not in spaces]
     try:
         evidence.require_equal_numbers()
     except DataError as error:

@@ -66,9 +66,9 @@ def _classifier(evidence: Evidence) -> dict[str, Estimate]:
     }
     report = {}
     for arm, wins in above.items():
-        of_seeds = wins.mean(axis=(1, 2)) if wins.size else np.zeros(1)
-        value = over_pairs(wins.mean(axis=0), *patients, seed=evidence.seed)
-        report[f"auc_{arm}"] = value | {"note": _scatter(of_seeds)}
+        report[f"auc_{arm}"] = value = over_pairs(wins.mean(axis=0), *patients, seed=evidence.seed)
+        if "value" in value:
+            value["note"] = _scatter(wins.mean(axis=(1, 2)))
         if arm != BASE:
             gain = (wins - above[BASE]).mean(axis=0)
             report[f"auc_{arm}_gain"] = over_pairs(gain, *patients, seed=evidence.seed)
@@ -79,10 +79,10 @@ def _segmenter(evidence: Evidence) -> dict[str, Estimate]:
     values, patients, seed = _by_arm(evidence, "dice"), evidence.real.patients, evidence.seed
     report = {}
     for arm, of_films in values.items():
-        has_lesion = np.isfinite(of_films).all(axis=0)
-        of_seeds = of_films[:, has_lesion].mean(axis=1) if has_lesion.any() else np.zeros(1)
-        value = over_patients(of_films.mean(axis=0), patients, seed=seed)
-        report[f"dice_{arm}"] = value | {"note": _scatter(of_seeds)}
+        report[f"dice_{arm}"] = value = over_patients(of_films.mean(axis=0), patients, seed=seed)
+        if "value" in value:
+            has_lesion = np.isfinite(of_films).all(axis=0)
+            value["note"] = _scatter(of_films[:, has_lesion].mean(axis=1))
         if arm != BASE:
             gain = (of_films - values[BASE]).mean(axis=0)
             report[f"dice_{arm}_gain"] = over_patients(gain, patients, seed=seed)
