@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.disturbed import FORKS
 
-__all__ = ["steps_on"]
+__all__ = ["steps_on", "weights_after_an_overflow"]
 
 STEPS = 3
 
@@ -25,8 +25,6 @@ def steps_on(devices: int, data: Path, out: Path) -> dict[str, np.ndarray]:
 
 
 def _steps(devices: int, data: Path, out: Path) -> None:
-    import tensorflow as tf
-
     from mammogan_tf.config import GANConfig, UNetConfig, preset
     from mammogan_tf.data.film_set import load_films
     from mammogan_tf.data.pipeline import gan_batches, segmentation_batches
@@ -35,12 +33,9 @@ def _steps(devices: int, data: Path, out: Path) -> None:
     from mammogan_tf.training.gan import build_wgan_gp
     from mammogan_tf.training.segmentation import build_supervised
     from mammogan_tf.training.stepped import fit
-    from mammogan_tf.training.strategy import make_strategy, set_up_device
+    from mammogan_tf.training.strategy import set_up_device
 
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
-    strategy = make_strategy("mirrored" if devices > 1 else "one")
-    assert strategy.num_replicas_in_sync == devices
+    strategy = _logical_cpus(devices)
     films = load_films(load_all([data]), 16)
     values = {}
     for name in ("gan", "unet"):
@@ -58,6 +53,54 @@ def _steps(devices: int, data: Path, out: Path) -> None:
         values |= {f"{name}/{n}": variable.numpy() for n, variable in enumerate(model.variables)}
         values |= {f"{name}/{tracker}": np.float64(value) for tracker, value in model.take().items()}
     np.savez(out, **values)
+
+
+def weights_after_an_overflow(replica: int, out: Path) -> np.ndarray:
+    """Weights [2] that begin at 1, after a float16 step of two replicas; the gradient of one of them is infinite."""
+    process = FORKS.Process(target=_overflow, args=(replica, out))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return np.load(out)
+
+
+def _overflow(replica: int, out: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    from mammogan_tf.training.strategy import scaled, set_up_device
+
+    strategy = _logical_cpus(2)
+    set_up_device("mixed_float16", 0, deterministic=True)
+    with strategy.scope():
+        weight = keras.Variable([1.0, 1.0])
+        optimizer = scaled(keras.optimizers.SGD(0.5))
+        optimizer.build([weight])
+
+    @tf.function
+    def step():
+        def own():
+            here = tf.distribute.get_replica_context().replica_id_in_sync_group
+            gradient = tf.where(tf.equal(here, replica), np.inf, 1.0) * tf.ones([2])
+            optimizer.apply([gradient], [weight])
+
+        strategy.run(own)
+
+    step()
+    np.save(out, weight.numpy())
+
+
+def _logical_cpus(count: int) -> Any:
+    """The strategy for so many logical devices."""
+    import tensorflow as tf
+
+    from mammogan_tf.training.strategy import make_strategy
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    strategy = make_strategy("mirrored" if count > 1 else "one")
+    assert strategy.num_replicas_in_sync == count
+    return strategy
 
 
 def _batches(make: Callable, films: Any, size: int, context: Any) -> Any:

@@ -149,9 +149,9 @@ def cross_validate(
 @click.option(
     "--variants",
     type=click.IntRange(min=0),
-    show_default=f"{GANConfig.variants}, 16 for --preset quality",
+    show_default=str(GANConfig.variants),
     help="Of each whole film, moved at random with its mask, to train on beside it: fewer films are learnt by heart, and it "
-    "takes more steps. Not with masks from a cross-validation.",
+    "takes more steps. Not of windows (--view roi), nor with masks from a cross-validation.",
 )
 @click.option(
     "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."
@@ -210,8 +210,11 @@ def train_gan(
                 err=True,
             )
     import_tensorflow()
-    from mammogan_tf.training.conditioning import create_gan_run
+    from mammogan_tf.training.conditioning import create_gan_run, has_variants
     from mammogan_tf.training.gan import train_gan as train
+
+    if not (resumed or changes["variants"] or has_variants(config, teacher)):
+        config = dataclasses.replace(config, variants=0)
 
     run, report = _train(
         train, lambda: create_gan_run(workdir, config, films, sources, teacher), films, resumed, workdir, keep, strategy

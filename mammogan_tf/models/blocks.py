@@ -179,7 +179,7 @@ class MinibatchDeviation(layers.Layer):
         return ops.concatenate([x, ops.ones_like(x[..., :1]) * self.deviation(x)], axis=-1)
 
     def deviation(self, x):
-        films = total(tf.cast(tf.shape(x)[0], x.dtype))
+        films = tf.cast(tf.shape(x)[0] * replicas(), x.dtype)
         mean = total(ops.sum(x, axis=0)) / films
         variance = total(ops.sum(ops.square(x - mean), axis=0)) / films
         return ops.mean(ops.sqrt(variance + 1e-8))

@@ -34,7 +34,8 @@ class History:
     The file is written anew, atomically, with every row; a resumed run drops the rows after its checkpoint.
 
     Raises:
-        ModelError: TensorBoard's file cannot be written; the last checkpoint is left as it is.
+        ModelError: the file is not as the run left it, or TensorBoard's cannot be written; the last checkpoint is left as
+            it is.
     """
 
     def __init__(self, run_path: Path, index: str, resumed_at: int = 0) -> None:
@@ -60,12 +61,18 @@ class History:
 
     def _read(self, last: int) -> None:
         """Takes the rows up to ``last`` over, bit by bit."""
-        with self._file.open(newline="") as stream:
-            for cells in csv.DictReader(stream):
-                number = int(cells.pop(self._index))
-                if number <= last:
-                    values = {name: float(cell or "nan") for name, cell in cells.items()}
-                    self.rows.append({self._index: number, **values})
+        try:
+            with self._file.open(newline="") as stream:
+                for cells in csv.DictReader(stream):
+                    number = int(cells.pop(self._index))
+                    if number <= last:
+                        values = {name: float(cell or "nan") for name, cell in cells.items()}
+                        self.rows.append({self._index: number, **values})
+        except (csv.Error, KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{self._file}: expected the rows that the run wrote, received: others ({error}); "
+                "put the file back, or start another run"
+            ) from error
 
     def record(self, number: int, values: Mapping[str, float]) -> None:
         """Appends a row.
@@ -95,7 +102,7 @@ def require_finite(index: str, number: int, values: Mapping[str, float]) -> None
     if broken:
         raise ModelError(
             f"{index} {number}: expected finite losses, received: {', '.join(broken)} not finite; "
-            "resume from the last checkpoint with another seed, or lower the learning rate"
+            "resume from the last checkpoint, or start another run with another --seed"
         )
 
 

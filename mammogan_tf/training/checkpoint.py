@@ -32,7 +32,7 @@ class Checkpoints:
     Args:
         directory: where they are.
         variables: Keras or TensorFlow variables, in an order that depends on the configuration alone.
-        config: the hyper-parameters, which a checkpoint keeps.
+        began_with: the hyper-parameters, and what stands for the films; a checkpoint keeps them.
         keep: how many stay.
         console: hears of broken ones.
         write_below: where they are written; ``directory``, but for the workers that must take part and write nothing.
@@ -42,7 +42,7 @@ class Checkpoints:
         self,
         directory: Path,
         variables: Sequence[Any],
-        config: Mapping[str, Any],
+        began_with: Mapping[str, Any],
         keep: int = KEEP,
         console: Console | None = None,
         write_below: Path | None = None,
@@ -51,7 +51,7 @@ class Checkpoints:
             state=[variable.value if isinstance(variable, keras.Variable) else variable for variable in variables]
         )
         self._from, self._to = directory, write_below or directory
-        self._config, self._keep, self._console = _plain(config), keep, console or Console(quiet=True)
+        self._began_with, self._keep, self._console = _plain(began_with), keep, console or Console(quiet=True)
         self._step: int | None = None
 
     def save(self, step: int) -> None:
@@ -83,7 +83,7 @@ class Checkpoints:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=self._to))
         try:
             self._state.write(str(temporary / "state"))
-            write_json(temporary / "config.json", self._config)
+            write_json(temporary / "config.json", self._began_with)
             for file in temporary.iterdir():
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
@@ -96,7 +96,7 @@ class Checkpoints:
         """Restores the newest checkpoint that is whole into the variables; False where there is none.
 
         Raises:
-            ConfigError: the hyper-parameters are others than the checkpoint was made with.
+            ConfigError: the hyper-parameters or the films are others than the checkpoint was made with.
             ModelError: all are broken, or of another version.
         """
         paths = _checkpoints(self._from)
@@ -119,13 +119,16 @@ class Checkpoints:
 
     def _read(self, path: Path) -> None:
         made_with = read_json(path / "config.json")
-        changed = sorted(name for name in {*made_with, *self._config} if made_with.get(name) != self._config.get(name))
+        if not isinstance(made_with, dict):
+            raise ValueError(f"no hyper-parameters in config.json: {made_with}")
+        now_with = self._began_with
+        changed = sorted(name for name in {*made_with, *now_with} if made_with.get(name) != now_with.get(name))
         if changed:
             before, now = (
-                ", ".join(f"{name} {values.get(name)}" for name in changed) for values in (made_with, self._config)
+                ", ".join(f"{name} {values.get(name)}" for name in changed) for values in (made_with, now_with)
             )
             raise ConfigError(
-                f"{path}: expected the hyper-parameters that the run began with, {before}, received: {now}; "
+                f"{path}: expected what the run began with, {before}, received: {now}; "
                 "put them back, or start another run"
             )
         with plain_path(path) as plain:

@@ -1,7 +1,6 @@
 """The run of a GAN, and the masks that it is conditioned on."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,14 +12,13 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.label_maps import LESION, read_masks
 from mammogan_tf.data.splits import Split, require_apart, split_patients
-from mammogan_tf.errors import ModelError
-from mammogan_tf.files import atomic_path
+from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
 
-__all__ = ["condition", "create_gan_run", "unet_of_anatomy_loss", "with_variants"]
+__all__ = ["condition", "create_gan_run", "has_variants", "unet_of_anatomy_loss", "with_variants"]
 
 Progress = Callable[[int, int], None]
 
@@ -49,10 +47,15 @@ def create_gan_run(
         unet: a finished ``train-unet`` or ``cross-validate`` run.
 
     Raises:
+        ConfigError: variants are asked for where there are none (:func:`has_variants`).
         ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split
             otherwise, or has seen test patients, or films are without a mask.
         DataError: too few patients, or too few with these labels, or a patient has come to be in two parts of the split.
     """
+    if config.variants and not has_variants(config, unet):
+        raise ConfigError(
+            f"variants: expected 0 for windows and for masks from a cross-validation, received: {config.variants}"
+        )
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     names = {film.id for film in films}
     left_out = [film.id for film in films if LABELS[film.label] not in config.labels]
@@ -84,11 +87,8 @@ def create_gan_run(
     require_apart(chosen, films)
     if unet.command == "train-unet" and not same_split:
         _require_unseen(chosen, unet, films)
-    run = Run.create(workdir, config, chosen, data)
-    source, name = (unet.masks_path if unet.command == "cross-validate" else unet.model_path), MASKS[unet.command]
-    with atomic_path(run.path / name) as temporary:
-        shutil.copyfile(source, temporary)
-    return run
+    masks = unet.masks_path if unet.command == "cross-validate" else unet.model_path
+    return Run.create(workdir, config, chosen, data, {MASKS[unet.command]: masks})
 
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
@@ -122,12 +122,18 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
 
 
+def has_variants(config: GANConfig, unet: Run | None = None) -> bool:
+    """Whether films can be moved with their masks: windows are moved as it is, and masks of a cross-validation are of the
+    films alone."""
+    return config.data.view == "whole" and (unet is None or unet.command != "cross-validate")
+
+
 def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: Progress | None = None) -> FilmSet:
     """The training pictures, and beside them the variants that the run asks for."""
     config = run.config
     assert isinstance(config, GANConfig)
     data = config.data
-    if not config.variants or data.view == "roi" or (run.path / MASKS["cross-validate"]).exists():
+    if not config.variants:
         return training
     by_id = {film.id: film for film in films}
     shown = [by_id[id_] for id_ in training.ids]

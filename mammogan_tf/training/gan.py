@@ -24,7 +24,7 @@ from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
 from mammogan_tf.training.conditioning import condition, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
-from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.samples import save_picture, tile, to_bytes
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
@@ -166,9 +166,8 @@ def _train(
         *best.variables,
         watch.seconds,
     ]
-    checkpoints = Checkpoints(
-        run.path / "checkpoints", variables, to_dict(config), keep, console, own.path / "checkpoints"
-    )
+    began_with = {**to_dict(config), "films": fingerprint(training, validation)}
+    checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
     checkpoints.restore()
     begin = int(model.step.numpy())
     history = History(own.path, "step", begin)
@@ -224,7 +223,7 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
     if abs(wasserstein) > limit:
         raise ModelError(
             f"step {step}: expected a Wasserstein estimate within {limit:.0f}, received: {wasserstein:.3g}, the critic "
-            "diverges; resume from the last checkpoint with another seed, raise --gp, or lower the learning rate"
+            "diverges; start another run with another --seed or a higher --gp"
         )
 
 

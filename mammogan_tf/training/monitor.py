@@ -91,5 +91,5 @@ class ValidationMonitor:
             self._warned = True
             self._console.line(
                 f"step {step}: films of one mask differ {diversity:.2f} times as much as the two breasts of a patient, "
-                f"expected {COLLAPSED:.2f} or more, and no more than before: the generator may have collapsed; try another seed"
+                f"expected {COLLAPSED:.2f} or more, and no more than before: the generator may have collapsed; try another --seed"
             )

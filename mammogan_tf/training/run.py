@@ -1,20 +1,24 @@
 """A run directory: everything that a training leaves behind, written so that it can be killed at any moment."""
 
+import hashlib
 import platform
+import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split, require_apart
 from mammogan_tf.errors import DataError, MammoganError, ModelError
-from mammogan_tf.files import read_json, write_json
+from mammogan_tf.files import atomic_path, read_json, write_json
 
-__all__ = ["Run", "load_split", "newest_run"]
+__all__ = ["Run", "fingerprint", "load_split", "newest_run"]
 
 Config = UNetConfig | GANConfig
 
@@ -40,8 +44,18 @@ class Run:
         self.path, self.command, self.config, self.split, self.data = path, command, config, split, data
 
     @classmethod
-    def create(cls, workdir: str | Path, config: Config, split: Split, data: Sequence[str | Path]) -> "Run":
-        """Makes the next free run directory below ``workdir`` and writes down what will run, and on which data sets."""
+    def create(
+        cls,
+        workdir: str | Path,
+        config: Config,
+        split: Split,
+        data: Sequence[str | Path],
+        files: Mapping[str, Path] | None = None,
+    ) -> "Run":
+        """Makes the next free run directory below ``workdir`` and writes down what will run, and on which data sets.
+
+        ``files`` are copied into it under their names. It is a run once all of that is there.
+        """
         command = next(name for name, kind in CONFIGS.items() if type(config) is kind)
         parent = Path(workdir) / command
         parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +71,9 @@ class Run:
         run = cls(path, command, config, split, _absolute(data))
         run.write_json("split.json", split.to_dict())
         run.write_json("environment.json", _environment())
+        for name, source in (files or {}).items():
+            with atomic_path(path / name) as temporary:
+                shutil.copyfile(source, temporary)
         run.write_json("config.json", {"command": command, "data_path": list(run.data), **to_dict(config)})
         return run
 
@@ -151,6 +168,15 @@ def load_split(
                 "add some, or train on whole films (--view whole)"
             )
     return training.confident(data.min_mask_confidence), validation.cropped(), test.cropped()
+
+
+def fingerprint(*parts: FilmSet) -> str:
+    """Digits that differ where the films, their masks or their labels do."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for values in (part.images, part.films, part.label_maps, part.labels):
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()[:16]
 
 
 def _absolute(data: Sequence[str | Path]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from mammogan_tf.models.unet import anatomy_of, build_unet
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
-from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.stepped import fit
@@ -124,9 +124,8 @@ def _train(
         *best.variables,
         watch.seconds,
     ]
-    checkpoints = Checkpoints(
-        run.path / "checkpoints", variables, to_dict(config), keep, console, own.path / "checkpoints"
-    )
+    began_with = {**to_dict(config), "films": fingerprint(training, validation)}
+    checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
     checkpoints.restore()
     begin = int(model.step.numpy())
     history = History(own.path, "epoch", begin // steps)

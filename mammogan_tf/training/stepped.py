@@ -25,6 +25,10 @@ class Stepped(keras.Model):
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
         self.trackers: dict[str, keras.metrics.Metric] = {}
 
+    def compile(self, *arguments, **options) -> None:
+        """Without XLA, which Keras would take on one GPU alone: there it draws other random numbers."""
+        super().compile(*arguments, jit_compile=False, **options)
+
     def _maybe_symbolic_build(self, *arguments, **options) -> None:
         """Does nothing, where Keras 3 averages the first batch over the machines and calls the model: it is built."""
 
@@ -48,7 +52,7 @@ class Stepped(keras.Model):
         if broken:
             raise ModelError(
                 f"step {int(self.step.numpy())}: expected finite weights, received: {broken[0]} not finite; "
-                "resume from the last checkpoint with another seed, or lower the learning rate"
+                "resume from the last checkpoint, or start another run with another --seed"
             )
 
 

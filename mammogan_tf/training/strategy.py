@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.replicas import total
 from mammogan_tf.training.workers import cluster
 
 __all__ = ["STRATEGIES", "choose_precision", "make_strategy", "require_divisible", "scaled", "set_up_device", "sharing"]
@@ -100,5 +101,17 @@ def scaled(optimizer: keras.Optimizer) -> keras.Optimizer:
     A custom ``train_step`` gets no automatic loss scaling in Keras 3: it must call ``scale_loss`` itself.
     """
     if keras.config.dtype_policy().name == "mixed_float16":
-        return keras.optimizers.LossScaleOptimizer(optimizer)
+        return _SharedLossScale(optimizer)
     return optimizer
+
+
+class _SharedLossScale(keras.optimizers.LossScaleOptimizer):
+    """Loss scaling by which no replica takes a step where the gradients of another are not finite.
+
+    Keras looks at those of one replica before it sums them over all.
+    """
+
+    def apply(self, grads, trainable_variables=None):
+        dense = [tf.convert_to_tensor(gradient) for gradient in grads]
+        zero = total(tf.add_n([tf.reduce_sum(0 * gradient) for gradient in dense]))  # Or nan, in each replica.
+        super().apply([gradient + zero for gradient in dense], trainable_variables)

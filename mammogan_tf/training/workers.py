@@ -1,5 +1,6 @@
 """Processes that train together, on one machine or several: the ``workers`` of ``TF_CONFIG``."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -74,7 +75,7 @@ def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
     Raises:
         ModelError: another process trains this run, or another worker is gone.
     """
-    try:
+    with _all_there(strategy, f"start all of them again with --resume {run.path}"):
         if is_chief(strategy):
             taken = ModelError(
                 f"{run.path}: expected that nothing else trains this run, received: another process; wait for its end"
@@ -84,26 +85,52 @@ def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
         else:
             with tempfile.TemporaryDirectory(prefix="mammogan-worker-") as folder:
                 yield Run(Path(folder), run.command, run.config, run.split, run.data)
-    except tf.errors.OpError as error:
-        if workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
-            raise
-        raise ModelError(
-            f"expected {workers(strategy)} workers, received: one of them is gone ({type(error).__name__}); "
-            f"start all of them again with --resume {run.path}"
-        ) from error
 
 
 def one_run(strategy: tf.distribute.Strategy, resumed: Run | None, create: Callable[[], Run], directory: Path) -> Run:
     """The run that all workers train: the one to resume, or the one that the chief makes below a directory they share.
 
     Raises:
-        ModelError: the workers were told to resume different runs.
+        ModelError: the workers were told to resume different runs, the chief could not make one, or another worker is gone.
     """
     if workers(strategy) == 1:
         return resumed or create()
-    own = resumed or (create() if is_chief(strategy) else None)
-    number = int(from_chief(strategy, int(own.path.name) if own else 0))
-    run = own or Run.open(directory / f"{number:05d}")
-    if int(run.path.name) != number:
-        raise ModelError(f"--resume: expected run {number:05d} as the chief does, received: {run.path}")
-    return run
+    with _all_there(strategy, "start all of them again"):
+        own = _digest(resumed) if resumed else 0
+        if int(from_chief(strategy, own)) != own:
+            raise ModelError(
+                f"--resume: expected the run of the chief, received: {resumed.path if resumed else 'none'}"
+            )
+        if resumed:
+            return resumed
+        if is_chief(strategy):
+            number = 0
+            try:
+                run = create()
+                number = int(run.path.name)
+                return run
+            finally:
+                from_chief(strategy, number)
+        number = int(from_chief(strategy, 0))
+        if not number:
+            raise ModelError("expected a run that the chief made, received: none; see what the chief says")
+        return Run.open(directory / f"{number:05d}")
+
+
+def _digest(run: Run) -> int:
+    """A number that differs from run to run, and fits into a float64: of its name, and of what it began with."""
+    began_with = run.path.resolve().name.encode() + (run.path / "config.json").read_bytes()
+    return int.from_bytes(hashlib.sha256(began_with).digest()[:6], "big")
+
+
+@contextmanager
+def _all_there(strategy: tf.distribute.Strategy, advice: str) -> Iterator[None]:
+    """Says in one line that another worker is gone."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+            raise
+        raise ModelError(
+            f"expected {workers(strategy)} workers, received: one of them is gone ({type(error).__name__}); {advice}"
+        ) from error

@@ -92,6 +92,14 @@ def test_options_of_the_segmentation_network(tree, asked):
     assert asked["config"] == preset(CrossValidationConfig, "default", {**changes, "folds": 3})
 
 
+def test_windows_have_no_variants_unless_they_are_asked_for(tree, asked):
+    options = ["--data", tree, "--masks", "annotation", "--view", "roi"]
+    fails("train-gan", *options, says="enough")
+    assert asked["config"] == preset(GANConfig, "default", {"masks": "annotation", "view": "roi", "variants": 0})
+    fails("train-gan", *options, "--variants", 2, says="enough")
+    assert asked["config"].variants == 2, "the library refuses them"
+
+
 def test_lists_in_a_file(tree, asked, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("classes: [benign, malignant]\nmasks: annotation\n")

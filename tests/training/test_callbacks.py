@@ -52,6 +52,16 @@ def test_history_is_written_row_by_row(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+@pytest.mark.parametrize("text", ["garbage\n1\n", "step;loss\n1;2\n", "\ufeffstep,loss\n1,2\n", "step,loss\n1,abc\n"])
+def test_a_history_that_was_changed_is_one_line(tmp_path, text):
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(
+        ModelError, match=r"history\.csv: expected the rows that the run wrote, received: others"
+    ) as caught:
+        History(tmp_path, "step", resumed_at=5)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_resumed_history_is_the_same_to_the_last_bit(tmp_path):
     losses = np.random.default_rng(0).lognormal(sigma=20, size=300)
     history = History(tmp_path, "step")

@@ -71,6 +71,18 @@ def test_a_copy_beside_the_checkpoints_is_none_of_them_and_stays(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"step-8-backup", "step-9"}
 
 
+@pytest.mark.parametrize("config", ["[]", "null", "3", '{"gp": 1'])
+def test_hyper_parameters_that_are_none_are_a_broken_checkpoint(tmp_path, config):
+    (value,) = variables(1.0)
+    states = checkpoints(tmp_path, value)
+    states.save(1)
+    value.assign(2.0)
+    states.save(2)
+    (tmp_path / "step-2" / "config.json").write_text(config)
+    assert checkpoints(tmp_path, value).restore()
+    assert float(value) == 1
+
+
 def test_a_checkpoint_is_never_written_over(tmp_path):
     (value,) = variables(1.0)
     states = checkpoints(tmp_path, value)

@@ -126,12 +126,19 @@ def test_the_training_masks_travel_with_the_network(gan_run, prepared):
         np.testing.assert_array_equal(stored["labels"], expected.labels)
 
 
-@pytest.mark.parametrize(("view", "copies"), [("whole", 3), ("roi", 1)])
-def test_whole_films_have_variants(make_run, films, view, copies):
-    run = make_run(variants=2, view=view)
+@pytest.mark.parametrize("variants", [0, 2])
+def test_whole_films_have_variants(make_run, films, variants):
+    run = make_run(variants=variants)
     training, _, _ = load_split(run, films)
     varied = with_variants(run, films, training)
-    assert varied.ids == tuple(id_ for id_ in training.ids for _ in range(copies))
-    np.testing.assert_array_equal(varied.images[::copies], training.images)
-    (run.path / "unet_masks.npz").touch()
-    assert with_variants(run, films, training) is training, "masks from a cross-validation are of the films alone"
+    assert varied.ids == tuple(id_ for id_ in training.ids for _ in range(variants + 1))
+    np.testing.assert_array_equal(varied.images[:: variants + 1], training.images)
+
+
+def test_neither_windows_nor_masks_of_the_films_alone_have_variants(make_run, tmp_path, films, unet_run):
+    with pytest.raises(ConfigError, match=r"variants: expected 0 for windows and .*, received: 2"):
+        make_run(variants=2, view="roi")
+    unet = Run.open(unet_run)
+    folds = Run(tmp_path / "folds", "cross-validate", unet.config, unet.split, unet.data)
+    with pytest.raises(ConfigError, match=r"variants: expected 0 for .* masks from a cross-validation, received: 2"):
+        create_gan_run(tmp_path, preset(GANConfig, "tiny", {"variants": 2}), films, unet.data, folds)

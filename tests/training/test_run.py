@@ -51,6 +51,18 @@ def test_a_run_is_finished_once_its_model_is_there(run):
     assert run.finished
 
 
+def test_a_run_is_none_before_its_files_are_there(tmp_path):
+    def create(name):
+        return Run.create(tmp_path, preset(UNetConfig, "tiny"), SPLIT, [tmp_path], {"copy.txt": tmp_path / name})
+
+    with pytest.raises(FileNotFoundError):
+        create("nothing")
+    with pytest.raises(ModelError, match=r"expected a run directory, received: one without config\.json"):
+        Run.open(tmp_path / "train-unet" / "00001")
+    (tmp_path / "source").write_text("whole")
+    assert (create("source").path / "copy.txt").read_text() == "whole"
+
+
 def write(name, text):
     return lambda run: (run.path / name).write_text(text)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.replicated import steps_on
+from tests.replicated import steps_on, weights_after_an_overflow
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +25,8 @@ def test_the_metrics_are_of_the_whole_batch(one_and_two):
     one, two = one_and_two
     for name in ("gan/wasserstein", "gan/penalty", "gan/generator_loss", "unet/loss", "unet/dice", "unet/dice_dense"):
         assert two[name] == pytest.approx(one[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("replica", [0, 1])
+def test_no_replica_takes_a_step_in_which_another_overflows(tmp_path, replica):
+    np.testing.assert_array_equal(weights_after_an_overflow(replica, tmp_path / "weights.npy"), [1, 1])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import signal
@@ -11,7 +12,7 @@ from PIL import Image
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.training import gan
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.checkpoint import newest_checkpoint
@@ -132,6 +133,17 @@ def test_variants_are_trained_on_and_nothing_else_is_made_of_them(make_run, film
     assert f"on the films and {2 * count} that were moved at random" in (run.path / "MODEL_CARD.md").read_text()
     with np.load(run.path / "masks.npz") as masks:
         assert list(masks["ids"]) == list(run.split.train)
+
+
+def test_a_run_goes_on_with_the_films_that_it_began_with(make_run, films):
+    run = make_run()
+    train_gan(run, films, QUIET)
+    index = next(n for n, film in enumerate(films) if film.id in run.split.train and film.lesions)
+    others = [*films]
+    others[index] = dataclasses.replace(films[index], lesions=())
+    with pytest.raises(ConfigError, match=r"expected what the run began with, films .*, received: films"):
+        train_gan(run, others, QUIET)
+    train_gan(run, films, QUIET)
 
 
 def test_a_run_that_is_killed_twice_ends_as_an_undisturbed_one(make_run):

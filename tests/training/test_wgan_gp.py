@@ -59,6 +59,11 @@ def test_the_learning_rates_fall_to_nothing_by_the_last_step():
         assert rates == pytest.approx([rate, rate / 2, 0], abs=1e-9)
 
 
+def test_xla_is_not_taken_where_keras_would(monkeypatch):
+    monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda self: True)
+    assert not build().jit_compile
+
+
 def test_every_critic_update_sees_films_of_its_own(monkeypatch):
     model, seen = build(n_critic=3), []
     films = batch(3 * BATCH)

@@ -43,6 +43,7 @@ def start_two(*arguments):
 
 def test_two_processes_train_as_one_and_end_together(make_run):
     alone, together = make_run(steps=6), make_run(steps=6)
+    together = together.rename(together.with_name("a copy"))
     assert train(alone)[0] == 0
     processes = start_two("train-gan", "--resume", together)
     outputs = [process.communicate(timeout=300) for process in processes]
@@ -53,6 +54,17 @@ def test_two_processes_train_as_one_and_end_together(make_run):
     assert before.keys() == after.keys()
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def test_a_run_that_the_chief_cannot_make_ends_all_with_one_line(tmp_path, phantom_root):
+    options = ["--data", phantom_root, "--workdir", tmp_path, "--preset", "tiny", "--masks", "unet"]
+    processes = start_two("train-gan", *options)
+    chief, other = (process.communicate(timeout=120)[1] for process in processes)
+    assert [process.returncode for process in processes] == [1, 1]
+    assert_one_line(
+        chief, "masks from a U-Net: expected a finished train-unet or cross-validate run ... run train-unet"
+    )
+    assert_one_line(other, "expected a run that the chief made, received: none; see what the chief says")
 
 
 @pytest.mark.skipif(not KILLS, reason="takes a minute: set MAMMOGAN_TEST_KILLS")
