@@ -9,6 +9,7 @@ import click
 
 from mammogan_tf.config import LABELS, VIEWS
 from mammogan_tf.errors import DataError
+from mammogan_tf.serving.channel import MOST_SECONDS
 from mammogan_tf_cli.options import OF_A_MASK, Command, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -49,7 +50,9 @@ def client_options(command: Command) -> Command:
     for option in reversed(
         [
             click.option("--server", default="127.0.0.1:8500", metavar="HOST:PORT", help="Where the server listens."),
-            click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, help="Seconds."),
+            click.option(
+                "--timeout", type=click.FloatRange(0, MOST_SECONDS, min_open=True), default=30.0, help="Seconds."
+            ),
             click.option("--tls", is_flag=True, help="Speak TLS; implied by the files below."),
             click.option("--tls-ca", type=pem, help="PEM file: the authority that signed the server's certificate."),
             click.option("--tls-cert", type=pem, help="PEM file: a certificate to show to the server."),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,8 @@ def load_generator(path: str | Path) -> Generator:
 def remote_generator(client: MammoganClient, size: int) -> Generator:
     """The newest ``generator`` of a server, for label maps of side ``size``; it hands no training masks over.
 
+    It stays with that version: where the server takes up a newer one meanwhile, it fails.
+
     Raises:
         ServingError: the server is not there, or has no generator.
     """
@@ -176,7 +179,8 @@ def remote_generator(client: MammoganClient, size: int) -> Generator:
     ]
     if not versions:
         raise ServingError(f"{client.address}: expected a served generator, received: none; export one and serve it")
-    return Generator(size, f"generator/{max(versions)}", None, client.generate)
+    newest = max(versions)
+    return Generator(size, f"generator/{newest}", None, partial(client.generate, version=newest))
 
 
 def _trained_network(path: Path, command: str) -> tuple[Run, keras.Model]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mammogan_tf.serving import questions
-from mammogan_tf.serving.channel import OPTIONS, explain
+from mammogan_tf.serving.channel import OPTIONS, explain, require_timeout
 from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class AsyncMammoganClient:
         from grpc import aio
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+        require_timeout(timeout)
         self.address, self.timeout = address, timeout
         secure = credentials is not None
         self._channel = (
@@ -55,10 +56,14 @@ class AsyncMammoganClient:
         return await self._ask(questions.segment(images))
 
     async def generate(
-        self, seeds: Sequence[int] | np.ndarray, label_maps: np.ndarray, labels: Sequence[int] | np.ndarray
+        self,
+        seeds: Sequence[int] | np.ndarray,
+        label_maps: np.ndarray,
+        labels: Sequence[int] | np.ndarray,
+        version: int | None = None,
     ) -> np.ndarray:
         """As :meth:`MammoganClient.generate`."""
-        return await self._ask(questions.generate(seeds, label_maps, labels))
+        return await self._ask(questions.generate(seeds, label_maps, labels, version))
 
     async def synthesize(
         self,

@@ -36,10 +36,19 @@ class Call:
 
 
 class Service:
-    """What the services share."""
+    """What the services share; ``running`` requests are not answered to the end."""
 
     def __init__(self, library: Library, metrics: Metrics) -> None:
         self.library, self.metrics = library, metrics
+        self.running = 0
+
+    def begin(self, context: grpc.aio.ServicerContext) -> None:
+        """Counts a request as running until its client has the answer, or gave up."""
+        self.running += 1
+        context.add_done_callback(self._end)
+
+    def _end(self, context: grpc.aio.ServicerContext) -> None:
+        self.running -= 1
 
     def record(self, method: str, model: str, call: Call, code: grpc.StatusCode, reason: str, seconds: float) -> None:
         """Counts a request and writes its line."""
@@ -63,6 +72,7 @@ def answers(
 
     @functools.wraps(method)
     async def answer(service: Service, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        service.begin(context)
         begin = time.monotonic()
         left = context.time_remaining()
         call = Call(float("inf") if left is None else begin + left, context.add_done_callback)

@@ -59,7 +59,7 @@ class Batcher:
     async def answer(
         self, servable: Servable, job: Job, when_done: Callable[[Callable[[Any], None]], None]
     ) -> tuple[predict_pb2.PredictResponse, int]:
-        """The response to a job, which lacks only the version, and the number of examples in its pass.
+        """The response to a job, which lacks only the version, and the number of examples in its (largest) pass.
 
         It counts as unread until what ``when_done`` gets is called.
 
@@ -124,7 +124,8 @@ class Batcher:
     def _start(self, queue: "_Queue", batch: "list[_Entry]") -> None:
         queue.running = True
         jobs = [entry.job for entry in batch]
-        examples = sum(job.examples or 1 for job in jobs)
+        together = sum(job.examples or 1 for job in jobs)
+        examples = min(together, self._max_batch_size)  # A larger request runs in several passes.
         self._observe(jobs[0].request.model_spec.name, examples)
 
         def finish(answers: Future) -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.pem import require_pem
 
 if TYPE_CHECKING:
     import grpc
 
-__all__ = ["MESSAGE_LIMIT", "OPTIONS", "explain", "tls_credentials"]
+__all__ = ["MESSAGE_LIMIT", "MOST_SECONDS", "OPTIONS", "explain", "require_timeout", "tls_credentials"]
 
 MESSAGE_LIMIT = 64 * 2**20
+MOST_SECONDS = 86_400
 
 RETRIES = {
     "maxAttempts": 5,
@@ -51,14 +53,21 @@ def tls_credentials(
         key: of that certificate.
 
     Raises:
-        ServingError: a file cannot be read, or only one of certificate and key is given.
+        ServingError: a file is not what it should be, or only one of certificate and key is given.
     """
     import grpc
 
     if (certificate is None) != (key is None):
         received = "only the key" if certificate is None else "only the certificate"
         raise ServingError(f"TLS: expected a certificate and its key, received: {received}; give both or none")
-    return grpc.ssl_channel_credentials(_read_pem(ca), _read_pem(key), _read_pem(certificate))
+    require_pem(ca, certificate, key)
+    return grpc.ssl_channel_credentials(*(path and Path(path).read_bytes() for path in (ca, key, certificate)))
+
+
+def require_timeout(seconds: float) -> None:
+    """Raises ServingError for a time that gRPC does not take."""
+    if not 0 < seconds <= MOST_SECONDS:
+        raise ServingError(f"timeout: expected more than 0 s, {MOST_SECONDS} s at most, received: {seconds:g} s")
 
 
 def explain(error: Any, address: str, timeout: float) -> ServingError:
@@ -75,15 +84,3 @@ def explain(error: Any, address: str, timeout: float) -> ServingError:
             f"{address}: expected an answer within {timeout:g} s, received: none; raise the timeout or send fewer films"
         )
     return ServingError(f"{address}: expected an answer, received: {code}: {details}")
-
-
-def _read_pem(path: str | os.PathLike[str] | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ServingError(f"{path}: expected a PEM file, received: {error.strerror or error}") from error
-    if b"-----BEGIN" not in content:
-        raise ServingError(f"{path}: expected a PEM file, received: other content")
-    return content

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mammogan_tf.serving import questions
-from mammogan_tf.serving.channel import OPTIONS, explain, tls_credentials
+from mammogan_tf.serving.channel import OPTIONS, explain, require_timeout, tls_credentials
 from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class MammoganClient:
         import grpc  # The stubs pull in TensorFlow: seconds that only who makes a client pays.
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+        require_timeout(timeout)
         self.address, self.timeout = address, timeout
         secure = credentials is not None
         self._channel = (
@@ -60,7 +61,11 @@ class MammoganClient:
         return self._ask(questions.segment(images))
 
     def generate(
-        self, seeds: Sequence[int] | np.ndarray, label_maps: np.ndarray, labels: Sequence[int] | np.ndarray
+        self,
+        seeds: Sequence[int] | np.ndarray,
+        label_maps: np.ndarray,
+        labels: Sequence[int] | np.ndarray,
+        version: int | None = None,
     ) -> np.ndarray:
         """Draws synthetic films, float32 [N, S, S] in [0, 1], one from each seed, label map (0-4) and label (0-2).
 
@@ -68,11 +73,12 @@ class MammoganClient:
             seeds: integers [N]; a seed gives the same film whatever else is in the batch.
             label_maps: integers [N, S, S].
             labels: integers [N].
+            version: of the model; the newest where None.
 
         Raises:
             ServingError: the server is not there, is too slow, or refuses the inputs.
         """
-        return self._ask(questions.generate(seeds, label_maps, labels))
+        return self._ask(questions.generate(seeds, label_maps, labels, version))
 
     def synthesize(
         self,

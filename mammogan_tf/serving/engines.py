@@ -21,7 +21,8 @@ ENGINES = ("auto", BINARY, "embedded")
 
 
 def serve(models: str | os.PathLike[str] = "saved_models", engine: str = "auto", **settings: Any) -> None:
-    """Serves a folder of exports until SIGTERM or Ctrl-C, then drains.
+    """Serves a folder of exports until SIGTERM or Ctrl-C. The embedded server then answers the requests that run;
+    ``tensorflow_model_server`` handles no signals (tensorflow/serving issue 1853), and breaks them off.
 
     ``engine`` ``auto`` takes ``tensorflow_model_server`` where it is installed, else the embedded server; ``settings`` are
     the fields of :class:`ServerSettings`.

@@ -161,6 +161,11 @@ def _export(run: Run, network: keras.Model, to: str | os.PathLike[str]) -> Path:
 
 
 def _load(run: Run) -> keras.Model:
+    if run.command == "cross-validate":
+        raise ModelError(
+            f"{run.path}: expected a train-unet or train-gan run, received: a cross-validate run; "
+            "export one of the runs in its train-unet/"
+        )
     try:
         return load_network(run.model_path)
     except ModelError as error:

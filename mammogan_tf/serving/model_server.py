@@ -101,7 +101,7 @@ def _batching(settings: ServerSettings) -> str:
     A request over the size of a pass is cut up; the queue, which is counted in passes, holds the largest.
     """
     queue = max(settings.max_queue, math.ceil(MOST_EXAMPLES / settings.max_batch_size))
-    return f"""max_batch_size {{ value: {MOST_EXAMPLES} }}
+    return f"""max_batch_size {{ value: {max(MOST_EXAMPLES, settings.max_batch_size)} }}
 max_execution_batch_size {{ value: {settings.max_batch_size} }}
 batch_timeout_micros {{ value: {round(settings.batch_timeout_ms * 1000)} }}
 max_enqueued_batches {{ value: {queue} }}

@@ -53,7 +53,7 @@ class Question(Generic[Answer]):
     """Inputs for one signature, of any number of films, and what the outputs make.
 
     ``costs`` are the bytes that each film takes in a message, of the request or the answer; ``read`` makes the answer of
-    the outputs of all films.
+    the outputs of all films. ``version`` is that of the model; None is the newest.
     """
 
     model: str
@@ -62,6 +62,7 @@ class Question(Generic[Answer]):
     outputs: tuple[str, ...]
     costs: Sequence[int]
     read: Callable[[dict[str, np.ndarray]], Answer]
+    version: int | None = None
 
     def requests(self) -> Iterator[Any]:
         """The ``PredictRequest`` messages that ask it, each below the message limit."""
@@ -72,12 +73,22 @@ class Question(Generic[Answer]):
             request = PredictRequest(output_filter=self.outputs)
             request.model_spec.name = self.model
             request.model_spec.signature_name = self.signature
+            if self.version is not None:
+                request.model_spec.version.value = self.version
             for name, value in self.inputs.items():
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(value[chunk]))
             yield request
 
     def answer(self, responses: Sequence[Any]) -> Answer:
-        """What the ``PredictResponse`` messages to :meth:`requests` say."""
+        """What the ``PredictResponse`` messages to :meth:`requests` say.
+
+        Raises:
+            ServingError: the server took up another version between them.
+        """
+        versions = sorted({response.model_spec.version.value for response in responses})
+        if len(versions) > 1:
+            received = " and ".join(map(str, versions))
+            raise ServingError(f"{self.model}: expected answers of one version, received: {received}; ask again")
         parts = {name: [_to_array(response.outputs[name]) for response in responses] for name in self.outputs}
         return self.read({name: np.concatenate(arrays) for name, arrays in parts.items()})
 
@@ -86,7 +97,7 @@ def segment(images: np.ndarray | Sequence[bytes]) -> Question[Segmentation]:
     """Films float32 [N, S, S] in [0, 1], or PNGs of any size, to their label maps.
 
     Raises:
-        ServingError: there is none.
+        ServingError: there is none, or films are outside [0, 1].
     """
     _require_films("segment", images)
 
@@ -96,6 +107,9 @@ def segment(images: np.ndarray | Sequence[bytes]) -> Question[Segmentation]:
     wanted = ("label_map", "probabilities")
     if isinstance(images, np.ndarray):
         batch = np.asarray(images, np.float32)[..., None]
+        if not (batch.min() >= 0 and batch.max() <= 1):  # NaN is neither.
+            received = f"{batch.min():.9g} to {batch.max():.9g}"
+            raise ServingError(f"films: expected float32 in [0, 1], received: {received}; divide bytes by 255")
         costs = [ANSWER_SIZE * batch[0].nbytes] * len(batch)
         return Question("unet", "serving_default", {"image": batch}, wanted, costs, read)
     pngs = np.array(images, object)
@@ -103,7 +117,10 @@ def segment(images: np.ndarray | Sequence[bytes]) -> Question[Segmentation]:
 
 
 def generate(
-    seeds: Sequence[int] | np.ndarray, label_maps: np.ndarray, labels: Sequence[int] | np.ndarray
+    seeds: Sequence[int] | np.ndarray,
+    label_maps: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    version: int | None = None,
 ) -> Question[np.ndarray]:
     """Seeds [N], label maps [N, S, S] (0-4) and labels [N] (0-2) to films float32 [N, S, S] in [0, 1].
 
@@ -117,7 +134,11 @@ def generate(
     }
     _require_as_many("generate", {"seeds": seeds, "label maps": label_maps, "labels": labels})
     costs = [inputs["label_map"][0].nbytes] * len(inputs["seed"])
-    return Question("generator", "generate_seeded", inputs, ("image",), costs, lambda outputs: outputs["image"][..., 0])
+
+    def read(outputs: dict[str, np.ndarray]) -> np.ndarray:
+        return outputs["image"][..., 0]
+
+    return Question("generator", "generate_seeded", inputs, ("image",), costs, read, version)
 
 
 def synthesize(

@@ -111,12 +111,14 @@ class Servable:
                 raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             part = {key: value[start : start + most] for key, value in inputs.items()}
             parts.append(signature.call(part, outputs))
-            _require_room(parts, share=min(most / max(ends[-1], 1), 1))
+            if len(jobs) == len(parts) == 1 and (refusal := _too_large(parts[0], share=most / max(ends[-1], 1))):
+                raise refusal
         results = {key: _join([part[key] for part in parts]) for key in outputs}
-        return [
-            _respond(job, {key: results[key][end - (job.examples or 0) : end] for key in job.outputs})
+        answers = [
+            {key: results[key][end - (job.examples or 0) : end] for key in job.outputs}
             for job, end in zip(jobs, ends, strict=True)
         ]
+        return [_too_large(answer) or _respond(job, answer) for job, answer in zip(jobs, answers, strict=True)]
 
 
 class _Signature:
@@ -158,13 +160,14 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _require_room(parts: Sequence[dict[str, np.ndarray]], share: float) -> None:
-    """Refuses a batch whose answer will not fit into a message after its first part, a ``share`` of the whole."""
-    expected = sum(_bytes(array) for array in parts[0].values()) / share
-    if len(parts) == 1 and expected > MESSAGE_LIMIT:
-        raise exhausted(
-            f"expected an answer of at most {MESSAGE_LIMIT} bytes, received: a batch that gives {expected:.0f}"
-        )
+def _too_large(part: dict[str, np.ndarray], share: float = 1) -> Refusal | None:
+    """The refusal of a job whose answer does not fit into a message, from a part of it, a ``share`` of the whole."""
+    expected = sum(_bytes(array) for array in part.values()) / min(share, 1)
+    if expected <= MESSAGE_LIMIT:
+        return None
+    return exhausted(
+        f"expected an answer of at most {MESSAGE_LIMIT} bytes, received: a batch that gives {expected:.0f}"
+    )
 
 
 def _bytes(array: np.ndarray) -> int:

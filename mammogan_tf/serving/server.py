@@ -101,8 +101,10 @@ class Server:
 
     def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Takes no more requests and waits up to ``grace`` seconds for those that run."""
-        self._run(self._drain(grace))
-        self._end()
+        try:
+            self._run(self._drain(grace))
+        finally:  # A second Ctrl-C breaks the wait off.
+            self._end()
 
     def __enter__(self) -> "Server":
         self.start()
@@ -137,6 +139,7 @@ class Server:
         self._grpc = grpc.aio.server(interceptors=[Decoding()], options=OPTIONS)
         prediction = PredictionService(self.library, metrics, self._batcher)
         model = ModelService(self.library, metrics, self._health)
+        self._services = (prediction, model)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
@@ -144,7 +147,13 @@ class Server:
         try:
             self.port = self._bind()
         except RuntimeError as error:
-            raise _address_taken(settings.host, self.port, "in use") from error
+            require_free_address(settings.host, self.port)
+            if settings.tls_cert is None:
+                raise _address_taken(settings.host, self.port, "in use") from error
+            raise ServingError(
+                f"{settings.tls_cert}: expected a certificate that gRPC takes, received: another; "
+                "make one with RSA or P-256"
+            ) from error
         await self._grpc.start()
         self._following = asyncio.create_task(self._follow())
 
@@ -168,13 +177,18 @@ class Server:
             except Exception:
                 logger.exception("looking for new versions failed; trying again")
 
+    @property
+    def _busy(self) -> bool:
+        """Whether a pass, a request or the sending of an answer is under way."""
+        return self._batcher.busy or any(service.running for service in self._services)
+
     async def _drain(self, grace: float) -> None:
         await self._health.enter_graceful_shutdown()
         self._ending.set()
         stopping = asyncio.create_task(self._grpc.stop(grace))
-        while self._batcher.busy and not stopping.done():
+        while self._busy and not stopping.done():
             await asyncio.sleep(0.02)
-        await self._grpc.stop(LINGER_SECONDS)  # Health watchers and slow senders would stay for all of the grace.
+        await self._grpc.stop(LINGER_SECONDS)  # Watchers of the health would stay for all of the grace.
         await stopping
         await self._following
         await self._loop.shutdown_default_executor()

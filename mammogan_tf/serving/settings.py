@@ -1,13 +1,17 @@
 """How a server listens, batches and secures its port."""
 
-import ssl
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.pem import require_pem
 
-__all__ = ["ServerSettings"]
+__all__ = ["MOST_BATCH_TIMEOUT_MS", "ServerSettings"]
+
+MOST_BATCH_TIMEOUT_MS = 60_000
+"""No client waits longer for company."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,13 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         _require(self.max_batch_size >= 1, "max_batch_size", "1 or more", self.max_batch_size)
-        _require(self.batch_timeout_ms >= 0, "batch_timeout_ms", "0 or more", self.batch_timeout_ms)
+        most = MOST_BATCH_TIMEOUT_MS
+        _require(0 <= self.batch_timeout_ms <= most, "batch_timeout_ms", f"0 to {most}", self.batch_timeout_ms)
         _require(self.max_queue >= 1, "max_queue", "1 or more", self.max_queue)
-        _require(self.poll_seconds > 0, "poll_seconds", "more than 0", self.poll_seconds)
+        _require(0 < self.poll_seconds < math.inf, "poll_seconds", "more than 0 and finite", self.poll_seconds)
         _require((self.tls_cert is None) == (self.tls_key is None), "TLS", "a certificate and its key", "one of them")
         _require(bool(self.tls_cert or not self.tls_client_ca), "tls_client_ca", "a server certificate", "none")
-        if self.tls_cert:
-            self._require_readable_pem()
+        require_pem(self.tls_client_ca, self.tls_cert, self.tls_key)
 
     @property
     def pem(self) -> tuple[bytes, bytes, bytes | None] | None:
@@ -49,16 +53,6 @@ class ServerSettings:
             return None
         authority = self.tls_client_ca.read_bytes() if self.tls_client_ca else None
         return self.tls_cert.read_bytes(), self.tls_key.read_bytes(), authority
-
-    def _require_readable_pem(self) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(str(self.tls_cert), str(self.tls_key))
-            if self.tls_client_ca:
-                context.load_verify_locations(self.tls_client_ca)
-        except (OSError, ssl.SSLError) as error:
-            files = ", ".join(str(path) for path in (self.tls_cert, self.tls_key, self.tls_client_ca) if path)
-            raise ServingError(f"{files}: expected PEM files that belong together, received: {error}") from error
 
 
 def _require(holds: bool, name: str, expected: str, received: Any) -> None:

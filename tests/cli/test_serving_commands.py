@@ -155,7 +155,7 @@ def test_request_synthesize(server, film, tmp_path):
 def test_request_wants_tls_files_that_fit(film, tmp_path):
     options = ["request", "segment", film, "--out", tmp_path / "out"]
     fails(*options, "--tls-cert", tmp_path / "a.pem", says="received: only the certificate; give both or none")
-    fails(*options, "--tls-ca", tmp_path / "a.pem", says="a.pem: expected a PEM file, received: No such file")
+    fails(*options, "--tls-ca", tmp_path / "a.pem", says="a.pem: expected certificates in PEM, received: No such file")
 
 
 def test_request_generate_with_masks_of_a_wrong_size(server, masks, tmp_path):
@@ -189,6 +189,16 @@ def test_request_to_a_slow_server(film, masks, slow_server, tmp_path):
     fails("request", "segment", film, *options, says=says)
     fails("request", "generate", "--masks", masks, *options, says=says)
     assert not (tmp_path / "out").exists()
+
+
+def test_times_without_end_are_refused(film, exports, tmp_path):
+    request = ["request", "segment", film, "--out", tmp_path / "out", "--timeout"]
+    for seconds in ("inf", "1e30", "0"):
+        fails(*request, seconds, says="is not in the range 0<x<=86400", status=2)
+    fails(*request, "nan", says="timeout: expected more than 0 s, 86400 s at most, received: nan s")
+    serve = ["serve", "--models", exports, "--port", 0, "--batch-timeout-ms"]
+    fails(*serve, "inf", says="is not in the range 0<=x<=60000", status=2)
+    fails(*serve, "nan", says="batch_timeout_ms: expected 0 to 60000, received: nan")
 
 
 def test_serve_on_a_port_in_use(server, exports):

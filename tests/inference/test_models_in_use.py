@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.inference import load_generator, load_segmenter
+from mammogan_tf.inference.models import remote_generator
 from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.export import export_run
+from mammogan_tf.serving.server import Server
 from mammogan_tf.training.segmentation import predict_label_maps
 
 SIZE = 16
@@ -101,6 +104,19 @@ def test_exports_give_the_same(exports, unet_run, gan_run, films, condition):
         assert (generator.size, generator.name) == (SIZE, "generator/1")
         np.testing.assert_allclose(generator(*condition), load_generator(gan_run)(*condition), atol=1e-6)
         assert generator.masks.read_bytes() == (gan_run / "masks.npz").read_bytes()
+
+
+def test_a_served_generator_stays_with_its_version(exports, condition, tmp_path):
+    one = shutil.copytree(exports / "generator" / "1", tmp_path / "models" / "generator" / "1")
+    with Server(tmp_path / "models", port=0, poll_seconds=3600) as server, MammoganClient(server.address) as client:
+        generator = remote_generator(client, SIZE)
+        assert generator.name == "generator/1"
+        np.testing.assert_allclose(generator(*condition), load_generator(one)(*condition), atol=1e-6)
+        shutil.copytree(one, one.with_name("2"))
+        server.library.refresh()
+        with pytest.raises(ServingError, match=r"NOT_FOUND: .*1"):
+            generator(*condition)
+        assert remote_generator(client, SIZE).name == "generator/2"
 
 
 @pytest.mark.parametrize("name", ["models [1]", "models\\1"])

@@ -10,7 +10,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from mammogan_tf.serving.batching import Batcher
 from mammogan_tf.serving.refusal import Refusal
-from mammogan_tf.serving.servable import Job, Servable
+from mammogan_tf.serving.servable import Job, Servable, _Signature
 
 KIND = ("serving_default", (16, 16, 1))
 
@@ -92,9 +92,13 @@ def test_examples_count_and_a_request_over_the_size_runs_alone():
         tasks = ask(batcher, recorder, *(job(examples) for examples in (1, 3, 1, 9, 1, None, 1)))
         await asyncio.sleep(0.05)
         recorder.go.set()
-        await asyncio.gather(*tasks)
+        in_pass = [examples for _, examples in await asyncio.gather(*tasks)]
+        assert in_pass == [1, 4, 4, 4, 1, 1, 1], "of 9 examples a pass holds 4"
+        assert observed == [1, 4, 4, 1, 1, 1]
 
-    sizes = [[job.examples for job in jobs] for jobs in run(scenario).passes]
+    observed = []
+    recorder = run(scenario, observe=lambda model, examples: observed.append(examples))
+    sizes = [[job.examples for job in jobs] for jobs in recorder.passes]
     assert sizes == [[1], [3, 1], [9], [1], [None], [1]]
 
 
@@ -226,6 +230,21 @@ def test_an_answer_over_the_limit_is_refused_after_its_first_part(servable, monk
         request.output_filter[:] = outputs
         answer = servable.answer([servable.job(request)], most=1)[0]
         assert answer.code.name == "RESOURCE_EXHAUSTED"
+
+
+def test_answers_that_fit_each_for_itself_are_computed_once(servable, monkeypatch):
+    monkeypatch.setattr("mammogan_tf.serving.servable.MESSAGE_LIMIT", 16 * 16 * 4)  # One film.
+    passes, call = [], _Signature.call
+    monkeypatch.setattr(_Signature, "call", lambda self, *inputs: (passes.append(1), call(self, *inputs))[1])
+    two = seeded(3, 0)
+    for name, value in two.inputs.items():
+        two.inputs[name].CopyFrom(tf.make_tensor_proto(np.repeat(tf.make_ndarray(value), 2, axis=0)))
+    jobs = [servable.job(request) for request in (seeded(0, 0), seeded(1, 1), two, seeded(2, 2))]
+    *answers, last = servable.answer(jobs)
+    assert len(passes) == 1
+    assert answers.pop().code.name == "RESOURCE_EXHAUSTED"
+    for job, answer in zip([*jobs[:2], jobs[3]], [*answers, last], strict=True):
+        np.testing.assert_allclose(image(answer), image(servable.answer([job])[0]), atol=1e-5)
 
 
 def test_a_request_has_at_most_as_many_examples_as_tensorflow_serving_takes(servable):

@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from PIL import Image
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving import questions
@@ -100,6 +100,12 @@ def test_generate_is_in_range_and_repeats(client, condition):
     np.testing.assert_array_equal(images, client.generate(*condition))
 
 
+def test_generate_asks_for_a_version(client, condition):
+    np.testing.assert_array_equal(client.generate(*condition, 1), client.generate(*condition))
+    with pytest.raises(ServingError, match="received: NOT_FOUND"):
+        client.generate(*condition, 2)
+
+
 def test_synthesize_gives_label_maps_and_films(client, drawn_films):
     answer = client.synthesize(drawn_films, [1, 2, 3])
     assert answer.label_map.shape == answer.image.shape == (3, 16, 16)
@@ -119,6 +125,22 @@ def test_large_batches_travel_in_chunks(client, films, monkeypatch):
     monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
     assert len(list(questions.segment(films).requests())) == 2
     np.testing.assert_allclose(client.segment(films).probabilities, whole.probabilities, atol=1e-6)
+
+
+def test_pieces_answered_by_different_versions_are_refused(connect, serve_predict, films, monkeypatch):
+    numbers = iter([1, 1, 2])
+
+    def predict(request, context):
+        response = predict_pb2.PredictResponse()
+        response.model_spec.version.value = next(numbers)
+        for name in request.output_filter:
+            response.outputs[name].CopyFrom(request.inputs["image"])
+        return response
+
+    monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 1)
+    says = "unet: expected answers of one version, received: 1 and 2; ask again"
+    with connect(serve_predict(predict)) as client, pytest.raises(ServingError, match=says):
+        client.segment(films)
 
 
 def test_many_at_once(server, films):
@@ -157,6 +179,12 @@ def test_a_slow_server_is_one_line(connect, serve_predict, films):
     address = serve_predict(lambda request, context: time.sleep(1))
     with connect(address, timeout=0.2) as client, pytest.raises(ServingError, match=r"within 0\.2 s"):
         client.segment(films)
+
+
+@pytest.mark.parametrize("seconds", [0, float("nan"), float("inf"), 1e30])
+def test_a_timeout_that_is_no_time_is_refused(connect, seconds):
+    with pytest.raises(ServingError, match="timeout: expected more than 0 s, 86400 s at most, received: "):
+        connect("127.0.0.1:9", seconds)
 
 
 def test_a_server_that_is_unavailable_is_tried_again(connect, serve_predict, films):

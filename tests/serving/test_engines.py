@@ -64,6 +64,15 @@ def test_tensorflow_model_server_gets_a_free_port_for_0(models, capfd):
 
 
 @pytest.mark.usefixtures("binary")
+def test_tensorflow_model_server_takes_requests_as_large_as_a_pass(models, capfd):
+    with pytest.raises(ServingError, match="exit status 3"):
+        serve(models, port=18500, max_batch_size=5000)
+    output = capfd.readouterr().out
+    assert "\nmax_execution_batch_size { value: 5000 }" in output
+    assert "max_batch_size { value: 5000 }\nmax_exec" in output
+
+
+@pytest.mark.usefixtures("binary")
 def test_tensorflow_model_server_batches_measures_and_encrypts_as_told(models, capfd, monkeypatch):
     pem = (b"CERTIFICATE\n", b"KEY", b"AUTHORITY")
     monkeypatch.setattr(ServerSettings, "pem", pem)

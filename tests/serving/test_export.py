@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.config import LABELS, DataConfig, GANConfig, UNetConfig
+from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ModelError
 from mammogan_tf.models.unet import build_unet
@@ -88,6 +88,12 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path, unet_run_here, gan_run_
     with pytest.raises(ModelError, match="finished run"):
         export_runs([unet_run_here.path, gan_run_here.path], tmp_path / "to")
     assert not (tmp_path / "to").exists()
+
+
+def test_a_cross_validation_is_refused(tmp_path):
+    run = Run.create(tmp_path, CrossValidationConfig(), Split((), (), ("a", "b")), [tmp_path])
+    with pytest.raises(ModelError, match="a train-unet or train-gan run, received: a cross-validate run; export one"):
+        export_run(run.path, tmp_path / "to")
 
 
 def test_a_pair_also_makes_synthesize(tmp_path, unet_run_here, gan_run_here, drawn_films):

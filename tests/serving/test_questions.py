@@ -49,6 +49,13 @@ def test_answers_are_read_from_either_encoding(packed):
     [
         (lambda: questions.segment([]), "segment: expected one film or more"),
         (lambda: questions.segment(np.zeros((0, 4, 4))), "segment: expected one film or more"),
+        (
+            lambda: questions.segment(np.uint8([[[0, 255]]])),
+            r"films: expected float32 in \[0, 1\], received: 0 to 255; divide bytes by 255",
+        ),
+        (lambda: questions.segment(np.full((1, 4, 4), -0.5)), "received: -0.5 to -0.5"),
+        (lambda: questions.segment(np.array([[[0, np.nan]]])), "received: nan to nan"),
+        (lambda: questions.segment(np.array([[[0, np.inf]]])), "received: 0 to inf"),
         (lambda: questions.synthesize([], []), "synthesize: expected one film or more"),
         (lambda: questions.generate([], np.zeros((0, 4, 4)), []), "0 seeds, 0 label maps, 0 labels"),
         (lambda: questions.generate([1], np.zeros((2, 4, 4)), [1]), "1 seeds, 2 label maps, 1 labels"),

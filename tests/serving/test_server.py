@@ -1,15 +1,27 @@
+import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import grpc
 import numpy as np
 import pytest
-from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.channel import OPTIONS
 from mammogan_tf.serving.client import MammoganClient
-from mammogan_tf.serving.server import Server
+from mammogan_tf.serving.server import DRAIN_SECONDS, Server
+from mammogan_tf.serving.versions import Library
 
 
 def wait_until(holds, seconds=20):
@@ -102,3 +114,95 @@ def test_a_port_in_use_is_one_line(models):
 def test_two_servers_do_not_share_a_port(models):
     with Server(models, port=0) as first, pytest.raises(ServingError, match="already in use"):
         Server(models, port=first.port).start()
+
+
+def watch(channel):
+    """A stream that goes on until the server ends it."""
+    stream = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""))
+    next(stream)
+    return stream
+
+
+def test_a_second_ctrl_c_ends_the_drain(models):
+    server = Server(models, port=0)
+    server.start()
+    with grpc.insecure_channel(server.address) as channel:
+        _watcher = watch(channel)
+        again = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        again.start()
+        with pytest.raises(KeyboardInterrupt):
+            server.stop()
+    assert not server._thread.is_alive()
+
+
+def test_a_reload_that_runs_at_the_end_is_answered(models, monkeypatch):
+    started, configure = threading.Event(), Library.configure
+
+    def slowly(library, configs):
+        started.set()
+        time.sleep(0.5)
+        configure(library, configs)
+
+    monkeypatch.setattr(Library, "configure", slowly)
+    monkeypatch.setattr("mammogan_tf.serving.server.LINGER_SECONDS", 0.1)
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.config.add(name="unet")
+    with Server(models, port=0) as server, grpc.insecure_channel(server.address) as channel:
+        _watcher = watch(channel)
+        answer = model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest.future(request)
+        assert started.wait(10)
+        server.stop()
+        assert answer.result() == model_management_pb2.ReloadConfigResponse()
+        server.stop = lambda: None
+
+
+@pytest.fixture
+def slow_link():
+    """Makes a link to a port that holds an answer back past its first 64 KiB; returns its port and two events, of the
+    answer held back and of the link free again."""
+    held, free = threading.Event(), threading.Event()
+
+    def relay(source, sink, most=None):
+        passed = 0
+        with suppress(OSError):
+            while content := source.recv(2**16):
+                passed += len(content)
+                if most is not None and passed > most:
+                    held.set()
+                    free.wait(10)
+                sink.sendall(content)
+
+    def link(port):
+        near, _ = listener.accept()
+        with near, socket.create_connection(("127.0.0.1", port)) as far:
+            threading.Thread(target=relay, args=(near, far), daemon=True).start()
+            relay(far, near, 2**16)
+
+    def make(port):
+        threading.Thread(target=link, args=(port,), daemon=True).start()
+        return listener.getsockname()[1], held, free
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield make
+    free.set()
+
+
+def test_the_end_waits_for_an_answer_that_is_slow_to_send(models, slow_link, monkeypatch):
+    monkeypatch.setattr("mammogan_tf.serving.server.LINGER_SECONDS", 0.1)
+    request = predict_pb2.PredictRequest(output_filter=["probabilities"])
+    request.model_spec.name = "unet"
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(0.5, tf.float32, (4096, 16, 16, 1)))
+    server = Server(models, port=0, max_batch_size=512)
+    server.start()
+    port, held, free = slow_link(server.port)
+    graces, stop = [], server._grpc.stop
+    monkeypatch.setattr(server._grpc, "stop", lambda grace: graces.append(grace) or stop(grace))
+    with ThreadPoolExecutor() as pool, grpc.insecure_channel(f"127.0.0.1:{port}", OPTIONS) as channel:
+        _answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request)
+        assert held.wait(10)
+        ending = pool.submit(server.stop)
+        time.sleep(0.5)
+        so_far = [*graces]
+        free.set()
+        ending.result()
+    assert so_far == [DRAIN_SECONDS], "it is not cut short while an answer is under way"
