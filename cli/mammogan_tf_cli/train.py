@@ -69,7 +69,7 @@ def cross_validate(
     \b
     Example:
       mammogan-tf cross-validate --data data/mias --folds 5
-      mammogan-tf train-gan --data data/mias --unet runs/cross-validate/00001
+      mammogan-tf train-gan --data data/mias --unet runs/cross-validate/00001 --steps 1200
     """
     from mammogan_tf.data.sources import find_data, load_all
 
@@ -149,9 +149,10 @@ def cross_validate(
 @click.option(
     "--variants",
     type=click.IntRange(min=0),
-    show_default=str(GANConfig.variants),
+    show_default=f"{GANConfig.variants}; 0 where there are none",
     help="Of each whole film, moved at random with its mask, to train on beside it: fewer films are learnt by heart, and it "
-    "takes more steps. Not of windows (--view roi), nor with masks from a cross-validation.",
+    "takes more steps. None of windows (--view roi), nor with masks from a cross-validation: give fewer --steps there, such as "
+    "1200.",
 )
 @click.option(
     "--z-dim", type=click.IntRange(min=1), show_default=str(GANConfig.z_dim), help="Length of the noise vector."
@@ -215,6 +216,11 @@ def train_gan(
 
     if not (resumed or changes["variants"] or has_variants(config, teacher)):
         config = dataclasses.replace(config, variants=0)
+        if not changes["steps"]:
+            click.echo(
+                f"no variants of windows, nor of masks from a cross-validation: {config.steps} steps may be too many",
+                err=True,
+            )
 
     run, report = _train(
         train, lambda: create_gan_run(workdir, config, films, sources, teacher), films, resumed, workdir, keep, strategy
