@@ -214,9 +214,12 @@ def train_gan(
     from mammogan_tf.training.conditioning import create_gan_run, has_variants
     from mammogan_tf.training.gan import train_gan as train
 
-    if not (resumed or changes["variants"] or has_variants(config, teacher)):
-        config = dataclasses.replace(config, variants=0)
-        if not changes["steps"]:
+    if not (resumed or has_variants(config, teacher)):
+        if changes["variants"]:
+            raise click.UsageError(
+                f"--variants: expected 0 for windows and for masks from a cross-validation, received: {config.variants}"
+            )
+        if config.variants and not changes["steps"]:
             click.echo(
                 f"no variants of windows, nor of masks from a cross-validation: {config.steps} steps may be too many",
                 err=True,

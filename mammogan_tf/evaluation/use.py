@@ -217,7 +217,7 @@ def _read(file: Path) -> Iterator[tuple[str, UseResult]]:
             values = json.loads(line)
             scores, dices = (np.array(values[name], np.float64) for name in ("malignant", "dice"))
             yield values["key"], UseResult(values["arm"], values["seed"], scores, dices)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError):
             continue
 
 

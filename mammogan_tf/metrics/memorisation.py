@@ -108,11 +108,12 @@ def median_ratio(synthetic: np.ndarray, unseen: np.ndarray) -> float:
 
 def closeness(synthetic: np.ndarray, unseen: np.ndarray) -> Closeness:
     """All that the distances [N] of synthetic and [M] of unseen real images from :func:`nearest` tell."""
-    limit = float(np.percentile(unseen, NEAR))
-    near = float(np.mean(synthetic < limit)) if limit > 0 else float("nan")
     others = unseen[unseen > SAME]  # A film that the data hold twice may stand on both sides.
-    copies = int(np.sum(synthetic < max(SAME, others.min() / 2))) if len(others) else 0
-    return Closeness(median_ratio(synthetic, unseen), near, copies)
+    if not len(others):
+        return Closeness(float("nan"), float("nan"), 0)
+    near = float(np.mean(synthetic < np.percentile(others, NEAR)))
+    copies = int(np.sum(synthetic < max(SAME, others.min() / 2)))
+    return Closeness(median_ratio(synthetic, others), near, copies)
 
 
 def closest_pairs(distances: np.ndarray, indices: np.ndarray, count: int = 10) -> np.ndarray:

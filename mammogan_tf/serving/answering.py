@@ -36,7 +36,7 @@ class Call:
 
 
 class Service:
-    """What the services share; ``running`` requests are not answered to the end."""
+    """What the services share; ``running`` is the number of requests under way."""
 
     def __init__(self, library: Library, metrics: Metrics) -> None:
         self.library, self.metrics = library, metrics

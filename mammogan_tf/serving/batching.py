@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -141,8 +142,12 @@ class Batcher:
                     entry.succeed((response, examples))
             self._start_if_due(queue)
 
+        def hand_back(answers: Future) -> None:
+            with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+                self._loop.call_soon_threadsafe(finish, answers)
+
         answers = self._executor.submit(queue.key[0].answer, jobs, self._max_batch_size)
-        answers.add_done_callback(lambda answers: self._loop.call_soon_threadsafe(finish, answers))
+        answers.add_done_callback(hand_back)
 
     def _count_unread(self, entry: "_Entry", size: int) -> None:
         was_full, self.unread_bytes, entry.unread = self._is_full, self.unread_bytes + size, size

@@ -103,7 +103,10 @@ class Server:
         """Takes no more requests and waits up to ``grace`` seconds for those that run."""
         try:
             self._run(self._drain(grace))
-        finally:  # A second Ctrl-C breaks the wait off.
+        except BaseException:  # A second Ctrl-C.
+            self._run(self._break_off())
+            raise
+        finally:
             self._end()
 
     def __enter__(self) -> "Server":
@@ -192,6 +195,15 @@ class Server:
         await stopping
         await self._following
         await self._loop.shutdown_default_executor()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _break_off(self) -> None:
+        """Cancels all that runs; a pass ends with what it computes at the moment."""
+        await self._grpc.stop(0)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

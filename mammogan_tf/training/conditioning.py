@@ -12,7 +12,7 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.label_maps import LESION, read_masks
 from mammogan_tf.data.splits import Split, require_apart, split_patients
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ModelError
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
@@ -37,7 +37,8 @@ def create_gan_run(
 
     With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same films, or of more,
     hands its split on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks
-    instead, which no network has memorised. Films of other labels than ``config.labels`` are left out of the split.
+    instead, which no network has memorised. Films of other labels than ``config.labels`` are left out of the split. Where films
+    cannot be moved (:func:`has_variants`), the run has no variants.
 
     Args:
         workdir: where run directories are made.
@@ -47,15 +48,12 @@ def create_gan_run(
         unet: a finished ``train-unet`` or ``cross-validate`` run.
 
     Raises:
-        ConfigError: variants are asked for where there are none (:func:`has_variants`).
         ModelError: masks are to come from a U-Net, and none is given, or it was trained on films prepared or split
             otherwise, or has seen test patients, or films are without a mask.
         DataError: too few patients, or too few with these labels, or a patient has come to be in two parts of the split.
     """
-    if config.variants and not has_variants(config, unet):
-        raise ConfigError(
-            f"variants: expected 0 for windows and for masks from a cross-validation, received: {config.variants}"
-        )
+    if not has_variants(config, unet):
+        config = dataclasses.replace(config, variants=0)
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     names = {film.id for film in films}
     left_out = [film.id for film in films if LABELS[film.label] not in config.labels]
@@ -125,7 +123,8 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
 def has_variants(config: GANConfig, unet: Run | None = None) -> bool:
     """Whether films can be moved with their masks: windows are moved as it is, and masks of a cross-validation are of the
     films alone."""
-    return config.data.view == "whole" and (unet is None or unet.command != "cross-validate")
+    of_films_alone = config.masks == "unet" and unet is not None and unet.command == "cross-validate"
+    return config.data.view == "whole" and not of_films_alone
 
 
 def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: Progress | None = None) -> FilmSet:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -128,6 +129,7 @@ def train_gan(
     require_divisible(config.batch_size, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console.progress("preparing films"))
+    began_with = {**to_dict(config), "films": fingerprint(training, validation)}
     moved = with_variants(run, films, training, console.progress("preparing variants"))
     as_they_are = condition(run, training)
     varied = as_they_are if moved is training else condition(run, moved)
@@ -140,7 +142,7 @@ def train_gan(
         with strategy.scope():
             model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))
         parts = varied, training, condition(run, validation)
-        best, history, seconds = _train(run, own, model, parts, console, keep)
+        best, history, seconds = _train(run, own, model, parts, began_with, console, keep)
         best.put_back()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}
         counts["variants"] = len(varied) - len(training)
@@ -148,7 +150,13 @@ def train_gan(
 
 
 def _train(
-    run: Run, own: Run, model: WGANGP, parts: tuple[FilmSet, FilmSet, FilmSet], console: Console, keep: int
+    run: Run,
+    own: Run,
+    model: WGANGP,
+    parts: tuple[FilmSet, FilmSet, FilmSet],
+    began_with: dict[str, Any],
+    console: Console,
+    keep: int,
 ) -> tuple[BestWeights, History, float]:
     """Trains on the first part to the last step, watched by the training and the validation films as they are.
 
@@ -166,7 +174,6 @@ def _train(
         *best.variables,
         watch.seconds,
     ]
-    began_with = {**to_dict(config), "films": fingerprint(training, validation)}
     checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
     checkpoints.restore()
     begin = int(model.step.numpy())

@@ -18,6 +18,7 @@ from tensorflow_serving.apis import (
 )
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving import servable
 from mammogan_tf.serving.channel import OPTIONS
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.server import DRAIN_SECONDS, Server
@@ -133,6 +134,31 @@ def test_a_second_ctrl_c_ends_the_drain(models):
         with pytest.raises(KeyboardInterrupt):
             server.stop()
     assert not server._thread.is_alive()
+
+
+def test_a_second_ctrl_c_ends_what_is_computed(models, films, monkeypatch, caplog):
+    started, call = threading.Event(), servable._Signature.call
+
+    def slowly(self, inputs, outputs):
+        started.set()
+        time.sleep(0.2)
+        return call(self, inputs, outputs)
+
+    server = Server(models, port=0, max_batch_size=1)
+    server.start()
+    monkeypatch.setattr(servable._Signature, "call", slowly)
+    many = np.repeat(films[:1, ..., None], 100, axis=0)
+    request = predict_pb2.PredictRequest(output_filter=["label_map"])
+    request.model_spec.name = "unet"
+    request.inputs["image"].CopyFrom(tf.make_tensor_proto(many))
+    with grpc.insecure_channel(server.address) as channel:
+        _answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request)
+        assert started.wait(10)
+        threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            server.stop()
+    wait_until(lambda: not any(thread.is_alive() for thread in server._executor._threads), seconds=2)
+    assert not caplog.records
 
 
 def test_a_reload_that_runs_at_the_end_is_answered(models, monkeypatch):

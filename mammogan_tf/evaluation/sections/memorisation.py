@@ -18,7 +18,6 @@ from mammogan_tf.metrics.memorisation import (
     RULE,
     closeness,
     closest_pairs,
-    median_ratio,
     verdict,
 )
 
@@ -32,11 +31,15 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
     patients, seed = (evidence.synthetic.patients, evidence.real.patients), evidence.seed
     report = {}
     for space, neighbours in evidence.neighbours.items():
-        for name, statistic in (("neighbour_ratio", median_ratio), ("near", _near)):
+        for name, statistic in (("neighbour_ratio", _ratio), ("near", _near)):
             found = between(neighbours.made, neighbours.unseen, *patients, statistic, seed)
             found.pop(WITHOUT, None)  # Of medians and percentiles a jackknife knows no error.
             report[f"{name}_{space}"] = found
     return report | {"membership_auc": _membership(evidence)}
+
+
+def _ratio(made: np.ndarray, unseen: np.ndarray) -> float:
+    return closeness(made, unseen).ratio
 
 
 def _near(made: np.ndarray, unseen: np.ndarray) -> float:
