@@ -117,7 +117,12 @@ class Server:
         self.stop()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            future.result()
+        except BaseException:
+            future.cancel()  # Where this thread was interrupted, the work would go on.
+            raise
 
     def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -199,11 +204,9 @@ class Server:
 
     async def _break_off(self) -> None:
         """Cancels all that runs; a pass ends with what it computes at the moment."""
+        self._following.cancel()
+        await asyncio.gather(self._following, return_exceptions=True)
         await self._grpc.stop(0)
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -158,7 +158,8 @@ def test_a_second_ctrl_c_ends_what_is_computed(models, films, monkeypatch, caplo
         with pytest.raises(KeyboardInterrupt):
             server.stop()
     wait_until(lambda: not any(thread.is_alive() for thread in server._executor._threads), seconds=2)
-    assert not caplog.records
+    ours = ("asyncio", "concurrent.futures", "mammogan_tf")  # gRPC may log what it cancelled.
+    assert not [record for record in caplog.records if record.name.startswith(ours)]
 
 
 def test_a_reload_that_runs_at_the_end_is_answered(models, monkeypatch):
