@@ -12,9 +12,10 @@ All of its names may be left out; ``classes`` is needed where there are ``labels
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,17 @@ COLUMNS = ("film", "patient", "side", "label", "tissue")
 CLASS_NUMBERS = {**{name: number for number, name in enumerate(CLASSES)}, "automatic": AUTOMATIC}
 
 
+Origin = tuple[str | None, str | None]
+"""Patient, as a digest, and side of the chest wall; None where a file is silent."""
+
+
 @dataclass(frozen=True)
 class Folder:
     """A folder data set. ``images``, ``masks`` and ``rows`` are by film: the name of its file without its suffix.
 
     ``classes`` pairs grey values of masks with classes 0-4 or ``AUTOMATIC``; ``rows`` is None where there is no table,
-    and a row holds what the table says under this module's own names of ``COLUMNS``. ``patients`` are digests of those whom
-    its DICOM files name: the table may name them too.
+    and a row holds what the table says under this module's own names of ``COLUMNS``. ``origins`` are patient and side as the
+    DICOM files say, by film; those that cannot be read are left out.
     """
 
     name: str
@@ -58,7 +63,12 @@ class Folder:
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
     rows: Mapping[str, Mapping[str, str]] | None
-    patients: frozenset[str]
+    origins: Mapping[str, Origin]
+
+    @cached_property
+    def patients(self) -> frozenset[str]:
+        """Digests of those whom the DICOM files name: the table may name them too."""
+        return frozenset(patient for patient, _ in self.origins.values() if patient)
 
 
 def load_folder(root: Path) -> list[Film]:
@@ -104,7 +114,7 @@ def open_folder(root: Path) -> Folder:
         images=images,
         masks=_list_films(labels) if labels.is_dir() else {},
         rows=_read_table(root / table, described.get("columns", {}), images) if table else None,
-        patients=frozenset(_dicom_patients(images.values())),
+        origins=_read_origins(images),
     )
 
 
@@ -127,7 +137,7 @@ def build_film(folder: Folder, film: str) -> Film:
     if mask and read_size(mask) != size:
         expected, received = (f"{width}x{height}" for height, width in (size, read_size(mask)))
         raise _error(mask, f"{expected} pixels as its film has", received, "draw it on the film")
-    tagged, side = read_dicom_origin(path) if is_dicom(path) else (None, None)
+    tagged, side = folder.origins.get(film) or _read_origin(path)  # Which says why it cannot be read.
     named = row.get("patient")
     digest = digest_patient(named) if named else tagged
     return Film(
@@ -174,12 +184,16 @@ def _list_films(folder: Path) -> dict[str, Path]:
     return films
 
 
-def _dicom_patients(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
-        with suppress(DataError, OSError):  # A file that cannot be read is its film's to tell.
-            patient, _ = read_dicom_origin(path) if is_dicom(path) else (None, None)
-            if patient:
-                yield patient
+def _read_origins(images: Mapping[str, Path]) -> dict[str, Origin]:
+    origins = {}
+    for film, path in images.items():
+        with suppress(DataError, OSError):
+            origins[film] = _read_origin(path)
+    return origins
+
+
+def _read_origin(path: Path) -> Origin:
+    return read_dicom_origin(path) if is_dicom(path) else (None, None)
 
 
 def _is_safe(name: Any) -> bool:
