@@ -180,7 +180,7 @@ def _train(
     history = History(own.path, "step", begin)
     progress = console.progress("step")
     shown = validation.select(list(dict.fromkeys(validation.ids))[:SAMPLE_ROWS])
-    monitor = ValidationMonitor(model, training, validation, console)
+    monitor = ValidationMonitor(model, training, validation, config.batch_size, console)
 
     def record(step: int) -> None:
         losses, watched = model.take(), {}

@@ -1,5 +1,7 @@
 """What films of patients who are not trained on say of a GAN while it trains, and which of its states is the best."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -35,16 +37,19 @@ class ValidationMonitor:
         model: the GAN.
         training: the training films.
         films: validation films with the masks to condition on, cropped.
+        batch: most films that a network sees at once, as in training: more would take more memory than the training, and
+            show the critic another deviation within the batch.
         console: where a collapse is warned of, once.
 
     Raises:
         DataError: the training films are all the same.
     """
 
-    def __init__(self, model: WGANGP, training: FilmSet, films: FilmSet, console: Console) -> None:
+    def __init__(self, model: WGANGP, training: FilmSet, films: FilmSet, batch: int, console: Console) -> None:
         self._model, self._console, self._warned = model, console, False
         self._low: list[float] = []
         films = films.spaced(MOST_VALIDATION)
+        self._parts = np.array_split(np.arange(len(films)), -(-len(films) // batch))
         self._condition = {"mask": one_hot(tf.constant(films.label_maps)), "label": tf.constant(films.labels)}
         self._images = films.images / np.float32(255)
         self._texture = radiomics_features(training.spaced(MOST_TRAINING).cropped().images / np.float32(255))
@@ -78,12 +83,17 @@ class ValidationMonitor:
 
     def _synthetic(self, seed: int) -> np.ndarray:
         noise = seeded_noise(tf.range(seed, seed + len(self._images)), self._model.z_dim)
-        films = self._model.averaged({"noise": noise, **self._condition}, training=False)
-        return (np.asarray(films, np.float32)[..., 0] + 1) / 2
+        return (self._by_parts(self._model.averaged, noise=noise)[..., 0] + 1) / 2
 
-    def _scores(self, films: np.ndarray) -> tf.Tensor:
+    def _scores(self, films: np.ndarray) -> np.ndarray:
         image = self._model.emphasis(tf.constant(films[..., None], tf.float32))
-        return self._model.critic({"image": image, **self._condition}, training=False)
+        return self._by_parts(self._model.critic, image=image)
+
+    def _by_parts(self, network: Callable, **inputs: tf.Tensor) -> np.ndarray:
+        """What a network gives for the inputs beside mask and label, float32."""
+        everything = {**inputs, **self._condition}
+        parts = ({name: tf.gather(value, part) for name, value in everything.items()} for part in self._parts)
+        return np.concatenate([np.asarray(network(part, training=False), np.float32) for part in parts])
 
     def _warn(self, step: int, diversity: float) -> None:
         self._low = [*self._low, diversity][-LOOKS:] if diversity < COLLAPSED else []

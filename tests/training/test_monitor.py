@@ -26,7 +26,7 @@ def model():
 
 def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model, films):
     before = model.random.state.numpy()
-    monitor = ValidationMonitor(model, films, films, Console(quiet=True))
+    monitor = ValidationMonitor(model, films, films, 4, Console(quiet=True))
     first, second = monitor(2), monitor(4)
     assert set(first) == {"validation_kid", "validation_wasserstein", "diversity"}
     assert first == second
@@ -34,7 +34,7 @@ def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model
 
 
 def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, films):
-    monitor = ValidationMonitor(model, films, films, Console(quiet=True))
+    monitor = ValidationMonitor(model, films, films, 4, Console(quiet=True))
     model.emphasis.gain = 0
     model.critic = lambda inputs, training: tf.reduce_mean(inputs["image"], axis=(1, 2, 3))[:, None]
     real = films.images.mean() / 255 * 2 - 1
@@ -42,8 +42,23 @@ def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, fi
     assert monitor(2)["validation_wasserstein"] == pytest.approx(real - fake, abs=1e-5)
 
 
+def test_networks_see_all_films_in_parts_no_larger_than_a_batch(model, films):
+    monitor = ValidationMonitor(model, films, films, 5, Console(quiet=True))
+    seen, critic = [], model.critic
+
+    def score(inputs, training):
+        seen.append({name: len(value) for name, value in inputs.items()})
+        return critic(inputs, training=training)
+
+    model.critic = score
+    monitor(2)
+    assert max(part["image"] for part in seen) <= 5
+    assert sum(part["image"] for part in seen) == 2 * len(films)  # Real and synthetic.
+    assert all(len(set(part.values())) == 1 for part in seen)
+
+
 def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
-    monitor = ValidationMonitor(model, films, films, Console())
+    monitor = ValidationMonitor(model, films, films, 4, Console())
     model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
     for step in (2, 4, 6, 8):
         assert monitor(step)["diversity"] == pytest.approx(0, abs=1e-6)
@@ -53,7 +68,7 @@ def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
 
 
 def test_diversity_that_rises_again_is_no_collapse(model, films, capsys):
-    monitor = ValidationMonitor(model, films, films, Console())
+    monitor = ValidationMonitor(model, films, films, 4, Console())
     for step, low in enumerate((0.30, 0.28, 0.31, 0.32, 0.40, 0.30, 0.29)):
         monitor._warn(step, low)
     printed = capsys.readouterr()
@@ -62,14 +77,14 @@ def test_diversity_that_rises_again_is_no_collapse(model, films, capsys):
 
 def test_one_film_a_patient_leaves_diversity_out(model, films):
     alone = dataclasses.replace(films, patients=tuple(map(str, range(len(films)))))
-    assert set(ValidationMonitor(model, films, alone, Console(quiet=True))(2)) == {
+    assert set(ValidationMonitor(model, films, alone, 4, Console(quiet=True))(2)) == {
         "validation_kid",
         "validation_wasserstein",
     }
 
 
 def test_films_like_those_of_the_training_have_a_low_kid(model, films):
-    monitor = ValidationMonitor(model, films, films, Console(quiet=True))
+    monitor = ValidationMonitor(model, films, films, len(films), Console(quiet=True))
     untrained = monitor(2)["validation_kid"]
     model.averaged = lambda inputs, training: films.images[..., None] / 127.5 - 1
     assert abs(monitor(4)["validation_kid"]) < 0.1 * untrained
