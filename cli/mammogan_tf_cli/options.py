@@ -51,7 +51,7 @@ class Labels(Listed):
     name = "labels"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
-        return tuple(str(value).split(","))
+        return tuple(word.strip() for word in str(value).split(","))
 
 
 def config_file(command: Command) -> Command:

@@ -52,7 +52,10 @@ def test_the_design_names_the_commands():
     assert {words[1] for words in COMMANDS if words[0] == "request"} == {"segment", "generate", "synthesize"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "serving/README.md"])
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("[!.]*/*.md")]
+
+
+@pytest.mark.parametrize("page", [str(page.relative_to(ROOT)) for page in sorted(PAGES)])
 def test_commands_of_the_pages_parse(page):
     text = (ROOT / page).read_text()
     lines = re.findall(r"^(?:\.venv/bin/)?mammogan-tf .*$", text.replace("\\\n", " "), re.MULTILINE)

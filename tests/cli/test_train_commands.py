@@ -64,7 +64,7 @@ def test_options_of_the_command_line(tree, asked):
         2,
     ]
     options += ["--precision", "mixed_bfloat16", "--split-seed", 4, "--deterministic", "--masks", "annotation"]
-    options += ["--classes", "benign,malignant"]
+    options += ["--classes", "benign, malignant"]
     fails("train-gan", "--data", tree, *options, says="enough")
     changes = {
         "size": 32,

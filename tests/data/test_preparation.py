@@ -108,6 +108,15 @@ def test_the_roi_view_shows_each_lesion_with_a_margin(make_film):
         assert SIZE / 2.5 / 2 / 1.25 - 1 < radius < SIZE / 2.5 / 2 * 1.25 + 1
 
 
+def test_windows_lie_off_the_centre_by_a_shift_of_their_own(make_film):
+    film = make_film(grey=draw(1024, 1024), lesions=[circle(200, 400, 30)])
+    corners = [prepare(dataclasses.replace(film, id=f"film{n}"), SIZE, view="roi").corners[0] for n in range(20)]
+    shifts = (np.array(corners) - (canvas_size(SIZE, "roi") - SIZE) / 2) / SIZE
+    assert len(np.unique(shifts, axis=0)) > 15
+    assert 0.1 < np.abs(shifts).max() <= 0.15 + 0.5 / SIZE
+    assert np.abs(shifts.mean(axis=0)).max() < 0.05
+
+
 @pytest.fixture
 def draw_mask(make_film, tmp_path):
     """Grey 200, a disc of 30 pixels about row 128, column 60, is a lesion; ``elsewhere`` is what grey 0 stands for."""
