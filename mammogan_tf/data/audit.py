@@ -17,8 +17,13 @@ from mammogan_tf.errors import DataError
 
 __all__ = ["audit", "format_audit"]
 
+SUSPECTS = ("suspect_circles", "suspect_labels", "suspect_patients")
+
 SHOWN = 12
 """Findings of one sort that :func:`format_audit` prints."""
+
+MOST_FILMS = 16
+"""Of one patient, four examinations: with more it may be that all films were given the same *Patient ID*."""
 
 PREPARED_SIZE = 64
 """Pixels at which films are prepared to learn how far their masks are to be trusted: training finds them done."""
@@ -47,7 +52,8 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
         ``name``: that its ids begin with;
         ``sizes``, ``sides``: films of each size (``"480x960"``) and of each side of the chest wall, where known;
         ``masks``: films with a drawn mask, and ``classes``: of these, how many show each class;
-        ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask, or whose mask has no tissue.
+        ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask, or whose mask has no tissue;
+        ``suspect_patients``: ``{"id", "why"}`` of patients with more than :data:`MOST_FILMS` films.
 
     Raises:
         DataError: there is no such folder, or nothing in it explains its films.
@@ -122,6 +128,11 @@ def _audit_folder(root: Path, progress: Progress | None) -> dict[str, Any]:
         "masks": sum(film.drawn is not None for film in films),
         "classes": {name: shown[name] for name in (*CLASSES, "automatic") if shown[name]},
         "suspect_labels": _doubts(findings),
+        "suspect_patients": [
+            {"id": patient, "why": f"{count} films: if they are of several patients, name these in the table"}
+            for patient, count in Counter(film.patient for film in films).most_common()
+            if count > MOST_FILMS
+        ],
     }
 
 
@@ -172,7 +183,7 @@ def format_audit(result: dict[str, Any]) -> str:
     rows += [("labels", _counts(result["labels"]))]
     rows += _circle_rows(result) if "records" in result else _mask_rows(result)
     rows += [("tissue", _counts(result["tissue"]))]
-    for name in ("suspect_circles", "suspect_labels", "doubtful_masks", "corrupt", "duplicates", "missing"):
+    for name in (*SUSPECTS, "doubtful_masks", "corrupt", "duplicates", "missing"):
         lines = [_finding_line(entry) for entry in result.get(name, ())]
         if name in result:
             rows.append((name.replace("_", " "), str(len(lines)) if lines else "none"))

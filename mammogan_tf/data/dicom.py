@@ -38,19 +38,29 @@ KIND = [
     "NumberOfFrames",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
 ]
-STORED = ["HighBit", "PixelRepresentation", "PlanarConfiguration", "PixelPaddingValue", "PixelPaddingRangeLimit"]
+STORED = ["PixelRepresentation", "PlanarConfiguration", "PixelPaddingValue", "PixelPaddingRangeLimit"]
 MODALITY = ["ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"]
 VOI = ["VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"]
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file ``path`` is called ``.dcm`` or carries the mark of a DICOM file behind its preamble."""
+    """Whether the file ``path`` is called ``.dcm`` or carries the mark of a DICOM file behind its preamble.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
-    with path.open("rb") as stream:
-        stream.seek(128)
-        return stream.read(4) == b"DICM"
+    try:
+        with path.open("rb") as stream:
+            stream.seek(128)
+            return stream.read(4) == b"DICM"
+    except OSError as error:
+        reason = error.strerror or error
+        advice = "make it readable or fetch it again"
+        raise DataError(f"{path}: expected a readable file, received: {reason}; {advice}") from error
 
 
 def read_dicom(path: Path) -> np.ndarray:
@@ -61,8 +71,8 @@ def read_dicom(path: Path) -> np.ndarray:
     MONOCHROME1 is inverted after that, padding is black.
 
     Raises:
-        DataError: not DICOM, broken, compressed in a way that is not installed, several frames, colour, or not of 8 to
-            16 bits; or pydicom is not installed.
+        DataError: not DICOM, broken, compressed in a way that is not installed, several frames, colour, or not of the
+            lowest 8 to 16 bits; or pydicom is not installed.
     """
     with _dataset(path, [*KIND, *STORED, *MODALITY, *VOI, "PixelData"]) as dataset:
         _check_kind(path, dataset)
@@ -86,7 +96,7 @@ def read_dicom_size(path: Path) -> tuple[int, int]:
     """Height and width of a film that :func:`read_dicom` can read, from the header alone.
 
     Raises:
-        DataError: not DICOM, several frames, colour, or not of 8 to 16 bits; or pydicom is not installed.
+        DataError: not DICOM, several frames, colour, or not of the lowest 8 to 16 bits; or pydicom is not installed.
     """
     with _dataset(path, KIND) as dataset:
         _check_kind(path, dataset)
@@ -147,6 +157,8 @@ def _check_kind(path: Path, dataset: "Dataset") -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     need(frames == 1, "a single picture", f"{frames} frames", "export the 2-D mammogram, or one frame a file")
     need(8 <= bits <= dataset.BitsAllocated <= 16, "8 to 16 bits a pixel", bits, "export it in 16 bits")
+    high = dataset.get("HighBit", bits - 1)
+    need(high == bits - 1, f"{bits - 1} as the High Bit of {bits} bits", high, "export it again")
 
 
 def _is_padding(stored: np.ndarray, dataset: "Dataset") -> np.ndarray:

@@ -21,8 +21,11 @@ TISSUES = ("F", "G", "D")
 AUTOMATIC = 255
 """In a drawn mask: the pixel is of the class that the automatic anatomy finds."""
 
+BITS, PHOTOMETRIC = 258, 262
+"""Tags of a TIFF: *Bits Per Sample*, one for each channel, and *Photometric Interpretation*."""
+
 WHITE_IS_ZERO = 0
-"""Value of a TIFF's tag 262, *Photometric Interpretation*, of a film whose dark pixels have high values."""
+"""*Photometric Interpretation* of a film whose dark pixels have high values."""
 
 NO_CLASS = 254
 
@@ -77,21 +80,19 @@ def read_grey(path: Path) -> np.ndarray:
     or its content, is read by :func:`mammogan_tf.data.dicom.read_dicom`.
 
     Raises:
-        DataError: missing, empty, truncated, colour, floating point, or no image.
+        DataError: missing, unreadable, empty, truncated, colour, RGB of 16 bits, floating point, or no image.
     """
     _require_content(path)
     if is_dicom(path):
         return read_dicom(path)
     with _opened(path) as image:
-        pixels, mode = _grey_if_equal(np.asarray(image), image.mode)
-        white_is_zero = getattr(image, "tag_v2", {}).get(262) == WHITE_IS_ZERO
+        pixels, mode = _grey_if_equal(image)
+        white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
     if mode.startswith("I"):
         grey = scale_grey(pixels, pixels.min(), pixels.max())
         return 255 - grey if white_is_zero else grey  # Of 8 bits, Pillow inverts it itself.
     if mode != "L":
-        raise DataError(
-            f"{path}: expected greyscale of 8 or 16 bits, received: mode {mode}; convert it to 8-bit greyscale"
-        )
+        raise DataError(f"{path}: expected greyscale of 8 or 16 bits, received: mode {mode}; convert it to greyscale")
     return pixels
 
 
@@ -99,7 +100,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """Height and width that the header of an image states, without decoding its pixels.
 
     Raises:
-        DataError: missing, empty or no image.
+        DataError: missing, unreadable, empty or no image.
     """
     _require_content(path)
     if is_dicom(path):
@@ -121,8 +122,8 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
     path = drawn.path
     _require_content(path)
     with _opened(path) as image:
-        values, mode = _grey_if_equal(np.asarray(image.convert("L") if image.mode == "1" else image), image.mode)
-    if mode not in ("1", "L", "P"):
+        values, mode = _grey_if_equal(image.convert("L") if image.mode == "1" else image)
+    if mode not in ("L", "P"):
         raise DataError(f"{path}: expected a mask (mode L, P or 1), received: mode {mode}; save it as 8-bit greyscale")
     if values.shape != shape:
         expected, received = (f"{columns}x{rows}" for rows, columns in (shape, values.shape))
@@ -143,9 +144,17 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
     return table[values]
 
 
-def _grey_if_equal(pixels: np.ndarray, mode: str) -> tuple[np.ndarray, str]:
-    """Pixels and mode of an image; RGB whose channels agree as the greyscale that it is."""
-    if mode in ("RGB", "RGBA") and (np.ptp(pixels[..., :3].astype(np.int16), axis=-1) == 0).all():
+def _grey_if_equal(image: Image.Image) -> tuple[np.ndarray, str]:
+    """Pixels and mode of an image; RGB whose channels agree, and that is opaque, as the greyscale that it is.
+
+    Of colour with 16 bits Pillow keeps the upper 8, which of a film of 12 bits are next to nothing: its mode says so.
+    """
+    mode, bits = image.mode, getattr(image, "tag_v2", {}).get(BITS, (8,))
+    stored = str(getattr(image, "tile", ""))  # Until it is decoded: of PNG such as "RGB;16B".
+    if mode in ("RGB", "RGBA") and (max(bits) > 8 or ";16" in stored):
+        mode += " of 16 bits"
+    pixels = np.asarray(image)
+    if mode in ("RGB", "RGBA") and (pixels[..., :3] == pixels[..., :1]).all() and (pixels[..., 3:] == 255).all():
         return np.ascontiguousarray(pixels[..., 0]), "L"
     return pixels, mode
 

@@ -1,5 +1,6 @@
 """Prepared films in memory, with what is known about each."""
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -66,7 +67,8 @@ class FilmSet:
         if missing:
             raise DataError(
                 f"films: expected those of the run's split, received: a folder without {', '.join(missing[:5])}; "
-                "give the data back as it was, or start another run"
+                "give the data back as it was (a folder that was renamed, with its old name as name in dataset.json), "
+                "or start another run"
             )
         return self._rows(list(chain.from_iterable(places[id_] for id_ in ids)))
 
@@ -183,7 +185,17 @@ def _numbered(ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-    if np.prod(shape, dtype=np.int64) <= MEMORY_LIMIT:
+    size = int(np.prod(shape, dtype=np.int64))
+    if size <= MEMORY_LIMIT:
         return np.empty(shape, np.uint8)
-    with tempfile.TemporaryFile(prefix="mammogan-tf-") as file:
-        return np.memmap(file, np.uint8, "w+", shape=shape)
+    try:
+        with tempfile.TemporaryFile(prefix="mammogan-tf-") as file:
+            if hasattr(os, "posix_fallocate"):  # Not on macOS. Else a full disk ends the process later.
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        place = tempfile.tempdir or "the folder for temporary files"  # Of which there is none on a disk that is full.
+        raise DataError(
+            f"{place}: expected {size / 1e9:.1f} GB for the films, received: {error.strerror or error}; "
+            "free some space or set TMPDIR to another folder"
+        ) from error

@@ -187,7 +187,7 @@ def _list_films(folder: Path) -> dict[str, Path]:
 def _read_origins(images: Mapping[str, Path]) -> dict[str, Origin]:
     origins = {}
     for film, path in images.items():
-        with suppress(DataError, OSError):
+        with suppress(DataError):
             origins[film] = _read_origin(path)
     return origins
 
@@ -243,11 +243,12 @@ def _are_columns(value: Any) -> bool:
 def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """Rows by film. A column is found under the heading that ``columns`` gives, else under its own name, in any case.
 
-    Empty rows, which spreadsheets write at the end, are none.
+    Empty rows, which spreadsheets write at the end, are none. A table may name films alone, but one of which nothing else is
+    understood was meant to say more.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            headings, *lines = list(csv.reader(stream)) or [[]]
+            headings, *lines = list(csv.reader(stream, skipinitialspace=True)) or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
     places, exact = {}, [heading.strip() for heading in headings]
@@ -260,6 +261,9 @@ def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Pat
             places[column] = in_any_case.index(heading.lower())
         elif column in columns or column == "film":
             raise _error(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
+    if [*places] == ["film"] and sum(map(bool, exact)) > 1:
+        expected = f"a column {', '.join(COLUMNS[1:-1])} or {COLUMNS[-1]}"
+        raise _error(path, expected, ", ".join(headings), "name them under columns in dataset.json")
     names = {image.name: film for film, image in images.items()}
     rows: dict[str, dict[str, str]] = {}
     for line in lines:

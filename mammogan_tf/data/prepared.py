@@ -25,7 +25,7 @@ from mammogan_tf.files import atomic_path
 
 __all__ = ["Notes", "cache_folder", "prepare_films", "read_layers", "read_notes"]
 
-PREPARE_VERSION = 7
+PREPARE_VERSION = 8
 """Part of every cache key: raise it whenever the pixels that ``preparation.prepare`` returns change."""
 
 FEW_FILMS = 8

@@ -154,7 +154,7 @@ def _part_sizes(patients: int, validation: float, test: float) -> dict[str, int]
     if train < 1:
         raise DataError(
             f"split: expected patients for training, validation and test, received: {patients} with shares "
-            f"{validation} and {test}; add films of other patients"
+            f"{validation} and {test}; add films of other patients, or name the patients in the table"
         )
     return {"train": train, **sizes}
 

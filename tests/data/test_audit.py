@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -159,6 +160,30 @@ def test_a_folder(folder):
     assert why["images/e.png"].startswith("expected an image, received: an empty file")
     assert why["labels/d.png"].startswith("expected the grey values 0, 255, received: 7")
     assert json.loads(json.dumps(result)) == result
+
+
+def test_a_film_that_may_not_be_read_does_not_stop_it(folder):
+    (folder / "images" / "a.png").chmod(0)
+    if os.access(folder / "images" / "a.png", os.R_OK):
+        pytest.skip("whoever runs this may read every file")
+    result = audit(folder)
+    why = {entry["file"]: entry["why"] for entry in result["corrupt"]}
+    assert why["images/a.png"].startswith("expected a readable file, received: Permission denied; make it readable")
+    assert sorted(why) == ["images/a.png", "images/e.png", "labels/d.png"]
+
+
+def test_many_films_of_one_patient_are_suspect(tmp_path):
+    """As where the ids of all were replaced by one word."""
+    (tmp_path / "images").mkdir()
+    for number in range(20):
+        Image.fromarray(np.full((3, 4), number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
+    rows = [f"{number},{'removed' if number < 17 else 'P1'}" for number in range(20)]
+    (tmp_path / "films.csv").write_text("\n".join(["film,patient", *rows]))
+    (tmp_path / "dataset.json").write_text('{"name": "mine", "table": "films.csv"}')
+    result = audit(tmp_path)
+    why = "17 films: if they are of several patients, name these in the table"
+    assert result["suspect_patients"] == [{"id": "mine-removed", "why": why}]
+    assert f"suspect patients        1\n{'':24}mine-removed: {why}\n" in format_audit(result)
 
 
 def test_format_of_a_folder(folder):

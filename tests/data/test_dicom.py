@@ -277,9 +277,10 @@ def without_pixels() -> Dataset:
         (lambda: make_dicom(RAMP, PhotometricInterpretation="RGB", SamplesPerPixel=3), "MONOCHROME2, received: RGB"),
         (lambda: make_dicom(RAMP.astype(np.uint32), 32), "expected 8 to 16 bits a pixel, received: 32"),
         (lambda: make_dicom(RAMP, 7), "expected 8 to 16 bits a pixel, received: 7"),
+        (lambda: make_dicom(RAMP << 4, 12, HighBit=15), "expected 11 as the High Bit of 12 bits, received: 15; export"),
         (without_pixels, "expected a mammogram, received: a DICOM file without pixels"),
     ],
-    ids=["frames", "colour", "32 bits", "7 bits", "no pixels"],
+    ids=["frames", "colour", "32 bits", "7 bits", "upper bits", "no pixels"],
 )
 def test_what_is_no_mammogram_is_refused_by_its_header(tmp_path, dataset, says):
     path = write_dicom(tmp_path / "film.dcm", dataset())

@@ -1,4 +1,7 @@
 import io
+import resource
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -57,6 +60,52 @@ def test_sixteen_bits_are_spread_from_black_to_white(tmp_path, content):
     np.testing.assert_array_equal(pixels, SHOWN)
 
 
+def deep_png(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits with two to four channels, which Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows, columns, channels = pixels.shape
+    header = struct.pack(">IIBBBBB", columns, rows, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    lines = b"".join(b"\0" + line.tobytes() for line in pixels.astype(">u2"))
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+def deep_tiff(pixels: np.ndarray, **options: object) -> bytes:
+    tifffile = pytest.importorskip("tifffile", reason="comes with scikit-image")
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels, photometric="rgb", **options)
+    return stream.getvalue()
+
+
+COLOUR = np.stack([DEEP] * 3, axis=-1)
+OPAQUE = np.full_like(DEEP, 65535)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode"),
+    [
+        (lambda: deep_png(COLOUR), "RGB"),
+        (lambda: deep_png(np.dstack([COLOUR, OPAQUE])), "RGBA"),
+        (lambda: deep_png(np.dstack([DEEP, OPAQUE])), "RGBA"),
+        (lambda: deep_tiff(COLOUR), "RGB"),
+        (lambda: deep_tiff(COLOUR, byteorder=">", compression="zlib"), "RGB"),
+        (lambda: deep_tiff(np.moveaxis(COLOUR, -1, 0), planarconfig="separate"), "RGB"),
+        (lambda: deep_tiff(np.dstack([COLOUR, OPAQUE]), extrasamples=["unassalpha"]), "RGBA"),
+    ],
+    ids=["png", "png with alpha", "grey png with alpha", "tiff", "compressed tiff", "planar tiff", "tiff with alpha"],
+)
+def test_grey_as_rgb_of_sixteen_bits_is_refused(tmp_path, content, mode):
+    """Pillow reads the upper 8 bits alone: a film of 12 bits would have 16 grey levels, all nearly black."""
+    path = tmp_path / "film"
+    path.write_bytes(content())
+    says = f"expected greyscale of 8 or 16 bits, received: mode {mode} of 16 bits; convert it to greyscale"
+    with pytest.raises(DataError, match=says):
+        read_grey(path)
+
+
 def test_a_blank_film_of_sixteen_bits_is_black(tmp_path):
     (tmp_path / "film.png").write_bytes(encoded(np.full((3, 4), 900, np.uint16)))
     assert not read_grey(tmp_path / "film.png").any()
@@ -97,6 +146,19 @@ def test_missing_file(tmp_path):
             read(tmp_path / "film.pgm")
 
 
+def test_a_file_that_cannot_be_opened(tmp_path):
+    path = tmp_path / "film.png"
+    path.write_bytes(encoded(GREY))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for read in (read_grey, read_size):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            with pytest.raises(DataError, match=r"film\.png: expected a readable file, received: Too many open files;"):
+                read(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_read_size_needs_the_header_only(tmp_path):
     path = tmp_path / "film.pgm"
     path.write_bytes(b"P5\n4 3\n255\n")
@@ -105,6 +167,7 @@ def test_read_size_needs_the_header_only(tmp_path):
 
 CLASSES = ((0, AUTOMATIC), (10, 3), (255, 4))
 MASK = np.array([[0, 10, 255], [10, 0, 0]], np.uint8)
+LAYER = np.dstack([MASK, MASK, MASK, np.full_like(MASK, 255)])
 
 
 def write_mask(tmp_path, pixels, kind="png"):
@@ -113,7 +176,7 @@ def write_mask(tmp_path, pixels, kind="png"):
     return DrawnMask(path, CLASSES)
 
 
-@pytest.mark.parametrize("pixels", [MASK, np.stack([MASK] * 3, axis=-1)], ids=["grey", "grey as RGB"])
+@pytest.mark.parametrize("pixels", [MASK, LAYER[..., :3], LAYER], ids=["grey", "grey as RGB", "opaque"])
 @pytest.mark.parametrize("kind", ["png", "tiff"])
 def test_a_drawn_mask_has_the_classes_of_its_grey_values(tmp_path, pixels, kind):
     label_map = read_drawn_mask(write_mask(tmp_path, pixels, kind), (2, 3))
@@ -141,8 +204,9 @@ def test_black_and_white_are_0_and_255(tmp_path):
         (MASK + 1, "expected the grey values 0, 10, 255, received: 1, 11; map them in dataset.json to background"),
         (MASK.astype(np.uint16), "expected a mask .* received: mode I;16"),
         (np.stack([MASK, MASK, MASK + 1], axis=-1), "expected a mask .* received: mode RGB"),
+        (np.dstack([LAYER[..., :3], MASK]), "expected a mask .* received: mode RGBA; save it as 8-bit greyscale"),
     ],
-    ids=["another size", "unknown values", "16 bits", "colour"],
+    ids=["another size", "unknown values", "16 bits", "colour", "transparent"],
 )
 def test_a_mask_that_does_not_fit(tmp_path, pixels, says):
     with pytest.raises(DataError, match=rf"mask\.png: {says}") as error:

@@ -1,4 +1,6 @@
 import dataclasses
+import resource
+import tempfile
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ def test_select_keeps_everything_of_a_film_together(films):
 
 
 def test_select_names_what_is_missing(films):
-    with pytest.raises(DataError, match="received: a folder without film8, film9"):
+    with pytest.raises(DataError, match=r"received: a folder without film8, film9; .* old name .* in dataset\.json"):
         films.select(["film8", "film1", "film9"])
 
 
@@ -46,6 +48,22 @@ def test_a_set_that_lies_in_a_file_stays_in_one(mias_tree, monkeypatch, view):
     for part in (everything.select(ids), everything.cropped(), everything.spaced(2), everything.of_labels(["normal"])):
         assert len(part)
         assert all(isinstance(pictures, np.memmap) for pictures in (part.images, part.films, part.label_maps))
+
+
+def test_a_disk_without_room(films, monkeypatch):
+    """It is asked for all of the room at once: a memory that is mapped to a full disk would end the process."""
+    monkeypatch.setattr(film_set, "MEMORY_LIMIT", 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * COUNT * SIDE**2 - 1, hard))
+    try:
+        with pytest.raises(DataError) as error:
+            films.select(films.ids)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(error.value) == (
+        f"{tempfile.gettempdir()}: expected 0.0 GB for the films, received: File too large; "
+        "free some space or set TMPDIR to another folder"
+    )
 
 
 def test_pictures_of_one_film_go_together_and_have_names_of_their_own(mias_tree):

@@ -68,6 +68,13 @@ def test_headings_are_found_with_spaces_and_in_any_case(write, heading):
     assert (b.patient, b.label, b.tissue) == ("mine-7", MALIGNANT, "D")
 
 
+def test_quotes_may_follow_a_space(write):
+    rows = '"film", "patient", "label"\n"a", "7", "benign"\n"b.one", "7, or 8", "malignant"\n'
+    a, b = load_folder(write({"table": "films.csv"}, rows))
+    assert (a.patient, a.label) == ("mine-7", BENIGN)
+    assert (b.patient, b.label) == ("mine-7, or 8", MALIGNANT)
+
+
 def test_a_heading_that_is_spelt_alike_comes_before_one_in_another_case(write):
     description = {"table": "films.csv", "columns": {"patient": "ID"}}
     rows = "film,id,ID,Label,label\na,row-1,7,malignant,benign\nb.one,row-2,7,malignant,benign\n"
@@ -166,6 +173,11 @@ def test_labels_without_classes(write):
     [
         ("", r"films\.csv: expected a column film, received: ;"),
         ("film;label\n", "expected a column film, received: film;label; name it under columns"),
+        (
+            "film,patient id,pathology\na,7,benign\nb.one,7,\n",
+            r"films\.csv: expected a column patient, side, label or tissue, received: film, patient id, pathology; "
+            r"name them under columns in dataset\.json",
+        ),
         ("film,label\na,benign\n", r"b\.one\.png: expected a row in the table of dataset\.json, received: none"),
         ("film,label\na,b\nb.one,\n", r"a\.png: expected benign, malignant, normal or nothing as its label .*: b;"),
         ("film,side\na,L\nb.one,\n", r"a\.png: expected left, right or nothing as its side .* received: L;"),

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from mammogan_tf.data.label_maps import (
     LESION,
@@ -34,6 +35,38 @@ def test_no_lesion_is_lost():
     label_map = np.ones((1024, 1024), np.uint8)
     label_map = paint_lesions(label_map, [circle(100, 100, 3), circle(900, 500, 3)])
     assert (shrink_label_map(label_map, 16) == LESION).sum() == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("height", "width", "size"), [(100, 60, 35), (71, 90, 20), (96, 96, 8), (9, 12, 30)])
+def test_each_lesion_keeps_the_pixel_that_it_covers_most(height, width, size, seed):
+    """As where every lesion is shrunk on its own, within the whole map."""
+    random = np.random.default_rng(seed)
+    label_map = random.integers(0, 4, (height, width), np.uint8)
+    label_map[random.random((height, width)) < 0.03] = LESION
+    side = max(height, width)
+    square = np.pad(label_map, ((0, side - height), (0, side - width)))
+
+    def share(mask):
+        return np.asarray(Image.fromarray(mask.astype(np.float32)).resize((size, size), Image.Resampling.BOX))
+
+    expected = np.argmax([share(square == value) for value in range(5)], axis=0)
+    expected[share(square == LESION) >= 0.25] = LESION
+    lesions, count = ndimage.label(square == LESION)
+    for number in range(1, count + 1):
+        covered = share(lesions == number)
+        if not (expected[covered > 0] == LESION).any():
+            expected.flat[covered.argmax()] = LESION
+    np.testing.assert_array_equal(shrink_label_map(label_map, size), expected)
+
+
+def test_a_lesion_between_two_pixels_stays_at_its_place():
+    """Row 20 of 41 ends up half in row 19 and half in row 20 of 40: Pillow counts it to neither."""
+    label_map = np.ones((41, 41), np.uint8)
+    label_map[20, 30] = LESION
+    ((row, column),) = np.argwhere(shrink_label_map(label_map, 40) == LESION)
+    assert row in (19, 20)
+    assert column in (29, 30)
 
 
 def test_shrinking_pads_to_a_square():
