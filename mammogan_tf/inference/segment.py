@@ -41,21 +41,22 @@ def segment_files(
         ``areas.csv``: for each film the share of its pixels in each class.
 
     Raises:
-        DataError: a film cannot be read, or two have the same name.
+        DataError: a film cannot be read, or two have the same name; those before it are written.
     """
-    rows = []
-    for done, (name, file) in enumerate(zip(distinct_names(files), files, strict=True), start=1):
-        grey = read_grey(Path(file))
-        label_map = segment_grey(segmenter, grey, anatomy)
-        save_label_map(out / f"{name}_mask.png", label_map)
-        save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
-        shares = np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size
-        rows.append(
-            {"file": str(file), **{kind: round(float(share), 6) for kind, share in zip(CLASSES, shares, strict=True)}}
-        )
-        if progress:
-            progress(done, len(files))
-    write_text(out / "areas.csv", pd.DataFrame(rows).to_csv(index=False))
+    names, rows = distinct_names(files), []
+    try:
+        for name, file in zip(names, files, strict=True):
+            grey = read_grey(Path(file))
+            label_map = segment_grey(segmenter, grey, anatomy)
+            save_label_map(out / f"{name}_mask.png", label_map)
+            save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
+            shares = np.round(np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size, 6)
+            rows.append({"file": str(file), **dict(zip(CLASSES, shares.tolist(), strict=True))})
+            if progress:
+                progress(len(rows), len(files))
+    finally:
+        if rows:
+            write_text(out / "areas.csv", pd.DataFrame(rows).to_csv(index=False))
     return out / "areas.csv"
 
 

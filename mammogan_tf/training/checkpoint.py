@@ -32,7 +32,7 @@ class Checkpoints:
     Args:
         directory: where they are.
         variables: Keras or TensorFlow variables, in an order that depends on the configuration alone.
-        began_with: the hyper-parameters, and what stands for the films; a checkpoint keeps them.
+        began_with: the hyper-parameters, the precision, and what stands for the films; a checkpoint keeps them.
         keep: how many stay.
         console: hears of broken ones.
         write_below: where they are written; ``directory``, but for the workers that must take part and write nothing.
@@ -92,12 +92,13 @@ class Checkpoints:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def restore(self) -> bool:
+    def restore(self, finished: bool = False) -> bool:
         """Restores the newest checkpoint that is whole into the variables; False where there is none.
 
         Raises:
-            ConfigError: the hyper-parameters or the films are others than the checkpoint was made with.
-            ModelError: all are broken, or of another version.
+            ConfigError: the hyper-parameters, the precision or the films are others than the checkpoint was made with.
+            ModelError: all are broken, or of another version, or there is none of a run that is ``finished``: its results
+                would be replaced.
         """
         paths = _checkpoints(self._from)
         reasons = []
@@ -114,6 +115,10 @@ class Checkpoints:
         if paths:
             raise ModelError(
                 f"{paths[0]}: expected a checkpoint of this run, received: {reasons[0]}; start another run"
+            )
+        if finished:
+            raise ModelError(
+                f"{self._from}: expected the checkpoints of this finished run, received: none; start another run"
             )
         return False
 

@@ -12,10 +12,10 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.label_maps import LESION, read_masks
 from mammogan_tf.data.splits import Split, require_apart, split_patients
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, fingerprints
 from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["condition", "create_gan_run", "has_variants", "unet_of_anatomy_loss", "with_variants"]
@@ -91,7 +91,7 @@ def create_gan_run(
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
     """Refuses a U-Net that was trained or chosen by some of these films, of patients that are to be kept apart."""
-    patients = {film.id: film.patient for film in films}
+    patients = {**unet.patients, **{film.id: film.patient for film in films}}
     seen = {patients.get(name) for name in (*unet.split.train, *unet.split.validation)}
     leaked = sorted({patients[name] for name in split.test} & seen)
     if leaked:
@@ -157,11 +157,16 @@ def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
     """The films' label maps without lesions, uint8 [N, C, C], from the masks or the U-Net that the run keeps."""
     kept = run.path / MASKS["cross-validate"]
     if kept.exists():
-        ids, anatomy, corners = read_masks(
-            kept, ("ids", "anatomy", "corners"), "start another run from the cross-validation"
+        ids, anatomy, corners, seen = read_masks(
+            kept, ("ids", "anatomy", "corners", "fingerprints"), "start another run from the cross-validation"
         )
-        rows = {name: row for row, name in enumerate(ids)}
-        chosen = [rows[name] for name in films.names]
+        rows = {(name, pixels): row for row, (name, pixels) in enumerate(zip(ids, seen, strict=True))}
+        chosen = [rows.get(picture, -1) for picture in zip(films.names, fingerprints(films), strict=True)]
+        if -1 in chosen:
+            raise DataError(
+                f"{run.path}: expected the films that were cross-validated, received: another "
+                f"{films.names[chosen.index(-1)]}; put it back, or cross-validate again"
+            )
         anatomy, corners = anatomy[chosen], corners[chosen]
         if anatomy.shape == films.label_maps.shape:
             return anatomy

@@ -14,13 +14,14 @@ from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split, split_folds
+from mammogan_tf.data.windows import has_window
 from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.files import atomic_path, read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import KEEP, load_network
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, fingerprint, fingerprints, require_pictures
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
@@ -35,9 +36,11 @@ def create_cross_validation_run(
     """Makes a run directory. Its split names every film as a test film: each is tested once.
 
     Raises:
-        DataError: too few patients for the folds.
+        DataError: too few patients for the folds, or in the roi view a part of a fold without a window.
     """
-    _folds(config, films)
+    shown = {film.id for film in films if config.data.view == "whole" or has_window(film)}
+    for fold in _folds(config, films):
+        require_pictures(**{name: len(shown & {*ids}) for name, ids in fold.to_dict().items()})
     return Run.create(workdir, config, Split((), (), tuple(sorted(film.id for film in films))), data)
 
 
@@ -54,7 +57,7 @@ def cross_validate(
     Writes an ordinary run for each fold into ``train-unet/``, then ``report.json``, ``MODEL_CARD.md``, the worst pictures by
     region in ``samples/REGION.png`` (film, annotation, found) and ``masks.npz``: ``ids``, ``label_maps`` uint8 [N, S, S]
     as found, and ``anatomy`` uint8 [N, C, C] without lesions, for a GAN to be conditioned on; in the roi view with its
-    margin, C > S, and ``corners`` [N, 2] to cut the picture out.
+    margin, C > S, and ``corners`` [N, 2] to cut the picture out; ``fingerprints`` say of which pixels they are the masks.
 
     Args:
         run: the run.
@@ -82,6 +85,10 @@ def cross_validate(
             f"{run.path}: expected the {len(run.split.test)} films that it began with, received: {len(films)}; "
             "give the data back as they were, or start another run"
         )
+    everything = load_films(
+        films, config.data.size, config.data.view, config.data.lesions, progress=console.progress("preparing films")
+    )
+    _require_same(run, everything)
     runs = _fold_runs(run, config, films)
     reports = []
     for number, fold in enumerate(runs, start=1):
@@ -92,7 +99,6 @@ def cross_validate(
             else train_unet(fold, films, console, strategy=strategy, keep=keep)
         )
 
-    everything = load_films(films, config.data.size, config.data.view, config.data.lesions)
     tested = everything.select([id_ for fold in runs for id_ in fold.split.test])
     found, chances, anatomy = _predict(runs, everything)
     report = {
@@ -118,8 +124,21 @@ def cross_validate(
             label_maps=found["cleaned"],
             anatomy=anatomy,
             corners=tested.corners,
+            fingerprints=np.array(fingerprints(tested)),
         )
     return report
+
+
+def _require_same(run: Run, films: FilmSet) -> None:
+    """Keeps in ``films.json`` what stands for the films when a run begins, and refuses others when it goes on."""
+    path, now = run.path / "films.json", fingerprint(films)
+    if not path.exists():
+        run.write_json(path.name, now)
+    elif read_json(path) != now:
+        raise DataError(
+            f"{run.path}: expected the films and masks that it began with, received: others under the same names; "
+            "put them back, or start another run"
+        )
 
 
 def _folds(config: CrossValidationConfig, films: Sequence[Film]) -> list[Split]:

@@ -18,7 +18,7 @@ from mammogan_tf.data.splits import Split, require_apart
 from mammogan_tf.errors import DataError, MammoganError, ModelError
 from mammogan_tf.files import atomic_path, read_json, write_json
 
-__all__ = ["Run", "fingerprint", "load_split", "newest_run"]
+__all__ = ["Run", "fingerprint", "fingerprints", "load_split", "newest_run", "require_pictures"]
 
 Config = UNetConfig | GANConfig
 
@@ -51,10 +51,12 @@ class Run:
         split: Split,
         data: Sequence[str | Path],
         files: Mapping[str, Path] | None = None,
+        films: Sequence[Film] = (),
     ) -> "Run":
         """Makes the next free run directory below ``workdir`` and writes down what will run, and on which data sets.
 
-        ``files`` are copied into it under their names. It is a run once all of that is there.
+        ``files`` are copied into it under their names, and ``patients.json`` says the patient of each of the ``films``, for
+        a training on others that is not to see them again. It is a run once all of that is there.
         """
         command = next(name for name, kind in CONFIGS.items() if type(config) is kind)
         parent = Path(workdir) / command
@@ -70,6 +72,8 @@ class Run:
                 continue
         run = cls(path, command, config, split, _absolute(data))
         run.write_json("split.json", split.to_dict())
+        if films:
+            run.write_json("patients.json", {film.id: film.patient for film in films})
         run.write_json("environment.json", _environment())
         for name, source in (files or {}).items():
             with atomic_path(path / name) as temporary:
@@ -117,6 +121,19 @@ class Run:
         return self.path / "masks.npz"
 
     @property
+    def patients(self) -> dict[str, str]:
+        """Patients of the films by id, as they were known when the run began.
+
+        Raises:
+            ModelError: the file that says so is missing or broken.
+        """
+        path = self.path / "patients.json"
+        try:
+            return {str(film): str(patient) for film, patient in read_json(path).items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise ModelError(f"{path}: expected the patients of the run, received: {error}; train it again") from error
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Labels of the films that took part."""
         return self.config.labels if isinstance(self.config, GANConfig) else LABELS
@@ -161,21 +178,34 @@ def load_split(
     training, validation, test = (
         everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)
     )
-    for name, part in (("training", training), ("validation", validation), ("test", test)):
-        if not len(part):
+    require_pictures(training=len(training), validation=len(validation), test=len(test))
+    return training.confident(data.min_mask_confidence), validation.cropped(), test.cropped()
+
+
+def require_pictures(**counts: int) -> None:
+    """Raises DataError where a part of a split, by its name, has no picture."""
+    for name, count in counts.items():
+        if not count:
             raise DataError(
                 f"{name} films: expected normal films, or lesions whose place is known, received: neither; "
                 "add some, or train on whole films (--view whole)"
             )
-    return training.confident(data.min_mask_confidence), validation.cropped(), test.cropped()
 
 
 def fingerprint(*parts: FilmSet) -> str:
     """Digits that differ where the films, their masks or their labels do."""
+    return _digits(*(each for part in parts for each in (part.images, part.films, part.label_maps, part.labels)))
+
+
+def fingerprints(films: FilmSet) -> list[str]:
+    """For each picture digits that differ where what the film shows there does, with or without a margin around it."""
+    return [_digits(picture) for picture in films.cropped().films]
+
+
+def _digits(*arrays: np.ndarray) -> str:
     digest = hashlib.sha256()
-    for part in parts:
-        for values in (part.images, part.films, part.label_maps, part.labels):
-            digest.update(np.ascontiguousarray(values).data)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
 
 

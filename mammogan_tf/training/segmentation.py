@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -43,7 +44,7 @@ a lesion to choose by it."""
 def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Film], data: Sequence[str | Path]) -> Run:
     """Splits the films by patient and makes a run directory."""
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
-    return Run.create(workdir, config, split, data)
+    return Run.create(workdir, config, split, data, films=films)
 
 
 def train_unet(
@@ -84,10 +85,11 @@ def train_unet(
     training, validation, test = load_split(run, films, console.progress("preparing films"))
     console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}{sharing(strategy)}")
     repeated = _repeat_lesions(training, config.lesion_repeats)
+    began_with = {**to_dict(config), "policy": policy, "films": fingerprint(repeated, validation)}
     with own_copy(run, strategy) as own:
         with strategy.scope():
             model = build_supervised(config, _steps_per_epoch(config, repeated))
-        best, seconds = _train(run, own, model, repeated, validation, console, keep)
+        best, seconds = _train(run, own, model, repeated, validation, began_with, console, keep)
         best.put_back()
         unet = model.averaged
         report = {
@@ -109,7 +111,14 @@ def _steps_per_epoch(config: UNetConfig, training: FilmSet) -> int:
 
 
 def _train(
-    run: Run, own: Run, model: Supervised, training: FilmSet, validation: FilmSet, console: Console, keep: int
+    run: Run,
+    own: Run,
+    model: Supervised,
+    training: FilmSet,
+    validation: FilmSet,
+    began_with: dict[str, Any],
+    console: Console,
+    keep: int,
 ) -> tuple[BestWeights, float]:
     """Trains to the last epoch, or until none is better; the best weights and the seconds that all of it took."""
     config = run.config
@@ -124,9 +133,8 @@ def _train(
         *best.variables,
         watch.seconds,
     ]
-    began_with = {**to_dict(config), "films": fingerprint(training, validation)}
     checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
-    checkpoints.restore()
+    checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
     history = History(own.path, "epoch", begin // steps)
     progress = console.progress("epoch")
@@ -216,8 +224,8 @@ def predict_label_maps(
         uint8 [N, S, S], values 0-4, or 0-3 without lesions.
     """
     decide = partial(np.argmax, axis=-1) if lesions else anatomy_of
-    maps = [np.asarray(decide(batch)) for batch in _probabilities(model, images, tta, batch_size)]
-    return np.concatenate(maps).astype(np.uint8) if maps else np.zeros(images.shape, np.uint8)
+    maps = [np.asarray(decide(batch)).astype(np.uint8) for batch in _probabilities(model, images, tta, batch_size)]
+    return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
 
 
 def lesion_chances(model: keras.Model, images: np.ndarray, *, tta: bool = False, batch_size: int = 32) -> np.ndarray:

@@ -127,6 +127,15 @@ def test_a_film_that_cannot_be_read(tmp_path):
         segment_files(BY_BRIGHTNESS, [tmp_path / "film.png"], tmp_path / "out")
 
 
+def test_what_was_segmented_before_a_film_that_cannot_be_read_is_kept(tmp_path):
+    Image.fromarray(np.full((20, 30), 90, np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        segment_files(BY_BRIGHTNESS, [tmp_path / "good.png", tmp_path / "bad.png"], tmp_path / "out")
+    assert pd.read_csv(tmp_path / "out" / "areas.csv")["file"].tolist() == [str(tmp_path / "good.png")]
+    assert (tmp_path / "out" / "good_mask.png").exists()
+
+
 def test_a_film_as_png():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7)).astype(np.uint8)
     with Image.open(io.BytesIO(film_to_png(pixels))) as image:

@@ -43,6 +43,8 @@ def test_a_path_that_tensorflow_takes_for_a_pattern(tmp_path, name):
 def test_there_is_none(tmp_path):
     value = variables(3.0)
     assert not checkpoints(tmp_path / "nowhere", *value).restore()
+    with pytest.raises(ModelError, match="nowhere: expected the checkpoints of this finished run, received: none"):
+        checkpoints(tmp_path / "nowhere", *value).restore(finished=True)
     assert float(value[0]) == 3
     assert newest_checkpoint(tmp_path / "nowhere") is None
 

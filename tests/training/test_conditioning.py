@@ -1,5 +1,6 @@
 """The run of a GAN, and the masks that it is conditioned on."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -54,6 +55,21 @@ def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):
         ModelError, match=r"expected a U-Net that has seen no test patient, received: one that has seen"
     ):
         create_gan_run(tmp_path, config, [*films, *others], [tmp_path], Run.open(unet_run))
+
+
+def test_a_unet_that_has_seen_other_films_of_the_test_patients_is_refused(tmp_path, films, unet_run):
+    unet = Run.open(unet_run)
+    seen = {film.patient for film in films if film.id in (*unet.split.train, *unet.split.validation)}
+    others = [dataclasses.replace(film, id=f"{film.id}b") for film in films]
+    configs = [preset(GANConfig, "tiny", {"split_seed": seed}) for seed in range(1, 9)]
+    leaked = 0
+    for config in configs:
+        test = split_patients(others, config.data.validation, config.data.test, config.data.split_seed).test
+        known = seen & {film.patient for film in others if film.id in test}
+        leaked += bool(known)
+        with pytest.raises(ModelError, match=f"that has seen {len(known)}, ") if known else contextlib.nullcontext():
+            create_gan_run(tmp_path, config, others, [tmp_path], unet)
+    assert leaked
 
 
 def test_films_that_the_unet_does_not_know_do_not_get_lost(tmp_path, films, unet_run):

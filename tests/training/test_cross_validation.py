@@ -129,6 +129,33 @@ def test_other_films_than_at_the_beginning_are_refused(finished, films):
         cross_validate(finished, films[1:], QUIET)
 
 
+@pytest.mark.parametrize("state", ["finished", "stopped"])
+def test_films_that_have_changed_since_the_beginning_are_refused(state, finished, films, tmp_path):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    if state == "stopped":
+        shutil.rmtree(path / "train-unet" / "00002")
+        (path / "masks.npz").unlink()
+    before = {file: file.read_bytes() for file in path.rglob("*.*")}
+    place = next(place for place, film in enumerate(films) if film.lesions)
+    lesion, *others = films[place].lesions
+    moved = dataclasses.replace(films[place], lesions=(dataclasses.replace(lesion, column=lesion.column - 40), *others))
+    with pytest.raises(DataError, match="expected the films and masks that it began with, received: others") as caught:
+        cross_validate(Run.open(path), [*films[:place], moved, *films[place + 1 :]], QUIET)
+    assert "\n" not in str(caught.value)
+    assert {file: file.read_bytes() for file in path.rglob("*.*")} == before
+
+
+def test_a_fold_that_could_not_be_trained_is_found_before_any_is(tmp_path, films):
+    shown = films[0].patient
+    hidden = [
+        film if film.patient == shown else dataclasses.replace(film, label=0, lesions=(), drawn=None) for film in films
+    ]
+    config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi"})
+    with pytest.raises(DataError, match="films: expected normal films, or lesions whose place is known"):
+        create_cross_validation_run(tmp_path / "runs", config, hidden, [tmp_path])
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.fixture
 def gan(tmp_path, films, phantom_root, finished):
     return create_gan_run(tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), films, [phantom_root], finished)
@@ -145,6 +172,20 @@ def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, finished, wind
         condition(gan, some.cropped()).label_maps,
         dataclasses.replace(some, label_maps=conditioned).cropped().label_maps,
     )
+
+
+def test_masks_of_other_films_of_the_same_names_are_refused(gan, windows):
+    some = windows.select(gan.split.train)
+    other = dataclasses.replace(
+        some, films=np.where(np.arange(len(some))[:, None, None] == 1, 255 - some.films, some.films)
+    )
+    with pytest.raises(
+        DataError, match=f"expected the films that were cross-validated, received: another {some.names[1]}"
+    ):
+        condition(gan, other)
+    unknown = dataclasses.replace(some, names=("stranger", *some.names[1:]))
+    with pytest.raises(DataError, match="received: another stranger; put it back, or cross-validate again"):
+        condition(gan, unknown)
 
 
 def test_a_gan_whose_masks_are_damaged(tmp_path, gan, windows):

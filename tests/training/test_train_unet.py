@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 
 import keras
@@ -13,7 +14,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import segmentation
@@ -139,6 +140,22 @@ def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_ru
     assert not (disturbed / "model.keras").exists()
     assert train(disturbed)[0] == 0
     assert_same_end(undisturbed, disturbed)
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(tmp_path, unet_run, films):
+    path = shutil.copytree(unet_run, tmp_path / "copy")
+    shutil.rmtree(path / "checkpoints")
+    model = (path / "model.keras").read_bytes()
+    with pytest.raises(ModelError, match="expected the checkpoints of this finished run, received: none"):
+        train_unet(Run.open(path), films)
+    assert (path / "model.keras").read_bytes() == model
+
+
+def test_a_run_does_not_go_on_in_another_precision(tmp_path, unet_run, films, monkeypatch):
+    path = shutil.copytree(unet_run, tmp_path / "copy")
+    monkeypatch.setattr("mammogan_tf.training.strategy.choose_precision", lambda precision: "mixed_bfloat16")
+    with pytest.raises(ConfigError, match="began with, policy float32, received: policy mixed_bfloat16; put them back"):
+        train_unet(Run.open(path), films)
 
 
 def test_a_loss_that_is_no_number_ends_it_with_one_line(make_run):
