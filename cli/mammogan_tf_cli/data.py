@@ -23,7 +23,9 @@ def data() -> None:
 @data.command()
 @click.argument("destination", type=folder)
 @click.option("--url", show_default="the official address", help="A mirror, or the archive on this machine.")
-@click.option("--sha256", show_default="that of the official archive; none with --url", help="Expected digest of the archive.")
+@click.option(
+    "--sha256", show_default="that of the official archive; none with --url", help="Expected digest of the archive."
+)
 def fetch(destination: Path, url: str | None, sha256: str | None) -> None:
     """Download mini-MIAS (111 MB) and unpack it; a broken download goes on where it stopped.
 

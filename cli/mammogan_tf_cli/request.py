@@ -1,7 +1,7 @@
 """``request``: questions to a server, answered as files."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ __all__ = ["request"]
 
 MOST_SIDE = 2048
 """Side of the largest square that is sent, in pixels: more than any network sees, less than any server refuses."""
+
+GROUP = 16
+"""Films that are read, sent and answered, before the next ones are read."""
 
 pem = click.Path(dir_okay=False, path_type=Path)
 images_argument = click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -76,18 +79,23 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
       mammogan-tf request segment data/mias/mdb001.pgm --server 127.0.0.1:8500 --out segmented
     """
     from mammogan_tf.data.label_maps import save_label_map
+    from mammogan_tf.inference.models import newest_version
+    from mammogan_tf.inference.segment import film_to_png
 
-    names, geometries, films = _read_films(images, view)
     with connect() as client:
-        label_maps = client.segment(_to_pngs(films)).label_map
-    for name, geometry, label_map in zip(names, geometries, label_maps, strict=True):
-        save_label_map(out / f"{name}_mask.png", geometry.to_film(label_map))
+        version = newest_version(client, "unet")
+        for names, geometries, films in _read_films(images, view):
+            label_maps = client.segment([*map(film_to_png, films)], version).label_map
+            for name, geometry, label_map in zip(names, geometries, label_maps, strict=True):
+                save_label_map(out / f"{name}_mask.png", geometry.to_film(label_map))
     click.echo(out)
 
 
 @request.command("generate")
 @client_options
-@click.option("--masks", type=folder, required=True, help="Folder with index PNGs (values 0-4) of the model's size.")
+@click.option(
+    "--masks", type=folder, required=True, help="Index PNGs (values 0-4) of the model's size, chest wall on the left."
+)
 @click.option("--label", type=click.Choice(LABELS), show_default=OF_A_MASK, help="Label of every image.")
 @click.option("--count", type=click.IntRange(min=1), default=1, help="Number of images.")
 @seed_option
@@ -138,36 +146,41 @@ def request_synthesize(
     from mammogan_tf.data.preparation import shrink
     from mammogan_tf.evaluation.sheet import comparison_sheet
     from mammogan_tf.files import write_bytes
+    from mammogan_tf.inference.models import newest_version
+    from mammogan_tf.inference.segment import film_to_png
 
-    names, geometries, films = _read_films(images, "whole")
-    circles = None if lesion is None else [_circle(geometry, *lesion) for geometry in geometries]
+    rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     with connect() as client:
-        answer = client.synthesize(_to_pngs(films), range(seed, seed + len(films)), circles)
-    for name, png, label_map in zip(names, answer.png, answer.label_map, strict=True):
-        write_bytes(out / "images" / f"{name}.png", png)
-        save_label_map(out / "masks" / f"{name}.png", label_map)
-    small = np.stack([shrink(film, answer.image.shape[1]) for film in films]) / 255
+        version = newest_version(client, "synthesize")
+        for names, geometries, films in _read_films(images, "whole"):
+            circles = None if lesion is None else [_circle(geometry, *lesion) for geometry in geometries]
+            seeds = range(seed + len(rows), seed + len(rows) + len(films))
+            answer = client.synthesize([*map(film_to_png, films)], seeds, circles, version)
+            for name, png, label_map in zip(names, answer.png, answer.label_map, strict=True):
+                write_bytes(out / "images" / f"{name}.png", png)
+                save_label_map(out / "masks" / f"{name}.png", label_map)
+            small = [shrink(film, answer.image.shape[1]) / 255 for film in films]
+            rows += zip(answer.label_map, small, answer.image, strict=True)
+    label_maps, reals, synthetics = (np.stack(column) for column in zip(*rows, strict=True))
     titles = ("anatomy", "film", "synthetic")
-    click.echo(comparison_sheet(answer.label_map, small, answer.image, out / "sheet.png", titles))
+    click.echo(comparison_sheet(label_maps, reals, synthetics, out / "sheet.png", titles))
 
 
-def _read_films(images: Sequence[Path], view: str) -> tuple[list[str], "list[Geometry]", "list[np.ndarray]"]:
-    """Names of films, how they lie, and their pixels turned and trimmed as the training films were."""
+def _read_films(images: Sequence[Path], view: str) -> "Iterator[tuple[list[str], list[Geometry], list[np.ndarray]]]":
+    """Names of films, how they lie, and their squares, turned and trimmed as the training films were; a group at a time."""
     from mammogan_tf.data.film import read_grey
-    from mammogan_tf.data.preparation import find_geometry
+    from mammogan_tf.data.preparation import find_geometry, shrink
     from mammogan_tf.inference.segment import distinct_names
 
     names = distinct_names(images)
-    films = [read_grey(image) for image in images]
-    geometries = [find_geometry(film, view) for film in films]
-    return names, geometries, [geometry.to_square(film) for geometry, film in zip(geometries, films, strict=True)]
-
-
-def _to_pngs(films: "list[np.ndarray]") -> list[bytes]:
-    from mammogan_tf.data.preparation import shrink
-    from mammogan_tf.inference.segment import film_to_png
-
-    return [film_to_png(shrink(film, min(len(film), MOST_SIDE))) for film in films]
+    for begin in range(0, len(images), GROUP):
+        geometries, squares = [], []
+        for image in images[begin : begin + GROUP]:
+            film = read_grey(image)
+            geometry = find_geometry(film, view)
+            geometries.append(geometry)
+            squares.append(shrink(geometry.to_square(film), min(geometry.side, MOST_SIDE)))
+        yield names[begin : begin + GROUP], geometries, squares
 
 
 def _circle(geometry: "Geometry", column: float, row: float, radius: float) -> tuple[float, float, float]:

@@ -73,7 +73,10 @@ class LesionCircle(click.ParamType):
     help="One picture of films between two: the noise of --seed and the next seed, or two masks.",
 )
 @click.option(
-    "--masks", type=folder, show_default="the model's training masks", help="Folder with index PNGs (values 0-4)."
+    "--masks",
+    type=folder,
+    show_default="the model's training masks",
+    help="Folder with index PNGs (values 0-4), chest wall on the left, as 'data masks' and 'generate' write them.",
 )
 @click.option("--label", type=click.Choice(LABELS), show_default=OF_A_MASK, help="Label of every image.")
 @click.option("--vary", is_flag=True, help="Turn, scale and bend each mask at random: new anatomies.")

@@ -51,9 +51,9 @@ class AsyncMammoganClient:
     async def close(self) -> None:
         await self._channel.close()
 
-    async def segment(self, images: np.ndarray | Sequence[bytes]) -> Segmentation:
+    async def segment(self, images: np.ndarray | Sequence[bytes], version: int | None = None) -> Segmentation:
         """As :meth:`MammoganClient.segment`."""
-        return await self._ask(questions.segment(images))
+        return await self._ask(questions.segment(images, version))
 
     async def generate(
         self,
@@ -70,9 +70,10 @@ class AsyncMammoganClient:
         films: Sequence[bytes],
         seeds: Sequence[int] | np.ndarray,
         lesions: Sequence[Sequence[float]] | np.ndarray | None = None,
+        version: int | None = None,
     ) -> Synthesis:
         """As :meth:`MammoganClient.synthesize`."""
-        return await self._ask(questions.synthesize(films, seeds, lesions))
+        return await self._ask(questions.synthesize(films, seeds, lesions, version))
 
     async def status(self, models: Sequence[str] = MODELS) -> dict[str, list[dict[str, Any]]]:
         """As :meth:`MammoganClient.status`."""
@@ -92,8 +93,14 @@ class AsyncMammoganClient:
     async def _ask(self, question: Question[Answer]) -> Answer:
         import grpc
 
+        left, responses = [*questions.chunks(question.costs)], []
         try:
-            requests = question.requests()
-            return question.answer([await self._prediction.Predict(r, timeout=self.timeout) for r in requests])
+            while left:
+                try:
+                    responses.append(await self._prediction.Predict(question.request(left[0]), timeout=self.timeout))
+                    left = left[1:]
+                except grpc.RpcError as error:
+                    left = questions.smaller(left, error)
         except grpc.RpcError as error:
-            raise explain(error, self.address, self.timeout) from error
+            raise explain(error, self.address, self.timeout, question.asked) from error
+        return question.answer(responses)

@@ -79,13 +79,21 @@ class Batcher:
             raise response
         return response, examples
 
+    def hurry(self) -> None:
+        """From now on no pass waits for company."""
+        self._timeout = 0
+        self._start_what_is_due()
+
     def _forget(self, entry: "_Entry") -> None:
         """Counts the answer as unread no longer, or never."""
         entry.read = True
         was_full, self.unread_bytes, entry.unread = self._is_full, self.unread_bytes - entry.unread, 0
         if was_full and not self._is_full:
-            for queue in list(self._queues.values()):
-                self._start_if_due(queue)
+            self._start_what_is_due()
+
+    def _start_what_is_due(self) -> None:
+        for queue in list(self._queues.values()):
+            self._start_if_due(queue)
 
     @property
     def _is_full(self) -> bool:

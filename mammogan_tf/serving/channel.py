@@ -11,7 +11,7 @@ from mammogan_tf.serving.pem import require_pem
 if TYPE_CHECKING:
     import grpc
 
-__all__ = ["MESSAGE_LIMIT", "MOST_SECONDS", "OPTIONS", "explain", "require_timeout", "tls_credentials"]
+__all__ = ["MESSAGE_LIMIT", "MOST_SECONDS", "OPTIONS", "explain", "is_too_large", "require_timeout", "tls_credentials"]
 
 MESSAGE_LIMIT = 64 * 2**20
 MOST_SECONDS = 86_400
@@ -38,6 +38,9 @@ OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
 ]
+
+TOO_LARGE = ("expected an answer of at most", "larger than max")
+"""How the embedded server and gRPC say that a message is over the limit."""
 
 
 def tls_credentials(
@@ -70,14 +73,30 @@ def require_timeout(seconds: float) -> None:
         raise ServingError(f"timeout: expected more than 0 s, {MOST_SECONDS} s at most, received: {seconds:g} s")
 
 
-def explain(error: Any, address: str, timeout: float) -> ServingError:
-    """A ``grpc.RpcError`` in one line."""
+def is_too_large(error: Any) -> bool:
+    """Whether a ``grpc.RpcError`` says that a message, most likely the answer, is over the limit of a server or of gRPC."""
+    return error.code().name == "RESOURCE_EXHAUSTED" and any(words in (error.details() or "") for words in TOO_LARGE)
+
+
+def explain(error: Any, address: str, timeout: float, asked: str = "") -> ServingError:
+    """A ``grpc.RpcError`` in one line; ``asked`` is the model and version that a request insisted on, if any."""
     code, details = error.code().name, " ".join((error.details() or "no reason").split())
+    trouble = details.partition("last error: ")[2]  # With a connection.
     if code == "UNAVAILABLE" and "handshake" in details.lower():
         return ServingError(f"{address}: expected a server with TLS and a certificate to trust, received: {details}")
-    if code == "UNAVAILABLE" and "connect" in details.lower():
+    if code == "UNAVAILABLE" and "failed to connect to remote host" in trouble.lower():
         return ServingError(
             f"{address}: expected a model server, received: no connection; start one with mammogan-tf serve"
+        )
+    if code == "UNAVAILABLE" and trouble:
+        return ServingError(
+            f"{address}: expected a model server, received: {trouble}; "
+            "for one with TLS give its authority (--tls-ca, tls_credentials)"
+        )
+    if code == "NOT_FOUND" and asked:
+        return ServingError(
+            f"{address}: expected {asked}, received: NOT_FOUND, as where a newer version has taken its place; "
+            "ask again, into a new folder"
         )
     if code == "DEADLINE_EXCEEDED":
         return ServingError(

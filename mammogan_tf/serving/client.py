@@ -52,13 +52,15 @@ class MammoganClient:
     def close(self) -> None:
         self._channel.close()
 
-    def segment(self, images: np.ndarray | Sequence[bytes]) -> Segmentation:
+    def segment(self, images: np.ndarray | Sequence[bytes], version: int | None = None) -> Segmentation:
         """Outlines anatomy and lesions on films: float32 [N, S, S] in [0, 1], S being the model's, or PNGs of any size.
+
+        ``version`` is that of the model; the newest where None.
 
         Raises:
             ServingError: the server is not there, is too slow, or refuses the films.
         """
-        return self._ask(questions.segment(images))
+        return self._ask(questions.segment(images, version))
 
     def generate(
         self,
@@ -85,6 +87,7 @@ class MammoganClient:
         films: Sequence[bytes],
         seeds: Sequence[int] | np.ndarray,
         lesions: Sequence[Sequence[float]] | np.ndarray | None = None,
+        version: int | None = None,
     ) -> Synthesis:
         """Draws a synthetic film of the same anatomy for each film, with its label map.
 
@@ -93,11 +96,12 @@ class MammoganClient:
             seeds: integers [N].
             lesions: x, y and radius of a lesion on each film, [N, 3], in sides of that square, from its upper left corner;
                 none where None.
+            version: of the model; the newest where None.
 
         Raises:
             ServingError: the server is not there, is too slow, or refuses the inputs.
         """
-        return self._ask(questions.synthesize(films, seeds, lesions))
+        return self._ask(questions.synthesize(films, seeds, lesions, version))
 
     def status(self, models: Sequence[str] = MODELS) -> dict[str, list[dict[str, Any]]]:
         """The versions of each model that the server knows: ``version``, ``state`` (``AVAILABLE``, ...) and ``error``.
@@ -121,8 +125,14 @@ class MammoganClient:
     def _ask(self, question: Question[Answer]) -> Answer:
         import grpc
 
+        left, responses = [*questions.chunks(question.costs)], []
         try:
-            requests = question.requests()
-            return question.answer([self._prediction.Predict(request, timeout=self.timeout) for request in requests])
+            while left:
+                try:
+                    responses.append(self._prediction.Predict(question.request(left[0]), timeout=self.timeout))
+                    left = left[1:]
+                except grpc.RpcError as error:
+                    left = questions.smaller(left, error)
         except grpc.RpcError as error:
-            raise explain(error, self.address, self.timeout) from error
+            raise explain(error, self.address, self.timeout, question.asked) from error
+        return question.answer(responses)

@@ -8,15 +8,18 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.channel import is_too_large
 
 __all__ = [
     "MODELS",
     "Question",
     "Segmentation",
     "Synthesis",
+    "chunks",
     "generate",
     "read_status",
     "segment",
+    "smaller",
     "status_request",
     "synthesize",
 ]
@@ -28,7 +31,8 @@ CHUNK_EXAMPLES = 64
 ANSWER_SIZE = 6
 """A U-Net's answer is this many times its question: five probabilities and a class to a pixel."""
 PNG_BYTES = 2**20
-"""A PNG counts for this much at least: the answer takes more than a small file, at 256 x 256 pixels half as much again."""
+"""A PNG counts for this much at least: the answer takes more than a small file, at 256 x 256 pixels half as much again.
+What a larger model answers is known once it has been too large."""
 
 Answer = TypeVar("Answer")
 
@@ -64,23 +68,27 @@ class Question(Generic[Answer]):
     read: Callable[[dict[str, np.ndarray]], Answer]
     version: int | None = None
 
-    def requests(self) -> Iterator[Any]:
-        """The ``PredictRequest`` messages that ask it, each below the message limit."""
+    @property
+    def asked(self) -> str:
+        """Model and version, where it insists on one."""
+        return "" if self.version is None else f"{self.model}/{self.version}"
+
+    def request(self, chunk: slice) -> Any:
+        """The ``PredictRequest`` that asks it of these films."""
         import tensorflow as tf
         from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-        for chunk in chunks(self.costs):
-            request = PredictRequest(output_filter=self.outputs)
-            request.model_spec.name = self.model
-            request.model_spec.signature_name = self.signature
-            if self.version is not None:
-                request.model_spec.version.value = self.version
-            for name, value in self.inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value[chunk]))
-            yield request
+        request = PredictRequest(output_filter=self.outputs)
+        request.model_spec.name = self.model
+        request.model_spec.signature_name = self.signature
+        if self.version is not None:
+            request.model_spec.version.value = self.version
+        for name, value in self.inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value[chunk]))
+        return request
 
     def answer(self, responses: Sequence[Any]) -> Answer:
-        """What the ``PredictResponse`` messages to :meth:`requests` say.
+        """What the ``PredictResponse`` messages to all of its :meth:`request` messages say, in their order.
 
         Raises:
             ServingError: the server took up another version between them.
@@ -93,27 +101,27 @@ class Question(Generic[Answer]):
         return self.read({name: np.concatenate(arrays) for name, arrays in parts.items()})
 
 
-def segment(images: np.ndarray | Sequence[bytes]) -> Question[Segmentation]:
+def segment(images: np.ndarray | Sequence[bytes], version: int | None = None) -> Question[Segmentation]:
     """Films float32 [N, S, S] in [0, 1], or PNGs of any size, to their label maps.
 
     Raises:
-        ServingError: there is none, or films are outside [0, 1].
+        ServingError: there is none, they are neither, or films are outside [0, 1].
     """
-    _require_films("segment", images)
 
     def read(outputs: dict[str, np.ndarray]) -> Segmentation:
         return Segmentation(outputs["label_map"].astype(np.uint8), outputs["probabilities"])
 
     wanted = ("label_map", "probabilities")
     if isinstance(images, np.ndarray):
-        batch = np.asarray(images, np.float32)[..., None]
+        batch = _numbers("films", images, np.float32)[..., None]
+        _require_films("segment", batch)
         if not (batch.min() >= 0 and batch.max() <= 1):  # NaN is neither.
             received = f"{batch.min():.9g} to {batch.max():.9g}"
             raise ServingError(f"films: expected float32 in [0, 1], received: {received}; divide bytes by 255")
         costs = [ANSWER_SIZE * batch[0].nbytes] * len(batch)
-        return Question("unet", "serving_default", {"image": batch}, wanted, costs, read)
-    pngs = np.array(images, object)
-    return Question("unet", "segment_png", {"png": pngs}, wanted, _png_costs(images), read)
+        return Question("unet", "serving_default", {"image": batch}, wanted, costs, read, version)
+    pngs = _pngs("segment", images, "an array [N, S, S] or PNG files as bytes in a list")
+    return Question("unet", "segment_png", {"png": pngs}, wanted, _png_costs(pngs), read, version)
 
 
 def generate(
@@ -132,7 +140,8 @@ def generate(
         "label_map": _numbers("label maps", label_maps, np.int32),
         "label": _numbers("labels", labels, np.int32),
     }
-    _require_as_many("generate", {"seeds": seeds, "label maps": label_maps, "labels": labels})
+    counted = {"seeds": inputs["seed"], "label maps": inputs["label_map"], "labels": inputs["label"]}
+    _require_as_many("generate", counted)
     costs = [inputs["label_map"][0].nbytes] * len(inputs["seed"])
 
     def read(outputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -145,18 +154,19 @@ def synthesize(
     films: Sequence[bytes],
     seeds: Sequence[int] | np.ndarray,
     lesions: Sequence[Sequence[float]] | np.ndarray | None = None,
+    version: int | None = None,
 ) -> Question[Synthesis]:
     """PNGs of films, seeds [N] and, where wanted, lesions [N, 3] (x, y, radius in [0, 1]) to films of the same anatomy.
 
     Raises:
-        ServingError: there is none, they are not as many, or no such numbers.
+        ServingError: there is none, they are no PNGs, not as many, or no such numbers.
     """
-    _require_films("synthesize", films)
-    inputs: dict[str, np.ndarray] = {"png": np.array(films, object), "seed": _numbers("seeds", seeds, np.int64)}
+    pngs = _pngs("synthesize", films, "PNG files as bytes in a list")
+    inputs: dict[str, np.ndarray] = {"png": pngs, "seed": _numbers("seeds", seeds, np.int64)}
     signature = "serving_default"
-    counted: dict[str, Any] = {"films": films, "seeds": seeds}
+    counted = {"films": pngs, "seeds": inputs["seed"]}
     if lesions is not None:
-        inputs["lesion"], counted["lesions"] = _numbers("lesions", lesions, np.float32), lesions
+        inputs["lesion"] = counted["lesions"] = _numbers("lesions", lesions, np.float32)
         signature = "with_lesion"
     _require_as_many("synthesize", counted)
 
@@ -164,7 +174,7 @@ def synthesize(
         label_maps, images = outputs["label_map"].astype(np.uint8), outputs["image"][..., 0]
         return Synthesis(label_maps, images, list(outputs["png"]))
 
-    return Question("synthesize", signature, inputs, Synthesis._fields, _png_costs(films), read)
+    return Question("synthesize", signature, inputs, Synthesis._fields, _png_costs(pngs), read, version)
 
 
 def status_request(model: str) -> Any:
@@ -201,13 +211,42 @@ def chunks(costs: Sequence[int]) -> Iterator[slice]:
     yield slice(start, len(costs))
 
 
-def _png_costs(pngs: Sequence[bytes]) -> list[int]:
+def smaller(chunks: Sequence[slice], error: Any) -> list[slice]:
+    """The same films in slices of at most half the first, where the answer to that was too large for a message.
+
+    Raises:
+        grpc.RpcError: that was another error, or the first is one film.
+    """
+    films = chunks[0].stop - chunks[0].start
+    if films == 1 or not is_too_large(error):
+        raise error
+    most = math.ceil(films / 2)
+    return [
+        slice(start, min(start + most, chunk.stop))
+        for chunk in chunks
+        for start in range(chunk.start, chunk.stop, most)
+    ]
+
+
+def _png_costs(pngs: np.ndarray) -> list[int]:
     return [max(len(png), PNG_BYTES) for png in pngs]
+
+
+def _pngs(what: str, films: Any, expected: str) -> np.ndarray:
+    films = films.tolist() if isinstance(films, np.ndarray) else films
+    several = isinstance(films, Sequence) and not isinstance(films, bytes | str)
+    others = [film for film in films if not isinstance(film, bytes)] if several else [films]
+    if others:
+        raise ServingError(f"{what}: expected {expected}, received: {type(others[0]).__name__}")
+    _require_films(what, films)
+    return np.array(films, object)
 
 
 def _numbers(what: str, values: Any, kind: type[np.number]) -> np.ndarray:
     try:
         numbers = np.asarray(values, kind)
+        if numbers.ndim == 0:
+            raise ValueError("one alone")
         if issubclass(kind, np.integer) and not np.array_equal(numbers, values):
             raise ValueError("others")
     except (OverflowError, TypeError, ValueError) as error:
@@ -220,7 +259,7 @@ def _require_films(what: str, films: Sequence[Any] | np.ndarray) -> None:
         raise ServingError(f"{what}: expected one film or more, received: none")
 
 
-def _require_as_many(what: str, columns: Mapping[str, Any]) -> None:
+def _require_as_many(what: str, columns: Mapping[str, np.ndarray]) -> None:
     counts = {name: len(column) for name, column in columns.items()}
     if min(counts.values()) == 0 or len(set(counts.values())) > 1:
         received = ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -193,6 +193,7 @@ class Server:
     async def _drain(self, grace: float) -> None:
         await self._health.enter_graceful_shutdown()
         self._ending.set()
+        self._batcher.hurry()
         stopping = asyncio.create_task(self._grpc.stop(grace))
         while self._busy and not stopping.done():
             await asyncio.sleep(0.02)

@@ -1,6 +1,7 @@
 """TensorFlow Serving's PredictionService and ModelService over a library of models."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -133,11 +134,12 @@ def _check_config(config: ModelConfig, root: Path) -> None:
     if config.model_platform not in ("", "tensorflow"):
         raise invalid(f"{config.name}: expected platform tensorflow, received: {config.model_platform}")
     try:
-        folder = (root / (config.base_path or config.name)).resolve()
+        folder = root / (config.base_path or config.name)
+        place = os.path.normpath(folder.parent.resolve() / folder.name)  # It may itself be a link of the operator's.
         folder.is_dir()
     except (OSError, ValueError) as error:  # A name that is too long, or holds a zero byte.
         raise invalid(
             f"{config.name[:100]!r}: expected a base_path inside the served folder, received: no path"
         ) from error
-    if not folder.is_relative_to(root.resolve()):
+    if not Path(place).is_relative_to(root.resolve()):
         raise invalid(f"{config.name}: expected a base_path inside the served folder")

@@ -152,6 +152,52 @@ def test_request_synthesize(server, film, tmp_path):
     )
 
 
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Films are sent one at a time."""
+    monkeypatch.setattr("mammogan_tf_cli.request.GROUP", 1)
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_request_of_many_films_writes_as_it_goes(server, film, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no film")
+    films = [film, tmp_path / "broken.png", "--server", server.address, "--out"]
+    fails("request", "segment", *films, tmp_path / "a", says="broken.png: expected a readable image")
+    fails("request", "synthesize", *films, tmp_path / "b", says="broken.png: expected a readable image")
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {"broken.png", "a/mdb001_mask.png", "b/images/mdb001.png", "b/masks/mdb001.png"}
+
+
+def test_a_request_of_many_films_gives_the_same_one_by_one(server, film, tmp_path, monkeypatch):
+    films = [film, film.with_name("mdb002.pgm"), "--server", server.address]
+    for out in ("together", "apart"):
+        assert call("request", "segment", *films, "--out", tmp_path / out).exit_code == 0
+        assert call("request", "synthesize", *films, "--seed", 3, "--out", tmp_path / out).exit_code == 0
+        monkeypatch.setattr("mammogan_tf_cli.request.GROUP", 1)
+    written = sorted(path.relative_to(tmp_path / "apart") for path in (tmp_path / "apart").rglob("*.png"))
+    assert len(written) == 2 + 2 + 2 + 1
+    for path in written:
+        pixels = (np.asarray(Image.open(tmp_path / out / path)) for out in ("together", "apart"))
+        np.testing.assert_array_equal(*pixels)
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_request_of_many_films_is_answered_by_one_version(exports, film, tmp_path, monkeypatch):
+    one = shutil.copytree(exports / "unet" / "1", tmp_path / "models" / "unet" / "1")
+    with Server(tmp_path / "models", port=0, poll_seconds=3600) as server:
+
+        def read(path, read_grey=read_grey):
+            if path.stem == "mdb002":
+                shutil.copytree(one, one.with_name("2"))
+                server.library.refresh()
+            return read_grey(path)
+
+        monkeypatch.setattr("mammogan_tf.data.film.read_grey", read)
+        options = ["--server", server.address, "--out", tmp_path / "out"]
+        says = f"{server.address}: expected unet/1, received: NOT_FOUND ... newer version ... ask again"
+        fails("request", "segment", film, film.with_name("mdb002.pgm"), *options, says=says)
+
+
 def test_request_wants_tls_files_that_fit(film, tmp_path):
     options = ["request", "segment", film, "--out", tmp_path / "out"]
     fails(*options, "--tls-cert", tmp_path / "a.pem", says="received: only the certificate; give both or none")

@@ -2,11 +2,14 @@
 
 import asyncio
 import io
+import re
+import socket
 import subprocess
 import sys
 import threading
 import time
 from concurrent import futures
+from contextlib import suppress
 
 import grpc
 import numpy as np
@@ -15,8 +18,9 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving import questions
+from mammogan_tf.serving import questions, servable
 from mammogan_tf.serving.aio import AsyncMammoganClient
+from mammogan_tf.serving.channel import OPTIONS
 from mammogan_tf.serving.client import MammoganClient, tls_credentials
 from mammogan_tf.serving.server import Server
 
@@ -102,8 +106,19 @@ def test_generate_is_in_range_and_repeats(client, condition):
 
 def test_generate_asks_for_a_version(client, condition):
     np.testing.assert_array_equal(client.generate(*condition, 1), client.generate(*condition))
-    with pytest.raises(ServingError, match="received: NOT_FOUND"):
+    with pytest.raises(
+        ServingError, match=r"expected generator/2, received: NOT_FOUND, as where a newer .*; ask again"
+    ):
         client.generate(*condition, 2)
+
+
+def test_segment_and_synthesize_ask_for_a_version(client, films, drawn_films):
+    np.testing.assert_array_equal(client.segment(films, 1).label_map, client.segment(films).label_map)
+    assert client.synthesize(drawn_films, [1, 2, 3], None, 1).image.shape == (3, 16, 16)
+    with pytest.raises(ServingError, match="expected unet/2, received: NOT_FOUND"):
+        client.segment(films, 2)
+    with pytest.raises(ServingError, match="expected synthesize/2, received: NOT_FOUND"):
+        client.synthesize(drawn_films, [1, 2, 3], None, 2)
 
 
 def test_synthesize_gives_label_maps_and_films(client, drawn_films):
@@ -123,8 +138,32 @@ def test_synthesize_paints_lesions(client, drawn_films):
 def test_large_batches_travel_in_chunks(client, films, monkeypatch):
     whole = client.segment(films)
     monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
-    assert len(list(questions.segment(films).requests())) == 2
+    assert len(list(questions.chunks(questions.segment(films).costs))) == 2
     np.testing.assert_allclose(client.segment(films).probabilities, whole.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("limited", ["the server", "gRPC"])
+def test_films_whose_answers_are_too_large_for_a_message_go_in_smaller_pieces(
+    server, connect, drawn_films, monkeypatch, limited
+):
+    film = 16 * 16 * (4 * 5 + 4)  # Bytes of probabilities and classes; on the wire the classes take one each.
+    pngs, passes, call = [*drawn_films, *drawn_films, *drawn_films[:2]], [], servable._Signature.call
+    with connect(server.address) as client:
+        whole = client.segment(pngs)
+        if limited == "the server":
+            monkeypatch.setattr(servable, "MESSAGE_LIMIT", 2.5 * film)
+    if limited == "gRPC":
+        for clients in ("client", "aio"):
+            options = [*OPTIONS[1:], ("grpc.max_receive_message_length", int(2.5 * film))]
+            monkeypatch.setattr(f"mammogan_tf.serving.{clients}.OPTIONS", options)
+    monkeypatch.setattr(servable._Signature, "call", lambda self, *given: (passes.append(1), call(self, *given))[1])
+    with connect(server.address) as client:
+        np.testing.assert_allclose(client.segment(pngs).probabilities, whole.probabilities, atol=1e-6)
+        assert len(passes) == 1 + 1 + 4, "8 films and 4 are too many; then all go in twos"
+        monkeypatch.setattr(servable, "MESSAGE_LIMIT", film / 2)
+        with pytest.raises(ServingError, match=r"expected an answer of at most|larger than max") as refused:
+            client.segment(pngs[:2])
+    assert "\n" not in str(refused.value)
 
 
 def test_pieces_answered_by_different_versions_are_refused(connect, serve_predict, films, monkeypatch):
@@ -173,6 +212,32 @@ def test_a_refusal_carries_the_servers_reason(client, condition, drawn_films):
 def test_a_server_that_is_not_there_is_one_line(connect, films):
     with connect("127.0.0.1:9") as client, pytest.raises(ServingError, match="mammogan-tf serve"):
         client.segment(films)
+
+
+def test_what_is_no_model_server_is_not_called_absent(connect, films):
+    def greet(listener):
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as caller:
+                    caller.recv(100)
+                    caller.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=greet, args=(listener,), daemon=True).start()
+        port = listener.getsockname()[1]
+        with connect(f"127.0.0.1:{port}") as client, pytest.raises(ServingError) as refused:
+            client.segment(films)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert re.search(
+        "expected a model server, received: .*HTTP status 400.*; for one with TLS give", str(refused.value)
+    )
+
+
+def test_a_server_with_tls_is_not_called_absent(connect, models, pem, films):
+    with Server(models, port=0, tls_cert=pem / "server.pem", tls_key=pem / "server.key") as server:
+        says = "expected a model server, received: .*; for one with TLS give its authority"
+        with connect(server.address) as client, pytest.raises(ServingError, match=says):
+            client.segment(films)
 
 
 def test_a_slow_server_is_one_line(connect, serve_predict, films):

@@ -111,6 +111,12 @@ def test_services_probes_and_limits_fit_their_deployment(manifests, name):
     assert claims == {claim for kind, claim in manifests if kind == "PersistentVolumeClaim"}
 
 
+def test_a_pod_is_ready_whichever_models_are_taken_out(manifests):
+    server = container(manifests, "mammogan-serving")
+    asked = str([server[probe] for probe in ("startupProbe", "readinessProbe", "livenessProbe")])
+    assert not [model for model in MODELS if model in asked]
+
+
 def test_the_image_is_built_from_the_package_alone():
     patterns = [line for line in (FOLDER / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] != "#"]
     assert patterns[0] == "*", "films, runs and the repository stay out"

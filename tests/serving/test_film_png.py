@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mammogan_tf.data.film import read_grey
 from mammogan_tf.serving.film_png import decode_films, encode_films
 
 
@@ -28,8 +29,19 @@ def bomb() -> bytes:
 
 def test_every_png_kind_is_read_alike():
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    for pixels in (grey, np.stack([grey] * 3, -1), grey.astype(np.uint16) * 257):
+    for pixels in (grey, np.stack([grey] * 3, -1)):
         np.testing.assert_allclose(decode(png_bytes(pixels), 8), grey / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 4095), (100, 900), (0, 65535), (700, 700)])
+def test_a_png_of_16_bits_is_read_as_a_film_on_disk_is(low, high, tmp_path):
+    pixels = np.random.default_rng(0).integers(low, high + 1, (8, 6)).astype(np.uint16)
+    (tmp_path / "film.png").write_bytes(png_bytes(pixels))
+    film = decode(png_bytes(pixels), 8)
+    grey = read_grey(tmp_path / "film.png")
+    np.testing.assert_allclose(film[:, :6] * 255, grey, atol=0.5 + 1e-4)  # In which the whole grey value is rounded.
+    assert (film[:, :6].max(), grey.max()) == ((1, 255) if high > low else (0, 0))
+    assert (film[:, 6:] == 0).all()
 
 
 def test_a_wide_png_keeps_its_proportions():

@@ -21,7 +21,7 @@ def test_chunks_hold_a_number_of_films_at_most(monkeypatch):
 def test_the_requests_hold_every_film_once_and_in_order(monkeypatch):
     monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
     question = questions.synthesize([b"a", b"b", b"c"], [7, 8, 9], [(0, 0, 0), (0.5, 0.5, 0.1), (1, 1, 1)])
-    requests = list(question.requests())
+    requests = [question.request(chunk) for chunk in questions.chunks(question.costs)]
     assert [request.model_spec.signature_name for request in requests] == ["with_lesion", "with_lesion"]
     sent = {
         name: np.concatenate([tf.make_ndarray(request.inputs[name]) for request in requests])
@@ -56,6 +56,21 @@ def test_answers_are_read_from_either_encoding(packed):
         (lambda: questions.segment(np.full((1, 4, 4), -0.5)), "received: -0.5 to -0.5"),
         (lambda: questions.segment(np.array([[[0, np.nan]]])), "received: nan to nan"),
         (lambda: questions.segment(np.array([[[0, np.inf]]])), "received: 0 to inf"),
+        (lambda: questions.segment([np.zeros((4, 4))]), r"an array \[N, S, S\] or PNG .* in a list, received: ndarray"),
+        (lambda: questions.segment(np.zeros((1, 4, 4)).tolist()), "PNG files as bytes in a list, received: list"),
+        (lambda: questions.segment([b"a", "b.png"]), "PNG files as bytes in a list, received: str"),
+        (lambda: questions.segment(b"png"), "PNG files as bytes in a list, received: bytes"),
+        (lambda: questions.segment(3), "PNG files as bytes in a list, received: int"),
+        (lambda: questions.segment(np.array(0.5)), "films: expected numbers that float32 holds, received: one alone"),
+        (lambda: questions.segment(np.array([b"png"], object)), "films: expected numbers that float32 holds"),
+        (
+            lambda: questions.synthesize(b"png", [1]),
+            "synthesize: expected PNG files as bytes in a list, received: bytes",
+        ),
+        (lambda: questions.synthesize([np.zeros(4)], [1]), "PNG files as bytes in a list, received: ndarray"),
+        (lambda: questions.synthesize([b"a"], 1), "seeds: expected numbers that int64 holds, received: one alone"),
+        (lambda: questions.generate(1, np.zeros((1, 4, 4)), [0]), "seeds: expected numbers that int64 holds"),
+        (lambda: questions.generate([1], np.zeros((1, 4, 4)), 0), "labels: expected numbers that int32 holds"),
         (lambda: questions.synthesize([], []), "synthesize: expected one film or more"),
         (lambda: questions.generate([], np.zeros((0, 4, 4)), []), "0 seeds, 0 label maps, 0 labels"),
         (lambda: questions.generate([1], np.zeros((2, 4, 4)), [1]), "1 seeds, 2 label maps, 1 labels"),

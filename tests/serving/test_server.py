@@ -105,6 +105,39 @@ def test_reloading_the_configuration_serves_what_it_lists(models):
         assert refused.value.code() == grpc.StatusCode.UNKNOWN
 
 
+def test_reloading_the_configuration_takes_a_model_that_is_a_link(models, tmp_path):
+    (models / "unet").rename(tmp_path / "elsewhere")
+    (models / "unet").symlink_to(tmp_path / "elsewhere")
+    (models / "sub").mkdir()
+    (tmp_path / "other").mkdir()
+    (models / "sub" / "link").symlink_to(tmp_path / "other")
+    with Server(models, port=0) as server, grpc.insecure_channel(server.address) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        for path in ("", "unet", str(models / "unet"), str(models.resolve() / "unet")):
+            request = model_management_pb2.ReloadConfigRequest()
+            request.config.model_config_list.config.add(name="unet", base_path=path)
+            stub.HandleReloadConfigRequest(request)
+            assert server.library.available() == {"unet": 1}
+        for path in ("..", "../elsewhere", "unet/../elsewhere", "sub/link/../elsewhere", str(tmp_path / "elsewhere")):
+            request = model_management_pb2.ReloadConfigRequest()
+            request.config.model_config_list.config.add(name="unet", base_path=path)
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.HandleReloadConfigRequest(request)
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_the_end_does_not_wait_for_company(models, films):
+    with ThreadPoolExecutor() as pool, Server(models, port=0, batch_timeout_ms=60_000) as server:
+        with MammoganClient(server.address) as client:
+            answer = pool.submit(client.segment, films)
+            wait_until(lambda: server._batcher.waiting)
+            begin = time.monotonic()
+            server.stop()
+            assert answer.result().label_map.shape == films.shape
+        assert time.monotonic() - begin < 10
+        server.stop = lambda: None
+
+
 def test_a_port_in_use_is_one_line(models):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
