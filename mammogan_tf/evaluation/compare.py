@@ -12,7 +12,7 @@ import numpy as np
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.sections import SECTIONS
 from mammogan_tf.evaluation.words import format_estimate, verdict
-from mammogan_tf.evaluation.writing import PATIENTS, REPORT
+from mammogan_tf.evaluation.writing import PATIENTS, REPORT, digest
 from mammogan_tf.files import read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate, not_computed
 
@@ -68,10 +68,10 @@ def read_report(path: Path) -> Reported:
         if found != FORMAT or "measures" not in report:
             raise DataError(f"{file}: expected a report of format {FORMAT}, received: {found}; write it again")
         patients = file.with_name(PATIENTS)
-        without = read_json(patients) if patients.exists() else {}
+        kept = read_json(patients) if patients.exists() else {}
     except ValueError as error:
         raise DataError(f"{file}: expected a report, received: a broken file ({error}); write it again") from error
-    return Reported(str(path), report, without)
+    return Reported(str(path), report, kept["without"] if kept.get("report") == digest(report) else {})
 
 
 def difference(first: Reported, other: Reported, section: str, key: str) -> Estimate:

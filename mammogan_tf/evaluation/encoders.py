@@ -10,7 +10,7 @@ import numpy as np
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ModelError
 from mammogan_tf.evaluation.spaces import FeatureSpace
-from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.checkpoint import compute_in_float32, load_network
 
 __all__ = ["INCEPTION_SIZE", "inception_space", "segmenter_space"]
 
@@ -25,7 +25,7 @@ BOTTOM = "bottom_b_relu"
 def segmenter_space(path: Path, console: Console) -> FeatureSpace:
     """Means over the image of the channels at the bottom of a U-Net (``model.keras``)."""
     network = load_network(path)
-    bottom = keras.layers.GlobalAveragePooling2D()(network.get_layer(BOTTOM).output)
+    bottom = keras.layers.GlobalAveragePooling2D(dtype="float32")(network.get_layer(BOTTOM).output)
     encoder = keras.Model(network.input, bottom)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return FeatureSpace(
@@ -45,7 +45,9 @@ def inception_space(console: Console) -> FeatureSpace:
     if not (home / "models" / INCEPTION_FILE).exists():
         console.line(f"downloading the weights of Inception-v3 (88 MB) into {home / 'models'}")
     try:
-        network = keras.applications.InceptionV3(include_top=False, pooling="avg", weights="imagenet")
+        network = compute_in_float32(
+            keras.applications.InceptionV3(include_top=False, pooling="avg", weights="imagenet")
+        )
     except Exception as error:  # urllib, HTTP, h5py and Keras raise what they like.
         reason = str(error).partition("\n")[0]
         raise ModelError(

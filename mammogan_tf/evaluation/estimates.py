@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.intervals import Estimate, Statistic, bootstrap, jackknife, mean, not_computed
+from mammogan_tf.metrics.intervals import MIN_PATIENTS, Estimate, Statistic, bootstrap, jackknife, mean, not_computed
 
 __all__ = ["WITHOUT", "auc_between", "between", "computed", "left_out", "over_pairs", "over_patients"]
 
@@ -49,8 +49,16 @@ def between(
         one, other = drawn[drawn < count], drawn[drawn >= count] - count
         return statistic(first[one], second[other]) if len(one) and len(other) else float("nan")
 
-    patients = np.concatenate([patients_first, patients_second])
-    return over_patients(np.arange(len(patients)), patients, of_rows, seed)
+    return _over_two_sides(patients_first, patients_second, of_rows, seed)
+
+
+def _over_two_sides(first: np.ndarray, second: np.ndarray, statistic: Statistic, seed: int) -> Estimate:
+    """:func:`over_patients` of the rows of two sides, which are of these patients."""
+    fewest = min(len(np.unique(side)) for side in (first, second))
+    if fewest < MIN_PATIENTS:
+        return not_computed(f"needs {MIN_PATIENTS} patients or more on either side, found {fewest}")
+    patients = np.concatenate([first, second])
+    return over_patients(np.arange(len(patients)), patients, statistic, seed)
 
 
 def auc_between(
@@ -82,15 +90,17 @@ def over_pairs(
     Patients are drawn with all that is theirs; a pair counts as often as both of its sides were drawn.
     """
     counts = np.ones(values.shape) if counted is None else counted.astype(float)
-    count = len(values)
+    names = np.unique(patients_first), np.unique(patients_second)
+    first, second = names[0][:, None] == patients_first, names[1][:, None] == patients_second
+    sums, pairs = (first @ films @ second.T for films in (values * counts, counts))  # Of each two patients.
 
     def average(rows: np.ndarray, weights: np.ndarray) -> float:
-        of_first, of_second = np.split(weights, [count])
-        pairs = of_first @ counts @ of_second
-        return float(of_first @ (values * counts) @ of_second / pairs) if pairs else float("nan")
+        of_first, of_second = np.split(weights, [len(first)])
+        count = of_first @ pairs @ of_second
+        return float(of_first @ sums @ of_second / count) if count else float("nan")
 
-    patients = np.concatenate([patients_first, patients_second])
-    return over_patients(np.arange(len(patients)), patients, average, seed)
+    estimate = _over_two_sides(*names, average, seed)
+    return estimate | {"n": sum(values.shape)} if "value" in estimate else estimate
 
 
 def left_out(
@@ -111,9 +121,8 @@ def left_out(
     values: dict[str, float] = {}
 
     def recorded(chosen: np.ndarray) -> float:
-        kept = names[chosen]
-        out = " ".join(name for name in names if name not in set(kept))
-        values[out] = statistic(kept)
+        out = " ".join(names[~chosen])
+        values[out] = statistic(names[chosen])
         return values[out]
 
     estimate = jackknife(recorded, np.array([block_of[name] for name in names]))

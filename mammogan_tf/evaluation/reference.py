@@ -13,7 +13,7 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.splits import Split
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
-from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.segmentation import train_unet
 
 __all__ = ["JUDGE_SEED", "Reference", "find_reference", "real_films"]
@@ -24,7 +24,7 @@ JUDGE_SEED = 7919
 
 @dataclass(frozen=True)
 class Reference:
-    """Training and test films as prepared, and the run of the judge, which is finished."""
+    """Training and test films as prepared, ``images`` as networks see them, and the run of the judge, which is finished."""
 
     training: FilmSet
     test: FilmSet
@@ -48,7 +48,8 @@ def find_reference(
         data: how they are prepared.
         split: which train and which are unseen.
         sources: where they come from, to be written down.
-        folder: where the judge lies, and goes on from where an interrupted call stopped.
+        folder: where the judge lies, in a folder of its own for other films or masks, and goes on from where an
+            interrupted call stopped.
         config: of the judge; the defaults where None. Its ``data`` and seed are set here.
         console: where to show progress.
         labels: of the pictures that take part; the judge is trained on all.
@@ -57,22 +58,27 @@ def find_reference(
         DataError: films of the split are missing, a patient is in more than one part, or there are too few test patients.
     """
     config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED)
-    judge = _find_judge(folder, config, split, sources)
-    training, _, test = load_split(judge, films, console.progress("preparing films"))
+    asked = Run(folder, "train-unet", config, split, ())
+    training, validation, test = load_split(asked, films, console.progress("preparing films"))
+    place = folder / fingerprint(training, validation)
     training, test = training.of_labels(labels), test.of_labels(labels)
     require_patients(test.patients)
+    judge = _find_judge(place, config, split) or Run.create(place, config, split, sources)
     if not judge.finished:
         console.line("training the segmenter that judges")
         train_unet(judge, films, console)
-    return Reference(training.cropped(), test, judge)
+    training = training.cropped()
+    if data.keep_background:
+        training, test = (dataclasses.replace(part, images=part.films) for part in (training, test))
+    return Reference(training, test, judge)
 
 
-def _find_judge(folder: Path, config: UNetConfig, split: Split, sources: Sequence[str | Path]) -> Run:
+def _find_judge(folder: Path, config: UNetConfig, split: Split) -> Run | None:
     for file in sorted((folder / "train-unet").glob("[0-9]*/config.json")):
         found = Run.open(file.parent)
-        if (found.config, found.split) == (config, split) and found.is_on(sources):
+        if (found.config, found.split) == (config, split):
             return found
-    return Run.create(folder, config, split, sources)
+    return None
 
 
 def real_films(chosen: FilmSet, films: Sequence[Film], view: str) -> RealFilms:

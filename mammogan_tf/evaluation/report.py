@@ -203,7 +203,7 @@ def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentatio
     own = unet is not None and unet.exists()
     network = load_network(unet if unet and own else reference.judge.model_path)
     test = reference.test
-    found = predict_label_maps(network, test.films if reference.judge.config.data.keep_background else test.images)
+    found = predict_label_maps(network, test.images)
     return Segmentation("the run's U-Net" if own else "the judge", test.label_maps, found)
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
-from mammogan_tf.training.samples import to_bytes
+from mammogan_tf.training.samples import BESIDE_REAL, synthetic_notes, to_bytes
 
 __all__ = ["comparison_sheet", "draw_sheet"]
 
@@ -41,7 +41,8 @@ def comparison_sheet(
         DataError: the shapes differ, or there is no row.
     """
     with atomic_path(path) as temporary:
-        draw_sheet(label_maps, reals, synthetics, titles).save(temporary, format="PNG", optimize=True)
+        sheet = draw_sheet(label_maps, reals, synthetics, titles)
+        sheet.save(temporary, format="PNG", optimize=True, pnginfo=synthetic_notes(BESIDE_REAL))
     return Path(path)
 
 

@@ -46,12 +46,12 @@ class FeatureSpace:
         return np.concatenate(parts)
 
     def _features(self, images: np.ndarray) -> np.ndarray:
-        digest = hashlib.sha256(f"{self._key} {images.shape}".encode() + images.tobytes()).hexdigest()
+        digest = hashlib.sha256(f"{self._key} float64 {images.shape}".encode() + images.tobytes()).hexdigest()
         path = cache_folder() / "features" / f"{digest}.npy"
         try:
             return np.load(path)
         except (OSError, ValueError, EOFError):  # Not there, or broken.
-            features = self._extract(images)
+            features = np.asarray(self._extract(images), np.float64)
             stream = io.BytesIO()
             np.save(stream, features)
             write_bytes(path, stream.getvalue())

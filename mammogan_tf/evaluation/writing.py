@@ -1,5 +1,7 @@
 """The files of a report."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,11 @@ from mammogan_tf.files import read_json, write_json, write_text
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.run import Run
 
-__all__ = ["PATIENTS", "REPORT", "write_card", "write_report"]
+__all__ = ["PATIENTS", "REPORT", "digest", "write_card", "write_report"]
 
 REPORT = "report.json"
 PATIENTS = "patients.json"
-"""What each value would be without each patient."""
+"""What each value would be ``without`` each patient, and the :func:`digest` of the ``report`` of these values."""
 
 SHEET_ROWS = 16
 
@@ -36,8 +38,13 @@ def write_report(report: dict[str, Any], evidence: Evidence, out: Path) -> None:
     (out / REPORT).unlink(missing_ok=True)
     write_text(out / "report.html", render_page(report, _sheet(evidence, out), pictures))
     write_text(out / "report.md", render_markdown(report))
-    write_json(out / PATIENTS, without)
+    write_json(out / PATIENTS, {"report": digest(report), "without": without})
     write_json(out / REPORT, report)
+
+
+def digest(report: dict[str, Any]) -> str:
+    """Digits that differ where the content of two reports does."""
+    return hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
 
 
 def _take_out(measures: Measured) -> dict[str, dict[str, dict[str, float]]]:

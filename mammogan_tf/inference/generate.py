@@ -6,21 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, require
 from mammogan_tf.data.label_maps import LESION, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import atomic_path, write_text
+from mammogan_tf.files import write_text
 from mammogan_tf.inference.models import BATCH, Generator
-from mammogan_tf.training.samples import to_bytes
+from mammogan_tf.training.samples import save_picture, synthetic_notes, to_bytes
 
-__all__ = ["MaskSet", "generate_folder", "masks_of_folder", "masks_of_model", "save_synthetic", "synthetic_notes"]
-
-SYNTHETIC = "Synthetic mammogram of no patient; for research and teaching, never for diagnosis."
+__all__ = ["MaskSet", "generate_folder", "masks_of_folder", "masks_of_model", "save_synthetic"]
 
 WRITERS = 8
 """Threads that write PNGs while the next films are computed: a file that is written safely waits for the disk."""
@@ -54,7 +50,7 @@ class MaskSet:
         return MaskSet(label_maps, np.full(len(self.names), LABELS.index("normal")), self.names, self.usable)
 
     def with_lesion(self, x: float, y: float, radius: float, label: int) -> "MaskSet":
-        """The same anatomies with a lesion there, usable where the circle meets the breast.
+        """The same anatomies with a lesion there, usable where the circle meets the breast; malignant ones stay malignant.
 
         See :func:`mammogan_tf.data.made_masks.add_lesion`.
 
@@ -63,10 +59,12 @@ class MaskSet:
             DataError: it meets no breast.
         """
         label_maps = np.stack([add_lesion(label_map, x, y, radius) for label_map in self.label_maps])
-        usable = self.usable & (label_maps != self.label_maps).any(axis=(1, 2))
+        drawn = [add_lesion(remove_lesions(label_map), x, y, radius) == LESION for label_map in self.label_maps]
+        usable = self.usable & np.any(drawn, axis=(1, 2))
         if not usable.any():
             raise DataError(f"lesion: expected a place on the breast, received: {x:g},{y:g},{radius:g}; choose another")
-        return MaskSet(label_maps, np.full(len(self.names), label), self.names, usable)
+        labels = np.where(self.labels == LABELS.index("malignant"), self.labels, label)
+        return MaskSet(label_maps, labels, self.names, usable)
 
 
 def masks_of_model(generator: Generator) -> MaskSet:
@@ -117,6 +115,8 @@ def generate_folder(
 ) -> Path:
     """Writes ``images/N.png``, ``masks/N.png`` and ``manifest.csv`` (file, seed, mask_source, label, model, version).
 
+    Whatever ends it early, an error or Ctrl-C, the manifest lists the images that are whole by then.
+
     The seeds follow each other from ``seed`` on, and the masks in an order shuffled by it; a seed that meets a mask that is
     not usable is left out. Each PNG says in its metadata that it is synthetic, by which model and from which seed.
 
@@ -153,26 +153,13 @@ def generate_folder(
     generator.require_labels(labels)
     width = max(6, len(str(count - 1)))
     names = [f"{number:0{width}d}.png" for number in range(count)]
+    saved: list[int] = []
 
     def save(row: int, image: np.ndarray, label_map: np.ndarray) -> None:
         save_synthetic(out / "images" / names[row], image, generator.name, int(seeds[row]), int(labels[row]))
         save_label_map(out / "masks" / names[row], label_map)
+        saved.append(row)
 
-    with ThreadPoolExecutor(WRITERS) as pool:
-        written: Iterator[None] = iter(())
-        for begin in range(0, count, BATCH):
-            part = slice(begin, begin + BATCH)
-            label_maps = masks.label_maps[order[part]]
-            if varied:
-                label_maps = np.stack([vary(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)])
-            images = to_bytes(generator(seeds[part], label_maps, labels[part]))
-            list(written)  # Waits for the batch before, and raises what went wrong there.
-            if progress and begin:
-                progress(begin, count)
-            written = pool.map(save, range(count)[part], images, label_maps)
-        list(written)
-    if progress:
-        progress(count, count)
     manifest = pd.DataFrame(
         {
             "file": [f"images/{name}" for name in names],
@@ -183,24 +170,32 @@ def generate_folder(
             "version": __version__,
         }
     )
-    write_text(out / "manifest.csv", manifest.to_csv(index=False))
+    try:
+        with ThreadPoolExecutor(WRITERS) as pool:
+            written: Iterator[None] = iter(())
+            for begin in range(0, count, BATCH):
+                part = slice(begin, begin + BATCH)
+                label_maps = masks.label_maps[order[part]]
+                if varied:
+                    label_maps = np.stack([vary(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)])
+                images = to_bytes(generator(seeds[part], label_maps, labels[part]))
+                list(written)  # Waits for the batch before, and raises what went wrong there.
+                if progress and begin:
+                    progress(begin, count)
+                written = pool.map(save, range(count)[part], images, label_maps)
+            list(written)
+    finally:
+        if saved:
+            write_text(out / "manifest.csv", manifest.iloc[sorted(saved)].to_csv(index=False))
+    if progress:
+        progress(count, count)
     return out / "manifest.csv"
-
-
-def synthetic_notes(model: str) -> PngInfo:
-    """Text chunks that say that a picture is synthetic, and by which model."""
-    notes = PngInfo()
-    notes.add_text("Synthetic", "true")
-    notes.add_text("Software", f"mammogan-tf {__version__}")
-    notes.add_text("Model", model)
-    notes.add_text("Comment", SYNTHETIC)
-    return notes
 
 
 def save_synthetic(path: Path, image: np.ndarray, model: str, seed: int, label: int) -> None:
     """Writes uint8 [S, S] as a PNG whose text chunks say that it is synthetic."""
-    notes = synthetic_notes(model)
+    notes = synthetic_notes()
+    notes.add_text("Model", model)
     notes.add_text("Seed", str(seed))
     notes.add_text("Label", LABELS[label])
-    with atomic_path(path) as temporary:
-        Image.fromarray(image).save(temporary, pnginfo=notes)
+    save_picture(path, image, notes)

@@ -20,7 +20,7 @@ from mammogan_tf.training.run import Run
 from mammogan_tf.training.samples import to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
 
-__all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter", "remote_generator"]
+__all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter", "newest_version", "remote_generator"]
 
 BATCH = 32
 
@@ -174,13 +174,20 @@ def remote_generator(client: MammoganClient, size: int) -> Generator:
     Raises:
         ServingError: the server is not there, or has no generator.
     """
-    versions = [
-        entry["version"] for entry in client.status(["generator"]).get("generator", []) if entry["state"] == "AVAILABLE"
-    ]
-    if not versions:
-        raise ServingError(f"{client.address}: expected a served generator, received: none; export one and serve it")
-    newest = max(versions)
+    newest = newest_version(client, "generator")
     return Generator(size, f"generator/{newest}", None, partial(client.generate, version=newest))
+
+
+def newest_version(client: MammoganClient, model: str) -> int:
+    """The newest version of a model that a server answers with now, for who asks many times and wants one alone.
+
+    Raises:
+        ServingError: the server is not there, or has no such model.
+    """
+    versions = [entry["version"] for entry in client.status([model]).get(model, []) if entry["state"] == "AVAILABLE"]
+    if not versions:
+        raise ServingError(f"{client.address}: expected a served {model}, received: none; export one and serve it")
+    return max(versions)
 
 
 def _trained_network(path: Path, command: str) -> tuple[Run, keras.Model]:

@@ -11,10 +11,10 @@ from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.made_masks import between
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.files import atomic_path
-from mammogan_tf.inference.generate import SYNTHETIC, MaskSet, synthetic_notes
+from mammogan_tf.inference.generate import MaskSet
 from mammogan_tf.inference.models import Generator
 from mammogan_tf.models.dcgan import seeded_noise
-from mammogan_tf.training.samples import tile, to_bytes
+from mammogan_tf.training.samples import SYNTHETIC, synthetic_notes, tile, to_bytes
 
 __all__ = ["require_walk_file", "save_walk", "walk"]
 
@@ -96,7 +96,8 @@ def save_walk(path: Path, films: np.ndarray, label_maps: np.ndarray, model: str)
     path = Path(path)
     require_walk_file(path)
     pairs = [[film, overlay(film, label_map)] for film, label_map in zip(films, label_maps, strict=True)]
-    notes = synthetic_notes(model)
+    notes = synthetic_notes()
+    notes.add_text("Model", model)
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".png":
             strip = Image.fromarray(tile([list(column) for column in zip(*pairs, strict=True)]))

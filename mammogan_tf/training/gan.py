@@ -26,7 +26,7 @@ from mammogan_tf.training.checkpoint import KEEP, Checkpoints
 from mammogan_tf.training.conditioning import condition, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run, fingerprint, load_split
-from mammogan_tf.training.samples import save_picture, tile, to_bytes
+from mammogan_tf.training.samples import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.wgan_gp import WGANGP
@@ -129,7 +129,7 @@ def train_gan(
     require_divisible(config.batch_size, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console.progress("preparing films"))
-    began_with = {**to_dict(config), "films": fingerprint(training, validation)}
+    began_with = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation)}
     moved = with_variants(run, films, training, console.progress("preparing variants"))
     as_they_are = condition(run, training)
     varied = as_they_are if moved is training else condition(run, moved)
@@ -175,7 +175,7 @@ def _train(
         watch.seconds,
     ]
     checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
-    checkpoints.restore()
+    checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
     history = History(own.path, "step", begin)
     progress = console.progress("step")
@@ -196,7 +196,7 @@ def _train(
     def sample(step: int) -> None:
         model.require_finite()
         pixels = _samples(model, shown)
-        save_picture(own.path / "samples" / f"step-{step:06d}.png", pixels)
+        save_picture(own.path / "samples" / f"step-{step:06d}.png", pixels, synthetic_notes(BESIDE_REAL))
         history.picture("samples", pixels, step)
 
     def save(step: int) -> None:

@@ -5,11 +5,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.files import atomic_path
 
-__all__ = ["beside", "save_picture", "tile", "to_bytes"]
+__all__ = ["BESIDE_REAL", "SYNTHETIC", "beside", "save_picture", "synthetic_notes", "tile", "to_bytes"]
+
+SYNTHETIC = "Synthetic mammogram of no patient; for research and teaching, never for diagnosis."
+BESIDE_REAL = "Synthetic mammograms, of no patient, beside real ones; for research and teaching, never for diagnosis."
+"""What a picture says of itself."""
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
@@ -45,7 +51,16 @@ def beside(pictures: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.nda
     )
 
 
-def save_picture(path: Path, pixels: np.ndarray) -> None:
-    """Writes uint8 [H, W] or [H, W, 3] as an image file, atomically."""
+def synthetic_notes(comment: str = SYNTHETIC) -> PngInfo:
+    """Text chunks of a PNG that say that it is synthetic, or shows what is."""
+    notes = PngInfo()
+    notes.add_text("Synthetic", "true")
+    notes.add_text("Software", f"mammogan-tf {__version__}")
+    notes.add_text("Comment", comment)
+    return notes
+
+
+def save_picture(path: Path, pixels: np.ndarray, notes: PngInfo | None = None) -> None:
+    """Writes uint8 [H, W] or [H, W, 3] as an image file, a PNG with its ``notes``, atomically."""
     with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        Image.fromarray(pixels).save(temporary, pnginfo=notes)

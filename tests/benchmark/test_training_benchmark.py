@@ -50,6 +50,18 @@ def test_a_step_of_the_unet(tmp_path, without_torch):
     assert "textbook_step_s" not in batch
 
 
+def test_on_a_gpu_torch_is_left_out(monkeypatch):
+    gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [gpu])
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: {"device_name": "some GPU"})
+    found = training.benchmark_unet_training(preset(UNetConfig, "tiny", {"precision": "float32"}), [2], rounds=1)
+    (batch,) = found["batches"]
+    assert batch["torch_step_s"] is batch["ratio_torch"] is None
+    text = training.format_training(found)
+    assert "PyTorch not measured" in text
+    assert "not installed" not in text
+
+
 def test_the_textbook_has_the_same_algorithm():
     """One critic update from the same weights, with the same films and draws, moves both critics alike."""
     set_up_device("float32", 0, deterministic=False)

@@ -1,11 +1,13 @@
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.compare import compare, difference, find_report, read_report
+from mammogan_tf.evaluation.writing import digest
 from mammogan_tf.files import write_json
 from tests.command_line import call, fails
 
@@ -24,10 +26,12 @@ def write(folder, value: float, without: dict[str, float] | None, **changes):
             "judged": ["pixels"],
             "reasons": ["copies"] if value >= 0.6 else [],
         },
+        **changes,
     }
-    write_json(folder / "report.json", report | changes)
+    write_json(folder / "report.json", report)
     if without is not None:
-        write_json(folder / "patients.json", {"fidelity": {"ssim_own_film": without}})
+        kept = {"report": digest(report), "without": {"fidelity": {"ssim_own_film": without}}}
+        write_json(folder / "patients.json", kept)
     return folder
 
 
@@ -56,6 +60,19 @@ def test_differences_on_other_patients_are_not(tmp_path, without):
     errors = [np.sqrt(3 * np.var(list(A.values()))), np.sqrt(3 * np.var(list(without.values()))) if without else 0.1]
     assert found["high"] - found["value"] == pytest.approx(1.96 * np.hypot(*errors))
     assert found["note"] == "unpaired"
+
+
+def test_patients_are_those_of_their_own_report(tmp_path):
+    a, b = (
+        write(tmp_path / name, value, {k: v + value for k, v in A.items()}) for name, value in (("a", 0.5), ("b", 0.7))
+    )
+    both = shutil.copytree(a, tmp_path / "both")
+    (both / "report.json").rename(both / "A.json")
+    shutil.copy(b / "report.json", both / "B.json")
+    copies = [read_report(both / name) for name in ("A.json", "B.json")]
+    assert [bool(copy.without) for copy in copies] == [True, False]
+    assert difference(*copies, "fidelity", "ssim_own_film")["note"] == "unpaired"
+    assert "note" not in difference(read_report(a), read_report(b), "fidelity", "ssim_own_film")
 
 
 def test_an_interval_that_ends_at_the_scale_s_end_has_the_error_of_its_longer_half(tmp_path):

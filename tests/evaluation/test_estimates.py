@@ -1,8 +1,17 @@
+
 import numpy as np
 import pytest
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.evaluation.estimates import WITHOUT, auc_between, between, computed, left_out, over_patients
+from mammogan_tf.evaluation.estimates import (
+    WITHOUT,
+    auc_between,
+    between,
+    computed,
+    left_out,
+    over_pairs,
+    over_patients,
+)
 from mammogan_tf.metrics.two_sample import auc
 
 PATIENTS = np.array(["a", "a", "b", "c"])
@@ -27,9 +36,19 @@ def test_a_pair_is_left_out_with_either_patient():
     }
 
 
-def test_an_area_that_hangs_on_one_patient_is_not_computed():
-    found = auc_between(np.zeros(20), np.ones(1), np.arange(20).astype(str), np.array(["the only one"]))
-    assert found["not computed"].startswith("too few patients: 3")  # (20 / 21)^21: a third of the samples lack her
+def test_an_area_that_hangs_on_one_pair_is_not_computed():
+    patients = np.arange(20).astype(str)
+    found = auc_between(np.zeros(20), np.ones(20), patients, patients, np.arange(400).reshape(20, 20) == 1)
+    assert found["not computed"].startswith("too few patients: 5")  # 1 - (1 - 1 / e)^2 of the samples lack either.
+
+
+@pytest.mark.parametrize("patients", [[], ["the only one"], ["a", "b", "b"]])
+def test_either_side_has_patients_enough(patients):
+    few, many, others = np.ones(len(patients)), np.zeros(3), np.array(["a", "b", "c"])
+    patients = np.array(patients, dtype=str)
+    says = f"needs 3 patients or more on either side, found {len(set(patients))}"
+    assert auc_between(many, few, others, patients) == {"not computed": says}
+    assert between(few, many, patients, others, lambda x, y: x.mean()) == {"not computed": says}
 
 
 def test_values_without_a_patient_are_kept_where_all_are_numbers():
@@ -44,11 +63,11 @@ def test_no_rows_at_all():
 
 
 def test_a_statistic_of_two_sets():
-    first, second = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0])
-    found = between(first, second, np.array(["a", "b", "c"]), np.array(["a", "b"]), lambda x, y: x.max() / y.max())
+    first, second = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 5.0, 5.0])
+    found = between(first, second, np.array(list("abc")), np.array(list("abbd")), lambda x, y: x.max() / y.max())
     assert found["value"] == 3 / 20
-    assert found[WITHOUT] == {"a": 3 / 20, "b": 3 / 10, "c": 2 / 20}
-    assert found["n"] == 3 + 2
+    assert found[WITHOUT] == {"a": 3 / 20, "b": 3 / 10, "c": 2 / 20, "d": 3 / 20}
+    assert found["n"] == 3 + 4
 
 
 def test_the_area_is_that_of_the_metric():
@@ -62,6 +81,20 @@ def test_the_area_is_that_of_the_metric():
     areas = [auc(negative[start::2], positive[start::2]) for start in (0, 1)]
     assert auc_between(negative, positive, *patients, half)["value"] == pytest.approx(np.mean(areas))
     assert "not computed" in auc_between(negative, positive, *patients, np.zeros((30, 40)))
+
+
+def test_pairs_of_patients_with_several_films():
+    random = np.random.default_rng(0)
+    values, counted = random.random((30, 40)), random.random((30, 40)) < 0.8
+    first, second = (
+        np.array([f"{kind}{number % 7}" for number in range(count)]) for kind, count in (("f", 30), ("s", 40))
+    )
+    found = over_pairs(values, first, second, counted)
+    assert found["value"] == pytest.approx(values[counted].mean())
+    assert found["n"] == 30 + 40
+    assert found["patients"] == 7 + 7
+    kept = counted[first != "f3"]
+    assert found[WITHOUT]["f3"] == pytest.approx(values[first != "f3"][kept].mean())
 
 
 def test_leaving_out_patients():

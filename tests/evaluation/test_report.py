@@ -10,9 +10,12 @@ from PIL import Image
 from mammogan_tf.config import CrossValidationConfig, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
+from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.evaluation.compare import read_report
+from mammogan_tf.evaluation.reference import find_reference
 from mammogan_tf.evaluation.report import evaluate, evaluate_images
 from mammogan_tf.files import write_json
 from mammogan_tf.training.run import Run
@@ -69,7 +72,7 @@ def test_the_report_is_complete(evaluated, run):
     assert report["segmented_by"] == "the judge"
     assert "## Does it hand out training films?" in (out / "report.md").read_text()
     assert (out / "report.html").read_text().count("<img") > 8
-    without = json.loads((out / "patients.json").read_text())["obedience"]["dice_breast"]
+    without = read_report(out).without["obedience"]["dice_breast"]
     assert len(without) == test_films // 2
 
 
@@ -108,11 +111,21 @@ def test_a_killed_report_leaves_no_half_one(evaluated, run, films, monkeypatch):
 
 def test_a_second_call_trains_no_new_judge_and_says_the_same(evaluated, run, films):
     out, report = evaluated
-    networks = {path: path.stat().st_mtime_ns for path in out.glob("judge/train-unet/*/model.keras")}
+    networks = {path: path.stat().st_mtime_ns for path in out.rglob("model.keras")}
     assert len(networks) == 1
     again = evaluate(run, films, out, count=20, judge_config=JUDGE, console=Console(quiet=True))
     assert again == report
-    assert networks == {path: path.stat().st_mtime_ns for path in out.glob("judge/train-unet/*/model.keras")}
+    assert networks == {path: path.stat().st_mtime_ns for path in out.rglob("model.keras")}
+
+
+def test_a_judge_is_of_the_films_as_they_are(run, films, tmp_path):
+    arguments = DATA, run.split, run.data, tmp_path, JUDGE, Console(quiet=True)
+    index = next(number for number, film in enumerate(films) if film.id in run.split.train and film.lesions)
+    others = [*films]
+    others[index] = dataclasses.replace(films[index], lesions=())
+    first, second, again = (find_reference(known, *arguments).judge for known in (films, others, films))
+    assert first.path == again.path
+    assert first.path != second.path
 
 
 def test_another_kind_of_run_is_refused(run, films, tmp_path):
@@ -162,6 +175,25 @@ def test_a_folder_of_images(run, films, images, tmp_path):
     assert "no masks" in report["measures"]["obedience"]["dice_breast"]["not computed"]
     assert report["measures"]["distribution"]["kid_segmenter"]["value"] > 0
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_images_beside_a_unet_that_sees_films_as_they_are(run, films, tmp_path):
+    data = dataclasses.replace(DATA, keep_background=True)
+    unet = Run.create(tmp_path, UNetConfig(data=data), run.split, run.data)
+    handed_out = load_films(films, DATA.size).select(run.split.train)
+    for name, pixels in zip(handed_out.names, handed_out.films, strict=True):
+        save_picture(tmp_path / "images" / f"{name}.png", pixels)
+    report = evaluate_images(
+        tmp_path / "images",
+        None,
+        films,
+        run.data,
+        tmp_path / "out",
+        unet,
+        judge_config=JUDGE,
+        console=Console(quiet=True),
+    )
+    assert report["measures"]["memorisation"]["neighbour_ratio_pixels"]["value"] == 0
 
 
 def test_images_beside_a_cross_validation(run, films, images, tmp_path):

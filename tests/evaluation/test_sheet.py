@@ -42,6 +42,13 @@ def test_headings_are_drawn(tmp_path):
     assert paths[0].read_bytes() != paths[1].read_bytes()
 
 
+def test_it_says_that_it_shows_synthetic_films(tmp_path):
+    stack = np.zeros((1, 16, 16))
+    with Image.open(comparison_sheet(stack.astype(np.uint8), stack, stack, tmp_path / "sheet.png")) as sheet:
+        assert sheet.info["Synthetic"] == "true"
+        assert "of no patient, beside real ones" in sheet.info["Comment"]
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_rows_that_do_not_match_are_refused(tmp_path, count):
     with pytest.raises(DataError, match="one shape"):

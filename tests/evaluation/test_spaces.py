@@ -14,6 +14,14 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "features"
 
 
+@pytest.fixture
+def usual_precision():
+    yield
+    import keras
+
+    keras.config.set_dtype_policy("float32")
+
+
 def counting(key: str = "mean") -> tuple[FeatureSpace, list[int]]:
     seen: list[int] = []
 
@@ -63,7 +71,9 @@ def test_texture(cache):
     assert texture_space(Console(quiet=True))(IMAGES[:3]).shape == (3, 40)
 
 
-def test_features_of_a_segmenter(cache, tmp_path):
+def test_features_of_a_segmenter(cache, tmp_path, monkeypatch, usual_precision):
+    import keras
+
     from mammogan_tf.evaluation.encoders import segmenter_space
     from mammogan_tf.models.unet import build_unet
 
@@ -72,6 +82,11 @@ def test_features_of_a_segmenter(cache, tmp_path):
     features = segmenter_space(tmp_path / "model.keras", Console(quiet=True))(IMAGES[:3])
     assert features.shape == (3, 6)
     assert np.ptp(features, axis=0).max() > 0
+    monkeypatch.setenv("MAMMOGAN_CACHE", str(tmp_path / "another"))
+    keras.config.set_dtype_policy("mixed_bfloat16")  # As a judge that was trained on a GPU leaves it.
+    again = segmenter_space(tmp_path / "model.keras", Console(quiet=True))
+    for _ in ("computed", "read"):
+        np.testing.assert_array_equal(again(IMAGES[:3]), features, strict=True)
 
 
 def test_without_weights_and_without_network(tmp_path, monkeypatch, capsys):
@@ -96,6 +111,8 @@ def test_what_inception_is_given(cache, monkeypatch):
     class Means:
         """Stands in for the network: the range and size of what it is given are what matters."""
 
+        layers = ()
+
         def __call__(self, images, training):
             assert images.shape[1:] == (encoders.INCEPTION_SIZE, encoders.INCEPTION_SIZE, 3)
             assert -1 <= float(np.min(images)) < 0 < float(np.max(images)) <= 1
@@ -103,3 +120,21 @@ def test_what_inception_is_given(cache, monkeypatch):
 
     monkeypatch.setattr(encoders.keras.applications, "InceptionV3", lambda **arguments: Means())
     assert encoders.inception_space(Console(quiet=True))(IMAGES[:2]).shape == (2, 3)
+
+
+def test_inception_computes_in_float32(cache, monkeypatch, usual_precision):
+    import keras
+
+    from mammogan_tf.evaluation import encoders
+
+    def means(**arguments):
+        image = keras.Input((None, None, 3))
+        return keras.Model(image, keras.layers.GlobalAveragePooling2D()(image))
+
+    monkeypatch.setattr(encoders.keras.applications, "InceptionV3", means)
+    features = []
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.config.set_dtype_policy(policy)
+        monkeypatch.setenv("MAMMOGAN_CACHE", str(cache / policy))
+        features.append(encoders.inception_space(Console(quiet=True))(IMAGES[:2]))
+    np.testing.assert_array_equal(*features)

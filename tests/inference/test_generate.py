@@ -101,6 +101,21 @@ def test_a_folder_in_use_is_left_alone(generator, masks, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("end", [DataError("the model is gone"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_what_is_written_before_the_end_is_in_the_manifest(generator, masks, folder, tmp_path, end):
+    def predict(seeds, label_maps, labels):
+        if seeds[0] > 100:
+            raise end
+        return generator(seeds, label_maps, labels)
+
+    ending = Generator(SIZE, generator.name, generator.masks, predict)
+    with pytest.raises(type(end)):
+        generate_folder(ending, masks, 40, tmp_path / "out", seed=100)
+    table = pd.read_csv(tmp_path / "out" / "manifest.csv")
+    assert table.equals(pd.read_csv(folder / "manifest.csv")[:32])
+    assert table["file"].tolist() == sorted(f"images/{file.name}" for file in (tmp_path / "out" / "images").iterdir())
+
+
 def test_training_masks(masks, gan_run):
     with np.load(gan_run / "masks.npz") as stored:
         np.testing.assert_array_equal(masks.label_maps, stored["label_maps"])
@@ -146,6 +161,11 @@ def test_lesions_are_taken_out_and_put_in(tmp_path):
     assert placed.usable.tolist() == [True, True, False]  # The third has no breast.
     assert placed.labels.tolist() == [1, 1, 1]
     assert (placed.label_maps == 4).any(axis=(1, 2)).tolist() == [True, True, False]
+    beside = masks.with_lesion(0.9, 0.9, 0.1, 0)
+    assert beside.labels.tolist()[:2] == [0, 1]  # The worse of the two says what the film is.
+    again = placed.with_lesion(0.5, 0.5, 0.1, 1)
+    assert again.usable.tolist() == [True, True, False]  # Though the lesion there hides the circle.
+    np.testing.assert_array_equal(again.label_maps, placed.label_maps)
     with pytest.raises(DataError, match="expected a place on the breast"):
         MaskSet(masks.label_maps[2:], masks.labels[2:], ["c"]).with_lesion(0.5, 0.5, 0.2, 1)
 
