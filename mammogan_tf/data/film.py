@@ -147,12 +147,16 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
 def _grey_if_equal(image: Image.Image) -> tuple[np.ndarray, str]:
     """Pixels and mode of an image; RGB whose channels agree, and that is opaque, as the greyscale that it is.
 
+    A mode that is not to be taken as it is says why.
+
     Of colour with 16 bits Pillow keeps the upper 8, which of a film of 12 bits are next to nothing: its mode says so.
     """
     mode, bits = image.mode, getattr(image, "tag_v2", {}).get(BITS, (8,))
     stored = str(getattr(image, "tile", ""))  # Until it is decoded: of PNG such as "RGB;16B".
     if mode in ("RGB", "RGBA") and (max(bits) > 8 or ";16" in stored):
         mode += " of 16 bits"
+    if mode in ("L", "RGB") and "transparency" in image.info:
+        mode += " with a transparent colour"
     pixels = np.asarray(image)
     if mode in ("RGB", "RGBA") and (pixels[..., :3] == pixels[..., :1]).all() and (pixels[..., 3:] == 255).all():
         return np.ascontiguousarray(pixels[..., 0]), "L"

@@ -173,7 +173,7 @@ def _list_films(folder: Path) -> dict[str, Path]:
         raise _error(folder, "a folder of films beside dataset.json", "no such folder", "make it")
     films: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        if not path.is_file() or not (path.suffix.lower() in SUFFIXES or is_dicom(path)):
+        if not path.is_file() or not (path.suffix.lower() in SUFFIXES or _may_be_dicom(path)):
             raise _error(path, f"an image ({', '.join(SUFFIXES)})", "something else", f"move it out of {folder.name}/")
         film = name_film(path)
         if not _is_safe(film):
@@ -182,6 +182,14 @@ def _list_films(folder: Path) -> dict[str, Path]:
             raise _error(path, f"one file called {film}", f"{films[film].name} as well", "rename or remove one")
         films[film] = path
     return films
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """Whether it is DICOM, or what cannot be read: who reads the film says why."""
+    try:
+        return is_dicom(path)
+    except DataError:
+        return True
 
 
 def _read_origins(images: Mapping[str, Path]) -> dict[str, Origin]:

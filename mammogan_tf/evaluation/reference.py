@@ -63,7 +63,7 @@ def find_reference(
     place = folder / fingerprint(training, validation)
     training, test = training.of_labels(labels), test.of_labels(labels)
     require_patients(test.patients)
-    judge = _find_judge(place, config, split) or Run.create(place, config, split, sources)
+    judge = _find_judge(place, config, split) or Run.create(place, config, split, sources, films=films)
     if not judge.finished:
         console.line("training the segmenter that judges")
         train_unet(judge, films, console)

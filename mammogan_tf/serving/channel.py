@@ -82,7 +82,7 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
     """A ``grpc.RpcError`` in one line; ``asked`` is the model and version that a request insisted on, if any."""
     code, details = error.code().name, " ".join((error.details() or "no reason").split())
     trouble = details.partition("last error: ")[2]  # With a connection.
-    if code == "UNAVAILABLE" and "handshake" in details.lower():
+    if code == "UNAVAILABLE" and any(word in details.lower() for word in ("handshake", "verification")):
         return ServingError(f"{address}: expected a server with TLS and a certificate to trust, received: {details}")
     if code == "UNAVAILABLE" and "failed to connect to remote host" in trouble.lower():
         return ServingError(

@@ -132,9 +132,9 @@ class Checkpoints:
             before, now = (
                 ", ".join(f"{name} {values.get(name)}" for name in changed) for values in (made_with, now_with)
             )
+            advice = "go on where the device is like the first" if changed == ["policy"] else "put them back"
             raise ConfigError(
-                f"{path}: expected what the run began with, {before}, received: {now}; "
-                "put them back, or start another run"
+                f"{path}: expected what the run began with, {before}, received: {now}; {advice}, or start another run"
             )
         with plain_path(path) as plain:
             self._state.read(str(plain / "state")).assert_consumed()

@@ -158,7 +158,9 @@ def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
     kept = run.path / MASKS["cross-validate"]
     if kept.exists():
         ids, anatomy, corners, seen = read_masks(
-            kept, ("ids", "anatomy", "corners", "fingerprints"), "start another run from the cross-validation"
+            kept,
+            ("ids", "anatomy", "corners", "fingerprints"),
+            "write them again with cross-validate --resume, then start another run",
         )
         rows = {(name, pixels): row for row, (name, pixels) in enumerate(zip(ids, seen, strict=True))}
         chosen = [rows.get(picture, -1) for picture in zip(films.names, fingerprints(films), strict=True)]

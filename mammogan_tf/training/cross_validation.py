@@ -14,7 +14,6 @@ from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split, split_folds
-from mammogan_tf.data.windows import has_window
 from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.files import atomic_path, read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
@@ -36,11 +35,9 @@ def create_cross_validation_run(
     """Makes a run directory. Its split names every film as a test film: each is tested once.
 
     Raises:
-        DataError: too few patients for the folds, or in the roi view a part of a fold without a window.
+        DataError: too few patients for the folds.
     """
-    shown = {film.id for film in films if config.data.view == "whole" or has_window(film)}
-    for fold in _folds(config, films):
-        require_pictures(**{name: len(shown & {*ids}) for name, ids in fold.to_dict().items()})
+    _folds(config, films)
     return Run.create(workdir, config, Split((), (), tuple(sorted(film.id for film in films))), data)
 
 
@@ -73,7 +70,7 @@ def cross_validate(
 
     Raises:
         ConfigError: the strategy spans several machines.
-        DataError: the films are not those that the run began with.
+        DataError: the films are not those that the run began with, or a part of a fold has no picture.
     """
     console = console or Console()
     config = run.config
@@ -89,6 +86,9 @@ def cross_validate(
         films, config.data.size, config.data.view, config.data.lesions, progress=console.progress("preparing films")
     )
     _require_same(run, everything)
+    for split in _folds(config, films):
+        train, validation, test = (len(everything.select(ids)) for ids in (split.train, split.validation, split.test))
+        require_pictures(training=train, validation=validation, test=test)
     runs = _fold_runs(run, config, films)
     reports = []
     for number, fold in enumerate(runs, start=1):
@@ -150,7 +150,10 @@ def _fold_runs(run: Run, config: CrossValidationConfig, films: Sequence[Film]) -
     settings = UNetConfig(**{field.name: getattr(config, field.name) for field in dataclasses.fields(UNetConfig)})
     begun = [Run.open(file.parent) for file in sorted(run.path.glob("train-unet/*/config.json"))]
     by_split = {fold.split: fold for fold in begun}
-    return [by_split.get(split) or Run.create(run.path, settings, split, run.data) for split in _folds(config, films)]
+    return [
+        by_split.get(split) or Run.create(run.path, settings, split, run.data, films=films)
+        for split in _folds(config, films)
+    ]
 
 
 Maps = dict[str, np.ndarray]

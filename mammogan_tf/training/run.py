@@ -131,7 +131,9 @@ class Run:
         try:
             return {str(film): str(patient) for film, patient in read_json(path).items()}
         except (OSError, ValueError, AttributeError) as error:
-            raise ModelError(f"{path}: expected the patients of the run, received: {error}; train it again") from error
+            raise ModelError(
+                f"{path}: expected the patients of the run, received: {getattr(error, 'strerror', None) or error}; train it again"
+            ) from error
 
     @property
     def labels(self) -> tuple[str, ...]:

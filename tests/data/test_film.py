@@ -214,6 +214,14 @@ def test_a_mask_that_does_not_fit(tmp_path, pixels, says):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("pixels", [MASK, LAYER[..., :3]], ids=["grey", "grey as RGB"])
+def test_a_mask_with_a_transparent_colour(tmp_path, pixels):
+    colour = 255 if pixels.ndim == 2 else (255, 255, 255)
+    Image.fromarray(pixels).save(tmp_path / "mask.png", transparency=colour)
+    with pytest.raises(DataError, match=r"expected a mask .* received: mode .* with a transparent colour; save it as"):
+        read_drawn_mask(DrawnMask(tmp_path / "mask.png", CLASSES), pixels.shape[:2])
+
+
 def test_a_mask_that_is_no_image(tmp_path):
     (tmp_path / "mask.png").write_bytes(encoded(MASK)[:-30])
     with pytest.raises(DataError, match="expected a readable image"):

@@ -151,9 +151,10 @@ def test_a_fold_that_could_not_be_trained_is_found_before_any_is(tmp_path, films
         film if film.patient == shown else dataclasses.replace(film, label=0, lesions=(), drawn=None) for film in films
     ]
     config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi"})
+    run = create_cross_validation_run(tmp_path / "runs", config, hidden, [tmp_path])
     with pytest.raises(DataError, match="films: expected normal films, or lesions whose place is known"):
-        create_cross_validation_run(tmp_path / "runs", config, hidden, [tmp_path])
-    assert not (tmp_path / "runs").exists()
+        cross_validate(run, hidden, QUIET)
+    assert not (run.path / "train-unet").exists()
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_a_gan_whose_masks_are_damaged(tmp_path, gan, windows):
     broken = Run.open(gan.path)
     broken.path = tmp_path
     (tmp_path / "unet_masks.npz").write_bytes((gan.path / "unet_masks.npz").read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"unet_masks\.npz: expected masks, received: a broken file; start another run"):
+    with pytest.raises(DataError, match=r"unet_masks\.npz: expected masks, received: a broken file; write them again"):
         condition(broken, windows.select(gan.split.validation))
 
 

@@ -154,7 +154,7 @@ def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(tmp_path, un
 def test_a_run_does_not_go_on_in_another_precision(tmp_path, unet_run, films, monkeypatch):
     path = shutil.copytree(unet_run, tmp_path / "copy")
     monkeypatch.setattr("mammogan_tf.training.strategy.choose_precision", lambda precision: "mixed_bfloat16")
-    with pytest.raises(ConfigError, match="began with, policy float32, received: policy mixed_bfloat16; put them back"):
+    with pytest.raises(ConfigError, match="began with, policy float32, received: policy mixed_bfloat16; go on where"):
         train_unet(Run.open(path), films)
 
 
