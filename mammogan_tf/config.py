@@ -284,7 +284,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
 
 PURPOSES = {
     "default": "the best found: half an hour for a GAN, a minute or two for a U-Net, on two CPU cores",
-    "quality": "for a GAN twice the steps, on twice the variants of the films, not measured; for a U-Net the same as default",
+    "quality": "for a GAN twice the steps, on twice the variants of the films, an hour; for a U-Net the same as default",
     "paper": "labels and strips stay on the films; for a GAN a critic of whole films as they are, five updates of it a step, no "
     "variants and no anatomy loss",
     "quickstart": "a first look within minutes",
