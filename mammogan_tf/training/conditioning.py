@@ -15,7 +15,7 @@ from mammogan_tf.data.splits import Split, require_apart, split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.run import Run, fingerprints
+from mammogan_tf.training.run import Run, fingerprints, patient_digits
 from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["condition", "create_gan_run", "has_variants", "unet_of_anatomy_loss", "with_variants"]
@@ -91,9 +91,10 @@ def create_gan_run(
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
     """Refuses a U-Net that was trained or chosen by some of these films, of patients that are to be kept apart."""
-    patients = {**unet.patients, **{film.id: film.patient for film in films}}
-    seen = {patients.get(name) for name in (*unet.split.train, *unet.split.validation)}
-    leaked = sorted({patients[name] for name in split.test} & seen)
+    patients = {film.id: film.patient for film in films}
+    digits = {**unet.patients, **{name: patient_digits(patient) for name, patient in patients.items()}}
+    seen = {digits.get(name) for name in (*unet.split.train, *unet.split.validation)}
+    leaked = sorted({patients[name] for name in split.test if digits[name] in seen})
     if leaked:
         raise ModelError(
             f"{unet.path}: expected a U-Net that has seen no test patient, received: one that has seen {len(leaked)}, "

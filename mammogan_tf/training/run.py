@@ -18,7 +18,7 @@ from mammogan_tf.data.splits import Split, require_apart
 from mammogan_tf.errors import DataError, MammoganError, ModelError
 from mammogan_tf.files import atomic_path, read_json, write_json
 
-__all__ = ["Run", "fingerprint", "fingerprints", "load_split", "newest_run", "require_pictures"]
+__all__ = ["Run", "fingerprint", "fingerprints", "load_split", "newest_run", "patient_digits", "require_pictures"]
 
 Config = UNetConfig | GANConfig
 
@@ -55,8 +55,8 @@ class Run:
     ) -> "Run":
         """Makes the next free run directory below ``workdir`` and writes down what will run, and on which data sets.
 
-        ``files`` are copied into it under their names, and ``patients.json`` says the patient of each of the ``films``, for
-        a training on others that is not to see them again. It is a run once all of that is there.
+        ``files`` are copied into it under their names, and ``patients.json`` says by :func:`patient_digits` of whom each of
+        the ``films`` is, for a training on others that is not to see her again. It is a run once all of that is there.
         """
         command = next(name for name, kind in CONFIGS.items() if type(config) is kind)
         parent = Path(workdir) / command
@@ -73,7 +73,7 @@ class Run:
         run = cls(path, command, config, split, _absolute(data))
         run.write_json("split.json", split.to_dict())
         if films:
-            run.write_json("patients.json", {film.id: film.patient for film in films})
+            run.write_json("patients.json", {film.id: patient_digits(film.patient) for film in films})
         run.write_json("environment.json", _environment())
         for name, source in (files or {}).items():
             with atomic_path(path / name) as temporary:
@@ -122,7 +122,7 @@ class Run:
 
     @property
     def patients(self) -> dict[str, str]:
-        """Patients of the films by id, as they were known when the run began.
+        """By film id the :func:`patient_digits` of her whose film it is, as she was known when the run began.
 
         Raises:
             ModelError: the file that says so is missing or broken.
@@ -197,6 +197,11 @@ def require_pictures(**counts: int) -> None:
 def fingerprint(*parts: FilmSet) -> str:
     """Digits that differ where the films, their masks or their labels do."""
     return _digits(*(each for part in parts for each in (part.images, part.films, part.label_maps, part.labels)))
+
+
+def patient_digits(patient: str) -> str:
+    """Digits that stand for a patient, whose name or number is not to be read in a run."""
+    return hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 
 def fingerprints(films: FilmSet) -> list[str]:
