@@ -58,11 +58,12 @@ class MaskSet:
             ConfigError: a circle outside the map.
             DataError: it meets no breast.
         """
-        label_maps = np.stack([add_lesion(label_map, x, y, radius) for label_map in self.label_maps])
-        drawn = [add_lesion(remove_lesions(label_map), x, y, radius) == LESION for label_map in self.label_maps]
-        usable = self.usable & np.any(drawn, axis=(1, 2))
+        circle = add_lesion(np.ones_like(self.label_maps[0]), x, y, radius) == LESION
+        drawn = circle & (self.label_maps > 0)
+        usable = self.usable & drawn.any(axis=(1, 2))
         if not usable.any():
             raise DataError(f"lesion: expected a place on the breast, received: {x:g},{y:g},{radius:g}; choose another")
+        label_maps = np.where(drawn, LESION, self.label_maps).astype(np.uint8)
         labels = np.where(self.labels == LABELS.index("malignant"), self.labels, label)
         return MaskSet(label_maps, labels, self.names, usable)
 
