@@ -95,8 +95,8 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
         )
     if code == "NOT_FOUND" and asked:
         return ServingError(
-            f"{address}: expected {asked}, received: NOT_FOUND, as where a newer version has taken its place; "
-            "ask again, into a new folder"
+            f"{address}: expected {asked}, received: {code}: {details}; "
+            "where a newer version has taken its place, ask again, into a new folder"
         )
     if code == "DEADLINE_EXCEEDED":
         return ServingError(
