@@ -17,8 +17,6 @@ from mammogan_tf.errors import DataError
 
 __all__ = ["audit", "format_audit"]
 
-SUSPECTS = ("suspect_circles", "suspect_labels", "suspect_patients")
-
 SHOWN = 12
 """Findings of one sort that :func:`format_audit` prints."""
 
@@ -183,7 +181,8 @@ def format_audit(result: dict[str, Any]) -> str:
     rows += [("labels", _counts(result["labels"]))]
     rows += _circle_rows(result) if "records" in result else _mask_rows(result)
     rows += [("tissue", _counts(result["tissue"]))]
-    for name in (*SUSPECTS, "doubtful_masks", "corrupt", "duplicates", "missing"):
+    suspect = ("suspect_circles", "suspect_labels", "suspect_patients")
+    for name in (*suspect, "doubtful_masks", "corrupt", "duplicates", "missing"):
         lines = [_finding_line(entry) for entry in result.get(name, ())]
         if name in result:
             rows.append((name.replace("_", " "), str(len(lines)) if lines else "none"))

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import pytest
@@ -6,7 +7,9 @@ import pytest
 from mammogan_tf.config import DataConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ModelError
+from mammogan_tf.training.gan import train_gan
 from mammogan_tf.training.run import Run, newest_run
+from mammogan_tf.training.segmentation import train_unet
 
 SPLIT = Split(("a", "b"), ("c",), ("d",))
 
@@ -123,3 +126,13 @@ def test_the_newest_finished_run_on_the_same_data(tmp_path):
     assert newest(split_seed=1) is None
     assert newest(keep_background=True) is None
     assert newest(command="train-gan") is None
+
+
+@pytest.mark.parametrize(("finished", "train"), [("unet_run", train_unet), ("gan_run", train_gan)])
+def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(finished, train, tmp_path, films, request):
+    path = shutil.copytree(request.getfixturevalue(finished), tmp_path / "copy")
+    shutil.rmtree(path / "checkpoints")
+    model = (path / "model.keras").read_bytes()
+    with pytest.raises(ModelError, match="expected the checkpoints of this finished run, received: none"):
+        train(Run.open(path), films)
+    assert (path / "model.keras").read_bytes() == model

@@ -203,15 +203,6 @@ def test_a_finished_run_that_is_resumed_keeps_what_its_card_says(tmp_path, gan_r
     assert (tmp_path / "run" / "MODEL_CARD.md").read_text() == "measured"
 
 
-def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(tmp_path, gan_run, films):
-    path = shutil.copytree(gan_run, tmp_path / "copy")
-    shutil.rmtree(path / "checkpoints")
-    model = (path / "model.keras").read_bytes()
-    with pytest.raises(ModelError, match="expected the checkpoints of this finished run, received: none"):
-        train_gan(Run.open(path), films)
-    assert (path / "model.keras").read_bytes() == model
-
-
 def test_a_run_without_its_unet(tmp_path, gan_run, films):
     broken = Run.open(gan_run)
     broken.path = tmp_path

@@ -142,15 +142,6 @@ def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_ru
     assert_same_end(undisturbed, disturbed)
 
 
-def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(tmp_path, unet_run, films):
-    path = shutil.copytree(unet_run, tmp_path / "copy")
-    shutil.rmtree(path / "checkpoints")
-    model = (path / "model.keras").read_bytes()
-    with pytest.raises(ModelError, match="expected the checkpoints of this finished run, received: none"):
-        train_unet(Run.open(path), films)
-    assert (path / "model.keras").read_bytes() == model
-
-
 def test_a_run_does_not_go_on_in_another_precision(tmp_path, unet_run, films, monkeypatch):
     path = shutil.copytree(unet_run, tmp_path / "copy")
     monkeypatch.setattr("mammogan_tf.training.strategy.choose_precision", lambda precision: "mixed_bfloat16")
