@@ -2,9 +2,13 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["Console", "duration"]
+__all__ = ["Console", "Progress", "duration"]
+
+Progress = Callable[[int, int], None]
+"""What long work calls with (done, total)."""
 
 
 class Console:
@@ -28,12 +32,12 @@ class Console:
         self._stream.flush()
         self._drawn = True
 
-    def progress(self, label: str, seconds_between_lines: float = 10.0) -> "Progress":
+    def progress(self, label: str, seconds_between_lines: float = 10.0) -> "Counter":
         """A counter to call as ``progress(done, total, note)``."""
-        return Progress(self, label, 0.1 if self._moving else seconds_between_lines)
+        return Counter(self, label, 0.1 if self._moving else seconds_between_lines)
 
 
-class Progress:
+class Counter:
     """Shows how far a piece of work is and when it will end, at most once in ``interval`` seconds, and at its end."""
 
     def __init__(self, console: Console, label: str, interval: float) -> None:

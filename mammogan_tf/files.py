@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FULL", "atomic_path", "locked", "plain_path", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "FULL",
+    "atomic_path",
+    "locked",
+    "numbered_folders",
+    "plain_path",
+    "read_json",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says where it has no room for a file."""
@@ -51,6 +62,19 @@ def plain_path(folder: str | os.PathLike[str]) -> Iterator[Path]:
         link = Path(place) / "folder"
         link.symlink_to(folder.resolve())
         yield link
+
+
+def numbered_folders(folder: str | os.PathLike[str]) -> dict[int, Path]:
+    """By number the folders inside ``folder`` whose name is one, as TensorFlow Serving names versions.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return {
+        int(path.name): path
+        for path in sorted(Path(folder).iterdir())
+        if re.fullmatch("[0-9]{1,18}", path.name) and path.is_dir()
+    }
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A batch that several replicas of a network hold parts of (``tf.distribute``): what they have to agree on.
 
-On one device every function here leaves its argument as it is.
+On one device a part is the whole, and every function here leaves it as it is.
 """
 
 from collections.abc import Callable

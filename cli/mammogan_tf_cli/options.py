@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from mammogan_tf.config import LESION_LOSSES, LESION_OUTLINES, PRECISIONS, PRESETS, VIEWS, GANConfig, UNetConfig
+from mammogan_tf.config import (
+    LESION_LOSSES,
+    LESION_OUTLINES,
+    PRECISIONS,
+    PRESETS,
+    VIEWS,
+    DataConfig,
+    GANConfig,
+    UNetConfig,
+)
 
 __all__ = ["OF_A_MASK", "Labels", "config_file", "data_option", "folder", "training_options", "unet_options"]
 
@@ -104,7 +113,7 @@ def _as_typed(parameter: click.Parameter, value: Any) -> str | list[str]:
 
 
 def training_options(command: Command) -> Command:
-    """What ``train-unet`` and ``train-gan`` have in common. A value that is not given comes from the preset."""
+    """What all trainings have in common. A value that is not given comes from the preset."""
     options = [
         click.option("--workdir", type=folder, default=Path("runs"), help="Where run directories are made."),
         click.option("--resume", type=folder, metavar="RUN", help="Go on with this run; it keeps its own options."),
@@ -127,15 +136,25 @@ def training_options(command: Command) -> Command:
             help="Starting point: quality trains a GAN for twice as long, paper as the paper does, quickstart for minutes, tiny "
             "for tests.",
         ),
-        click.option("--size", type=click.Choice(["16", "32", "64", "128", "256"]), show_default="64", help="Pixels."),
-        click.option("--view", type=click.Choice(VIEWS), show_default="whole", help="Whole films, or around lesions."),
         click.option(
-            "--lesions", type=click.Choice(LESION_OUTLINES), show_default="circle", help="How lesions are drawn."
+            "--size",
+            type=click.Choice(["16", "32", "64", "128", "256"]),
+            show_default=str(DataConfig.size),
+            help="Pixels.",
+        ),
+        click.option(
+            "--view", type=click.Choice(VIEWS), show_default=DataConfig.view, help="Whole films, or around lesions."
+        ),
+        click.option(
+            "--lesions",
+            type=click.Choice(LESION_OUTLINES),
+            show_default=DataConfig.lesions,
+            help="How lesions are drawn.",
         ),
         click.option(
             "--min-mask-confidence",
             type=click.FloatRange(0, 1, max_open=True),
-            show_default="0",
+            show_default=str(DataConfig.min_mask_confidence),
             help="Train without films whose automatic mask is less to be trusted.",
         ),
         click.option(
@@ -145,7 +164,7 @@ def training_options(command: Command) -> Command:
             help="Leave labels and strips on the film.",
         ),
         click.option("--batch-size", type=click.IntRange(min=1), show_default=BATCH_SIZES),
-        click.option("--precision", type=click.Choice(PRECISIONS), show_default="auto"),
+        click.option("--precision", type=click.Choice(PRECISIONS), show_default=GANConfig.precision),
         click.option("--seed", type=click.IntRange(min=0), show_default="0", help="Of weights, order and noise."),
         click.option("--split-seed", type=click.IntRange(min=0), show_default="0", help="Of the split by patient."),
         click.option(

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mammogan_tf.serving.settings import MOST_BATCH_TIMEOUT_MS
+from mammogan_tf.serving.settings import MOST_BATCH_TIMEOUT_MS, ServerSettings
 from mammogan_tf_cli.options import folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -37,17 +37,27 @@ file = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--models", type=folder, default=Path("saved_models"), help="Folder of <model>/<version>/.")
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8500, help="0 takes a free one.")
+@click.option("--host", default=ServerSettings.host, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=ServerSettings.port, help="0 takes a free one.")
 @click.option("--engine", type=click.Choice(["auto", "tensorflow_model_server", "embedded"]), default="auto")
-@click.option("--max-batch-size", type=click.IntRange(min=1), default=32, help="Examples in a pass; 1: one by one.")
+@click.option(
+    "--max-batch-size",
+    type=click.IntRange(min=1),
+    default=ServerSettings.max_batch_size,
+    help="Examples in a pass; 1: one by one.",
+)
 @click.option(
     "--batch-timeout-ms",
     type=click.FloatRange(0, MOST_BATCH_TIMEOUT_MS),
-    default=0.0,
+    default=ServerSettings.batch_timeout_ms,
     help="How long a pass waits to fill up.",
 )
-@click.option("--max-queue", type=click.IntRange(min=1), default=256, help="Waiting requests; more are refused.")
+@click.option(
+    "--max-queue",
+    type=click.IntRange(min=1),
+    default=ServerSettings.max_queue,
+    help="Waiting requests; more are refused.",
+)
 @click.option("--tls-cert", type=file, help="PEM file: the server's certificate.")
 @click.option("--tls-key", type=file, help="PEM file: its key.")
 @click.option("--tls-client-ca", type=file, help="PEM file: whose certificates clients must show.")

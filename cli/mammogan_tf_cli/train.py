@@ -90,7 +90,7 @@ def cross_validate(
         keep,
         strategy,
     )
-    click.echo((run.path / "MODEL_CARD.md").read_text().partition("## Intended use")[0].rstrip())
+    click.echo(run.card_path.read_text().partition("## Intended use")[0].rstrip())
     click.echo(f"{run.path}: {len(report['folds'])} folds in {duration(report['seconds'])}")
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from mammogan_tf.benchmark.timing import in_turns, spread
 from mammogan_tf.benchmark.training import device, versions
 from mammogan_tf.config import GANConfig, UNetConfig
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.pipeline import gan_batches, segmentation_batches
@@ -32,7 +33,7 @@ def benchmark_input(
     *,
     rounds: int = 5,
     steps: int = 10,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures preparation and the pipelines of both trainings, on films that train.
 

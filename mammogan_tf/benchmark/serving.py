@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
+from mammogan_tf.console import Progress
 from mammogan_tf.errors import MammoganError, ModelError
-from mammogan_tf.files import plain_path, read_json
+from mammogan_tf.files import numbered_folders, plain_path, read_json
 from mammogan_tf.serving.aio import AsyncMammoganClient
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.server import Server
@@ -42,7 +43,7 @@ Inputs = dict[str, np.ndarray]
 
 
 def benchmark_serving(
-    models: Path, rounds: int = 10, seconds: float = 2.0, progress: Callable[[int, int], None] | None = None
+    models: Path, rounds: int = 10, seconds: float = 2.0, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Measures the newest exported ``unet`` and ``generator`` below ``models``; server and clients are processes apart.
 
@@ -160,10 +161,10 @@ def _scaled(values: dict[str, Any], factor: float) -> dict[str, Any]:
 
 def _in_process(models: Path, name: str) -> tuple[Callable[[Inputs], object], int]:
     """The model as a function of NumPy arrays to NumPy arrays, and its size."""
-    versions = sorted((p for p in (models / name).glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
+    versions = numbered_folders(models / name) if (models / name).is_dir() else {}
     if not versions:
         raise ModelError(f"{models / name}: expected an exported {name}, received: none; export one")
-    with plain_path(versions[-1]) as plain:
+    with plain_path(versions[max(versions)]) as plain:
         loaded = tf.saved_model.load(str(plain))
     call = loaded.signatures["serving_default" if name == "unet" else "generate_seeded"]
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig
+from mammogan_tf.console import Progress
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.segmentation import build_supervised
 from mammogan_tf.training.strategy import set_up_device
@@ -23,7 +24,6 @@ from mammogan_tf.training.strategy import set_up_device
 __all__ = ["benchmark_gan_training", "benchmark_unet_training", "device", "format_training", "versions"]
 
 Step = Callable[[], object]
-Progress = Callable[[int, int], None]
 
 
 def benchmark_gan_training(

@@ -6,9 +6,9 @@ import io
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from mammogan_tf.console import Progress
 from mammogan_tf.errors import DataError
 
 __all__ = ["check_digest", "unpack"]
@@ -32,7 +32,7 @@ def check_digest(archive: Path, sha256: str) -> None:
         )
 
 
-def unpack(archive: Path, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> None:
     """Unpacks ``archive`` into the new ``folder``: plain files and folders only, with fresh owners and permissions.
 
     Args:

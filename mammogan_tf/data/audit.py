@@ -2,11 +2,12 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.console import Progress
 from mammogan_tf.data import folder, mias
 from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import SIDES, TISSUES, Film
@@ -25,8 +26,6 @@ MOST_FILMS = 16
 
 PREPARED_SIZE = 64
 """Pixels at which films are prepared to learn how far their masks are to be trusted: training finds them done."""
-
-Progress = Callable[[int, int], None]
 
 
 def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:

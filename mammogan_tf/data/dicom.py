@@ -108,6 +108,9 @@ def read_dicom_origin(path: Path) -> tuple[str | None, str | None]:
 
     The edge comes from *Patient Orientation*: rows that run towards anterior start at the chest wall. Laterality alone
     does not tell it: it names the breast, and scanners store either breast either way.
+
+    Raises:
+        DataError: not DICOM, or pydicom is not installed.
     """
     with _dataset(path, ["PatientID", "PatientOrientation"]) as dataset:
         patient = str(dataset.get("PatientID") or "").strip()

@@ -6,11 +6,11 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from mammogan_tf.console import Progress
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import write_json
 
@@ -42,7 +42,7 @@ class _Incomplete(http.client.HTTPException):
     """The connection ended, but not at the length that the server had announced."""
 
 
-def download(url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def download(url: str, path: Path, progress: Progress | None = None) -> None:
     """Brings the file at ``url`` to ``path``, trying a few times with growing pauses.
 
     Where all attempts fail, what has arrived stays at ``path`` with ``<path>.json`` beside it, and the next call asks
@@ -83,7 +83,7 @@ def discard(path: Path) -> None:
     _note(path).unlink(missing_ok=True)
 
 
-def _receive(url: str, path: Path, progress: Callable[[int, int], None] | None) -> None:
+def _receive(url: str, path: Path, progress: Progress | None) -> None:
     """One attempt: asks for what is missing and appends it, or starts over where it must."""
     source = _resumable(path, url)
     have = path.stat().st_size if source else 0
@@ -107,9 +107,7 @@ def _receive(url: str, path: Path, progress: Callable[[int, int], None] | None) 
         _append(response, path, have, source.total, progress)
 
 
-def _append(
-    response: IO[bytes], path: Path, have: int, total: int | None, progress: Callable[[int, int], None] | None
-) -> None:
+def _append(response: IO[bytes], path: Path, have: int, total: int | None, progress: Progress | None) -> None:
     with path.open("ab") as stream:
         while chunk := response.read(CHUNK):
             stream.write(chunk)

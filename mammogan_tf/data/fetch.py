@@ -6,10 +6,11 @@ import re
 import shutil
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mammogan_tf.console import Progress
 from mammogan_tf.data.archive import check_digest, unpack
 from mammogan_tf.data.download import discard, download
 from mammogan_tf.data.mias import find_root, load_mias
@@ -20,8 +21,6 @@ __all__ = ["MIAS_SHA256", "MIAS_URL", "fetch"]
 
 MIAS_URL = "http://peipa.essex.ac.uk/pix/mias/all-mias.tar.gz"
 MIAS_SHA256 = "01758bdf906214aae3c1a45210eb312a80acafcbc451c539e87cf29f9e9b0a31"
-
-Progress = Callable[[int, int], None]
 
 
 def fetch(

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate, chain
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mammogan_tf.config import LABELS
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.preparation import canvas_size
 from mammogan_tf.data.prepared import prepare_films, read_layers, read_notes
@@ -21,7 +22,7 @@ from mammogan_tf.errors import DataError
 
 __all__ = ["FilmSet", "load_films"]
 
-PICTURES = ("images", "films", "label_maps")
+LAYERS = ("images", "films", "label_maps")
 
 MEMORY_LIMIT = 2**31
 """Bytes of decoded films that are kept in memory; a larger set lies in a file that is mapped into memory."""
@@ -113,7 +114,7 @@ class FilmSet:
 
     def _pictures(self, rows: Sequence[int], corners: np.ndarray, side: int) -> dict[str, Any]:
         """These rows, cut out at their corners; in memory, or in a file where they are many."""
-        taken = dict(zip(PICTURES, _allocate((len(PICTURES), len(rows), side, side)), strict=True))
+        taken = dict(zip(LAYERS, _allocate((len(LAYERS), len(rows), side, side)), strict=True))
         for name, pictures in taken.items():
             whole = getattr(self, name)
             for place, (row, (top, left)) in enumerate(zip(rows, corners, strict=True)):
@@ -127,7 +128,7 @@ def load_films(
     view: str = "whole",
     lesions: str = "circle",
     variants: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FilmSet:
     """Prepares the films, or takes them from the cache, and decodes them in parallel.
 
@@ -138,6 +139,9 @@ def load_films(
         lesions: one of ``config.LESION_OUTLINES``.
         variants: pictures of each whole film beside it, moved at random (:mod:`mammogan_tf.data.variants`).
         progress: called with (films done, films).
+
+    Raises:
+        DataError: a film cannot be read, or there is no room for what is prepared.
     """
     placed = [film for film in films if view == "whole" or has_window(film)]
     paths = prepare_films(placed, size, view, lesions, variants, progress)
@@ -145,7 +149,7 @@ def load_films(
     with ThreadPoolExecutor() as pool:
         notes = list(pool.map(read_notes, paths))
         owners = [film for film, note in zip(placed, notes, strict=True) for _ in note.labels]
-        pixels = _allocate((len(PICTURES), len(owners), canvas, canvas))
+        pixels = _allocate((len(LAYERS), len(owners), canvas, canvas))
         starts = accumulate([len(note.labels) for note in notes], initial=0)
 
         def decode(start: int, path: Path) -> None:

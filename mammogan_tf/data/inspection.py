@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
 from mammogan_tf.data.outline import find_outline
 from mammogan_tf.errors import DataError
@@ -40,7 +41,7 @@ class Finding:
 def inspect_films(
     images: Mapping[str, Path],
     build: Callable[[str], Film | None],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Finding]:
     """Builds and decodes every film, in the order of their ids, several at a time.
 

@@ -1,4 +1,4 @@
-"""The automatic masks of a data set, written out to be looked at."""
+"""The masks of a data set, written out to be looked at."""
 
 import math
 from collections.abc import Sequence

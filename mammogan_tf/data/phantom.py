@@ -5,7 +5,6 @@ and the side. No phantom shows a real person; they are for tests, demonstrations
 """
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mammogan_tf.config import LABELS, require
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Lesion
 from mammogan_tf.data.phantom_details import draw_lesion, draw_vessels, place_lesion
 from mammogan_tf.data.phantom_film import add_marks, expose, mount, sample_marks
@@ -161,7 +161,7 @@ def write_phantoms(
     destination: str | os.PathLike[str],
     patients: int = 24,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Draws two films a patient and writes them as ``mdb001.pgm`` ... and ``Info.txt``, as mini-MIAS does.
 

@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.preparation import canvas_size, prepare
 from mammogan_tf.errors import DataError
@@ -34,7 +35,6 @@ FEW_FILMS = 8
 KEY = "mammogan-tf"
 """Where a cached PNG holds its :class:`Notes`."""
 
-Progress = Callable[[int, int], None]
 Task = tuple[Film, Path]
 
 

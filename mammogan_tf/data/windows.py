@@ -16,7 +16,7 @@ from mammogan_tf.config import LABELS
 from mammogan_tf.data.film import Film, Lesion
 from mammogan_tf.data.label_maps import LESION
 
-__all__ = ["CANVAS", "Window", "find_windows", "has_window"]
+__all__ = ["CANVAS", "LARGEST_SHIFT", "LARGEST_ZOOM", "Window", "find_windows", "has_window"]
 
 NORMAL = LABELS.index("normal")
 

@@ -12,13 +12,11 @@ import numpy as np
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.sections import SECTIONS
 from mammogan_tf.evaluation.words import format_estimate, verdict
-from mammogan_tf.evaluation.writing import PATIENTS, REPORT, digest
+from mammogan_tf.evaluation.writing import FORMAT, PATIENTS, REPORT, digest
 from mammogan_tf.files import read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate, not_computed
 
 __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
-
-FORMAT = 3
 
 HALF_WIDTH = 1.96
 """Of a 95 % interval, in standard errors."""

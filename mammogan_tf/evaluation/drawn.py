@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mammogan_tf.config import CLASSES
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import AUTOMATIC, Film
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION, overlay
@@ -40,7 +41,7 @@ def compare_with_drawn(
     size: int,
     out: Path,
     segmenters: Mapping[str, Callable[[np.ndarray], np.ndarray]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Dice of the automatic anatomy, and of segmenters, with the masks drawn on films, all at ``size`` x ``size`` pixels.
 

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from mammogan_tf.console import Progress
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.spaces import FeatureSpace
 from mammogan_tf.metrics.distribution import standardise
@@ -26,7 +27,6 @@ __all__ = [
 
 BATCH = 64
 
-Progress = Callable[[int, int], None]
 Generator = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 Segmenter = Callable[[np.ndarray], np.ndarray]
 Critic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]

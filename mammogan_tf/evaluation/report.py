@@ -22,7 +22,7 @@ from mammogan_tf.evaluation.reference import Reference, find_reference, real_fil
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.use import Recipe, measure_use
-from mammogan_tf.evaluation.writing import write_card, write_report
+from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition
@@ -114,7 +114,7 @@ def gather(
         synthetic=synthesise(test, generator, per_mask, seed, console.progress("synthetic images")),
         segmenter=load_segmenter(reference.judge.path),
         spaces=_spaces(reference, console) | extra,
-        segmentation=_segmentation(reference, run.path / "unet.keras"),
+        segmentation=_segmentation(reference, run.unet_path),
         critic=_critic(run),
         seed=seed,
     )
@@ -208,9 +208,9 @@ def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentatio
 
 
 def _critic(run: Run) -> Critic | None:
-    if not (run.path / "critic.keras").exists():
+    if not run.critic_path.exists():
         return None
-    network = load_network(run.path / "critic.keras")
+    network = load_network(run.critic_path)
 
     def score(images: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
         image, label = tf.constant(images[..., None] * 2 - 1), tf.constant(labels)
@@ -225,7 +225,7 @@ def _report(
 ) -> dict[str, Any]:
     measures = judge(evidence, console.progress("sections", 0))
     return {
-        "format": 3,
+        "format": FORMAT,
         "version": mammogan_tf.__version__,
         "model": model,
         "kind": kind,

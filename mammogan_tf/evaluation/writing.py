@@ -19,7 +19,10 @@ from mammogan_tf.files import read_json, write_json, write_text
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.run import Run
 
-__all__ = ["PATIENTS", "REPORT", "digest", "write_card", "write_report"]
+__all__ = ["FORMAT", "PATIENTS", "REPORT", "digest", "write_card", "write_report"]
+
+FORMAT = 3
+"""Of ``report.json``, raised where a reader of it would go wrong."""
 
 REPORT = "report.json"
 PATIENTS = "patients.json"
@@ -77,7 +80,7 @@ def _sheet(evidence: Evidence, out: Path) -> bytes:
 def write_card(run: Run, report: dict[str, Any], console: Console) -> None:
     """Writes what was measured into the run's model card."""
     try:
-        card = gan_card(run, read_json(run.path / "report.json"), render_card(report))
-        write_text(run.path / "MODEL_CARD.md", card)
+        card = gan_card(run, read_json(run.report_path), render_card(report))
+        write_text(run.card_path, card)
     except OSError as error:
         console.line(f"{run.path}: the model card stays as it was ({error})")

@@ -1,6 +1,6 @@
 """A folder of synthetic films with their masks and a manifest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, require
+from mammogan_tf.console import Progress
 from mammogan_tf.data.label_maps import LESION, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
@@ -36,6 +37,11 @@ class MaskSet:
         self.usable = np.ones(len(names), bool) if usable is None else usable
 
     def of_label(self, label: int) -> "MaskSet":
+        """Those of one label.
+
+        Raises:
+            DataError: there are none.
+        """
         rows = np.flatnonzero(self.labels == label)
         if not len(rows):
             raise DataError(
@@ -112,7 +118,7 @@ def generate_folder(
     seed: int = 0,
     label: int | None = None,
     varied: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Writes ``images/N.png``, ``masks/N.png`` and ``manifest.csv`` (file, seed, mask_source, label, model, version).
 

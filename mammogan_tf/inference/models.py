@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import DataError, ModelError, ServingError
-from mammogan_tf.files import plain_path, read_json
+from mammogan_tf.files import numbered_folders, plain_path, read_json
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.checkpoint import load_network
@@ -29,7 +29,7 @@ BATCH = 32
 class Segmenter:
     """A U-Net for films of side ``size``: float32 [N, S, S] in [0, 1] to label maps uint8 [N, S, S].
 
-    ``view`` is what it was trained on: ``"whole"`` films or windows of them, ``"roi"``.
+    ``view`` is what it was trained on: ``"whole"`` films or windows of them, ``"roi"``. Films of another shape raise DataError.
     """
 
     size: int
@@ -139,7 +139,7 @@ def load_generator(path: str | Path) -> Generator:
             images = live(tf.constant(noise), tf.constant(label_maps), tf.constant(labels))
             return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
 
-        masks, labels = path / "masks.npz", run.labels
+        masks, labels = run.masks_path, run.labels
         return Generator(size, _short_name(path), masks, predict_live, z_dim, predict_live, labels)
 
     version, call = _signature(path, "generator", "generate_seeded", "seed")
@@ -216,8 +216,8 @@ def _signature(path: Path, kind: str, signature: str, argument: str) -> tuple[Pa
 
     A model is of the right kind if that signature takes the argument.
     """
-    versions = sorted((p for p in path.glob("[0-9]*") if p.name.isdigit()), key=lambda p: int(p.name))
-    version = versions[-1] if versions else path
+    versions = numbered_folders(path) if path.is_dir() else {}
+    version = versions[max(versions)] if versions else path
     if not (version / "saved_model.pb").exists():
         raise ModelError(f"{path}: expected a run directory or an exported {kind}, received: neither")
     try:

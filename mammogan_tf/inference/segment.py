@@ -1,7 +1,7 @@
 """Label maps of films from files."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from mammogan_tf.config import ANATOMIES, CLASSES
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.folder import name_film
 from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
@@ -25,7 +26,7 @@ def segment_files(
     segmenter: Segmenter,
     files: Sequence[Path],
     out: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     anatomy: str = ANATOMIES[0],
 ) -> Path:
     """Writes ``NAME_mask.png`` (index PNG) and ``NAME_overlay.png`` at the film's own size, and ``areas.csv``.

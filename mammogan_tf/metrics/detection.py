@@ -44,13 +44,6 @@ class FreeResponse:
         return _share(len(self.false_images), self.images)
 
     @property
-    def share_of_clear_images_with_false_positives(self) -> float:
-        """Among the images without a lesion, the share with at least one false positive: 1 - specificity."""
-        lesions, _, false_positives = self.per_image.T
-        clear = lesions == 0
-        return _share((false_positives[clear] > 0).sum(), clear.sum())
-
-    @property
     def per_image(self) -> np.ndarray:
         """int [N, 3]: lesions, lesions found and false positives of each image, to resample images or patients."""
         found = self.lesion_images[self.lesion_scores > MISSED]
@@ -58,6 +51,21 @@ class FreeResponse:
             np.bincount(where, minlength=self.images) for where in (self.lesion_images, found, self.false_images)
         )
         return np.stack(list(of_image), axis=1)
+
+    def ratios(self) -> dict[str, np.ndarray]:
+        """For each figure what is divided by what, image by image, to resample images or patients: float [N, 2].
+
+        ``sensitivity``, ``false_positives_per_image``, and among the images without a lesion the share with at least one
+        false positive, 1 - specificity: ``clear_images_with_false_positives``.
+        """
+        lesions, found, false = self.per_image.T
+        clear = lesions == 0
+        ratios = {
+            "sensitivity": (found, lesions),
+            "false_positives_per_image": (false, np.ones_like(false)),
+            "clear_images_with_false_positives": (clear & (false > 0), clear),
+        }
+        return {name: np.stack(ratio, axis=1).astype(float) for name, ratio in ratios.items()}
 
     def curve(self) -> np.ndarray:
         """The FROC curve (Bunch et al. 1978): float [T, 3], a row for each threshold on the score, highest first.

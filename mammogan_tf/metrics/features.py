@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
+from mammogan_tf.console import Progress
 from mammogan_tf.errors import DataError
 
 __all__ = [
@@ -17,11 +18,8 @@ __all__ = [
     "radiomics_features",
     "spectrum_bands",
     "spectrum_ratio",
-    "texture_features",
     "wavelet_energies",
 ]
-
-Progress = Callable[[int, int], None]
 
 FOREGROUND = 1 / 32
 """Pixels darker than this are background and take no part in percentiles, co-occurrence and patterns."""
@@ -33,27 +31,29 @@ FAINTEST = 1e-12
 """Added to powers and energies before their logarithm."""
 
 
-def texture_features(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-    """The handcrafted features but for the wavelets, side by side.
+def radiomics_features(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+    """The handcrafted features, side by side: what reports call texture features.
 
     Args:
         images: float [N, H, W] in [0, 1], 16 x 16 pixels or more.
         progress: called with (done, total) after each image.
 
     Returns:
-        float64 [N, 31]: 5 grey percentiles, 8 co-occurrence statistics, 10 local patterns, 8 spectral bands. All are
-        finite, for an empty image too.
+        float64 [N, 40]: 5 grey percentiles, 8 co-occurrence statistics, 10 local patterns, 8 spectral bands, 9 wavelet
+        energies. All are finite, for an empty image too.
 
     Raises:
         DataError: not a stack of images of that size.
     """
-    return _of_each(images, (grey_percentiles, co_occurrence, local_patterns, spectrum_bands), progress)
-
-
-def radiomics_features(images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-    """:func:`texture_features` and 9 :func:`wavelet_energies`: float64 [N, 40]; arguments and errors as there."""
+    if images.ndim != 3 or min(images.shape[1:]) < 16:
+        raise DataError(f"images: expected a stack [N, H, W] of 16 x 16 pixels or more, received: {images.shape}")
     families = (grey_percentiles, co_occurrence, local_patterns, spectrum_bands, wavelet_energies)
-    return _of_each(images, families, progress)
+    rows = []
+    for image in images:
+        rows.append(np.concatenate([family(image) for family in families]))
+        if progress:
+            progress(len(rows), len(images))
+    return np.array(rows).reshape(len(images), -1)
 
 
 def encoder_features(
@@ -86,19 +86,6 @@ def encoder_features(
         if progress:
             progress(start + len(given), len(images))
     return np.concatenate(parts)
-
-
-def _of_each(
-    images: np.ndarray, families: tuple[Callable[[np.ndarray], np.ndarray], ...], progress: Progress | None
-) -> np.ndarray:
-    if images.ndim != 3 or min(images.shape[1:]) < 16:
-        raise DataError(f"images: expected a stack [N, H, W] of 16 x 16 pixels or more, received: {images.shape}")
-    rows = []
-    for image in images:
-        rows.append(np.concatenate([family(image) for family in families]))
-        if progress:
-            progress(len(rows), len(images))
-    return np.array(rows).reshape(len(images), -1)
 
 
 def grey_percentiles(image: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ __all__ = ["build_critic", "build_generator", "seeded_noise"]
 def build_generator(
     size: int = 64,
     *,
-    z_dim: int = 128,
-    widths: Sequence[int] = (256, 128, 64, 32, 32),
+    z_dim: int,
+    widths: Sequence[int],
     classes: int = 5,
     labels: int = 3,
     black_background: bool = True,
@@ -67,7 +67,7 @@ def build_generator(
 def build_critic(
     size: int = 64,
     *,
-    widths: Sequence[int] = (32, 64, 128, 256, 256),
+    widths: Sequence[int],
     patches: bool = True,
     channels: int = 1,
     classes: int = 5,

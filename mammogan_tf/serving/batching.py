@@ -15,9 +15,9 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import predict_pb2
 
+from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.refusal import Refusal, exhausted
 from mammogan_tf.serving.servable import Job, Servable
-from mammogan_tf.serving.tensors import MESSAGE_LIMIT
 
 __all__ = ["Batcher"]
 

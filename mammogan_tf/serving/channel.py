@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["MESSAGE_LIMIT", "MOST_SECONDS", "OPTIONS", "explain", "is_too_large", "require_timeout", "tls_credentials"]
 
 MESSAGE_LIMIT = 64 * 2**20
+"""Largest message in bytes, and largest tensor that a request may unfold to."""
+
 MOST_SECONDS = 86_400
 
 RETRIES = {

@@ -19,7 +19,7 @@ from mammogan_tf.serving.signatures import generator_signatures, synthesize_sign
 from mammogan_tf.training.checkpoint import compute_in_float32, load_network
 from mammogan_tf.training.run import Run
 
-__all__ = ["export_generator", "export_run", "export_runs", "export_synthesize", "export_unet"]
+__all__ = ["export_generator", "export_runs", "export_synthesize", "export_unet"]
 
 INTENDED_USE = "For research and teaching; never for diagnosis."
 GENERATOR_NOTE = "It has learned from label maps with the chest wall on the left."
@@ -63,15 +63,6 @@ def export_runs(run_paths: Sequence[str | os.PathLike[str]], to: str | os.PathLi
         (unet_run, unet), (gan_run, generator) = pair["train-unet"], pair["train-gan"]
         versions.append(export_synthesize(unet, generator, to, cards=[_card(unet_run), _card(gan_run)]))
     return versions
-
-
-def export_run(run_path: str | os.PathLike[str], to: str | os.PathLike[str] = "saved_models") -> Path:
-    """Exports the network of one training run; returns the version's directory ``<to>/unet|generator/<version>``.
-
-    Raises:
-        ModelError: the run is missing or unfinished, or the export cannot be written.
-    """
-    return export_runs([run_path], to)[0]
 
 
 def export_unet(model: keras.Model, to: str | os.PathLike[str], *, view: str = "whole", card: str = "") -> Path:
@@ -149,7 +140,7 @@ def export_synthesize(
 def _export(run: Run, network: keras.Model, to: str | os.PathLike[str]) -> Path:
     if run.command == "train-unet":
         return export_unet(network, to, view=run.config.data.view, card=_card(run))
-    masks = run.path / "masks.npz"
+    masks = run.masks_path
     return export_generator(
         network,
         to,
@@ -176,7 +167,7 @@ def _load(run: Run) -> keras.Model:
 
 
 def _card(run: Run) -> str:
-    card = run.path / "MODEL_CARD.md"
+    card = run.card_path
     return card.read_text() if card.is_file() else ""
 
 

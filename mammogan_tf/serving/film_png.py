@@ -5,7 +5,9 @@ import zlib
 
 import tensorflow as tf
 
+from mammogan_tf import __version__
 from mammogan_tf.serving.checks import require
+from mammogan_tf.training.samples import SYNTHETIC
 
 __all__ = ["MAX_PIXELS", "decode_films", "encode_films"]
 
@@ -14,12 +16,6 @@ MAX_PIXELS = 2**25
 
 BIT_DEPTH = 24
 """Where in a PNG the bits of a sample stand, in one byte (PNG specification, section 11.2.1)."""
-
-NOTES = {
-    b"Synthetic": b"true",
-    b"Software": b"mammogan-tf",
-    b"Comment": b"Synthetic mammogram of no patient; for research and teaching, never for diagnosis.",
-}
 
 
 def decode_films(png: tf.Tensor, size: int) -> tf.Tensor:
@@ -70,4 +66,5 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-_NOTES = b"".join(_chunk(b"tEXt", keyword + b"\0" + text) for keyword, text in NOTES.items())
+NOTES = {"Synthetic": "true", "Software": f"mammogan-tf {__version__}", "Comment": SYNTHETIC}
+_NOTES = b"".join(_chunk(b"tEXt", f"{keyword}\0{text}".encode()) for keyword, text in NOTES.items())

@@ -14,10 +14,10 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.servable import MOST_EXAMPLES
 from mammogan_tf.serving.server import nothing_to_serve, require_free_address
 from mammogan_tf.serving.settings import ServerSettings
-from mammogan_tf.serving.tensors import MESSAGE_LIMIT
 from mammogan_tf.serving.versions import Library
 
 __all__ = ["BINARY", "run_model_server"]

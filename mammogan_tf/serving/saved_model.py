@@ -1,7 +1,6 @@
 """Writes a version ``<to>/<model>/<version>/``: the SavedModel, ``signature.json``, ``MODEL_CARD.md``, ``assets.extra/``."""
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -133,8 +132,7 @@ def _numbered(names: Sequence[str]) -> str:
 def _publish(temporary: Path, parent: Path) -> Path:
     """Renames the finished version to the next free number; an export that runs beside this one gets another."""
     while True:
-        taken = [int(child.name) for child in parent.iterdir() if re.fullmatch(r"[0-9]{1,18}", child.name)]
-        version = parent / str(max(taken, default=0) + 1)
+        version = parent / str(max(files.numbered_folders(parent), default=0) + 1)
         try:
             return temporary.rename(version)
         except OSError:

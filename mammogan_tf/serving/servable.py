@@ -14,8 +14,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mammogan_tf.files import plain_path
+from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
-from mammogan_tf.serving.tensors import MESSAGE_LIMIT, Input, to_proto
+from mammogan_tf.serving.tensors import Input, to_proto
 
 __all__ = ["MOST_EXAMPLES", "Job", "Servable"]
 

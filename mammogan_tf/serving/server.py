@@ -23,12 +23,12 @@ from tensorflow_serving.apis import (
 
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.batching import Batcher
+from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.decoding import Decoding
 from mammogan_tf.serving.health import SERVICE_NAME, Health
 from mammogan_tf.serving.metrics import Metrics
 from mammogan_tf.serving.services import ModelService, PredictionService
 from mammogan_tf.serving.settings import ServerSettings
-from mammogan_tf.serving.tensors import MESSAGE_LIMIT
 from mammogan_tf.serving.versions import Library
 
 __all__ = ["Server", "bracketed", "nothing_to_serve", "require_free_address"]

@@ -16,13 +16,14 @@ MOST_BATCH_TIMEOUT_MS = 60_000
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Settings of either engine.
+    """Settings of either engine; values that are not acceptable raise ServingError.
 
-    Port 0 takes a free one. A forward pass takes up to ``max_batch_size`` examples, of several
-    requests where more than one waits (1 handles them one by one), and starts at the latest ``batch_timeout_ms`` after
-    the first arrived; past ``max_queue`` waiting requests more are refused. ``tls_cert`` and ``tls_key`` are PEM files;
-    with ``tls_client_ca`` every client has to show a certificate of that authority. ``metrics_port`` serves Prometheus
-    metrics over HTTP, without TLS.
+    ``host`` is the address to listen on, by default one that this machine alone can reach; port 0 takes a free one. A
+    forward pass takes up to ``max_batch_size`` examples, of several requests where more than one waits (1 handles them
+    one by one), and starts at the latest ``batch_timeout_ms`` after the first arrived; past ``max_queue`` waiting requests
+    more are refused. ``tls_cert`` and ``tls_key`` are PEM files; with ``tls_client_ca`` every client has to show a
+    certificate of that authority. ``metrics_port`` serves Prometheus metrics over HTTP, without TLS. Every
+    ``poll_seconds`` the server looks for new versions.
     """
 
     host: str = "127.0.0.1"

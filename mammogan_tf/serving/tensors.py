@@ -7,12 +7,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
+from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
 
-__all__ = ["MESSAGE_LIMIT", "Input", "to_proto"]
-
-MESSAGE_LIMIT = 64 * 2**20
-"""Largest message in bytes, and largest tensor that a request may unfold to."""
+__all__ = ["Input", "to_proto"]
 
 FIELDS = {
     np.dtype(np.float32): "float_val",

@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from mammogan_tf.files import numbered_folders
 from mammogan_tf.serving.refusal import Refusal, invalid
 from mammogan_tf.serving.servable import Servable
 
@@ -209,9 +209,7 @@ def _let_go_if_idle(version: Version) -> None:
 def _numbered_folders(base: Path) -> dict[int, Path] | None:
     """Folders of versions; None where nothing can be read: a volume may hold a ``lost+found`` of another user."""
     try:
-        return {
-            int(path.name): path for path in base.iterdir() if re.fullmatch(r"[0-9]{1,18}", path.name) and path.is_dir()
-        }
+        return numbered_folders(base)
     except OSError:
         return None
 

@@ -1,13 +1,14 @@
 """The run of a GAN, and the masks that it is conditioned on."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from mammogan_tf.config import LABELS, GANConfig
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.label_maps import LESION, read_masks
@@ -15,14 +16,12 @@ from mammogan_tf.data.splits import Split, require_apart, split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.run import Run, fingerprints, patient_digits
+from mammogan_tf.training.run import UNET, Run, fingerprints, patient_digits
 from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["condition", "create_gan_run", "has_variants", "unet_of_anatomy_loss", "with_variants"]
 
-Progress = Callable[[int, int], None]
-
-MASKS = {"train-unet": "unet.keras", "cross-validate": "unet_masks.npz"}
+MASKS = {"train-unet": UNET, "cross-validate": "unet_masks.npz"}
 """What a GAN's run keeps of the run that its masks come from: the network, or the masks themselves."""
 
 
@@ -142,7 +141,7 @@ def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: 
 
 def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
     """The U-Net that draws the run's masks, where the anatomy loss has a weight; None where masks come from elsewhere."""
-    config, path = run.config, run.path / MASKS["train-unet"]
+    config, path = run.config, run.unet_path
     assert isinstance(config, GANConfig)
     if not config.anatomy_weight or not path.exists():
         return None
@@ -179,4 +178,4 @@ def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
             .label_maps
         )
     pictures = films.films if run.config.data.keep_background else films.images
-    return predict_label_maps(load_network(run.path / MASKS["train-unet"]), pictures, lesions=False)
+    return predict_label_maps(load_network(run.unet_path), pictures, lesions=False)

@@ -15,7 +15,7 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split, split_folds
 from mammogan_tf.errors import ConfigError, DataError
-from mammogan_tf.files import atomic_path, read_json, write_text
+from mammogan_tf.files import atomic_path, read_json, write_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.training.card import cross_validation_card
@@ -71,6 +71,7 @@ def cross_validate(
     Raises:
         ConfigError: the strategy spans several machines.
         DataError: the films are not those that the run began with, or a part of a fold has no picture.
+        ModelError: as in :func:`train_unet`.
     """
     console = console or Console()
     config = run.config
@@ -94,7 +95,7 @@ def cross_validate(
     for number, fold in enumerate(runs, start=1):
         console.line(f"fold {number} of {len(runs)}")
         reports.append(
-            read_json(fold.path / "report.json")
+            read_json(fold.report_path)
             if fold.finished
             else train_unet(fold, films, console, strategy=strategy, keep=keep)
         )
@@ -114,8 +115,8 @@ def cross_validate(
             for fold, each in zip(runs, reports, strict=True)
         ],
     }
-    run.write_json("report.json", report)
-    write_text(run.path / "MODEL_CARD.md", cross_validation_card(run, report))
+    write_json(run.report_path, report)
+    write_text(run.card_path, cross_validation_card(run, report))
     _show_worst(run.path / "samples", tested.cropped(), found["cleaned"])
     with atomic_path(run.masks_path) as temporary:
         np.savez_compressed(

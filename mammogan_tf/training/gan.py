@@ -16,7 +16,7 @@ from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.transforms import one_hot
 from mammogan_tf.errors import ModelError
-from mammogan_tf.files import atomic_path, write_text
+from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.averaging import estimate_statistics
@@ -118,9 +118,10 @@ def train_gan(
         The report: films, the step whose generator is kept, seconds, parameters, and the last row of the history.
 
     Raises:
+        ConfigError: the devices cannot share a batch, or options or films are not those of the checkpoint.
         ModelError: a loss or a weight is not finite, the critic diverges, there is no room for a checkpoint, or another
             worker is gone; the last good checkpoint stays.
-        DataError: the training films are all the same.
+        DataError: the training films are all the same, one of the split is missing, or a part of it has no picture.
     """
     console = console or Console()
     config = run.config
@@ -249,14 +250,14 @@ def _finish(
         "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},
         "last": {name: value for name, value in history.rows[-1].items() if math.isfinite(value)},
     }
-    with atomic_path(run.path / "masks.npz") as temporary:
+    with atomic_path(run.masks_path) as temporary:
         np.savez_compressed(
             temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
         )
-    run.write_json("report.json", report)
+    write_json(run.report_path, report)
     if not run.finished:  # Else the card may say already what was measured.
-        write_text(run.path / "MODEL_CARD.md", gan_card(run, report))
-    for path, network in ((run.path / "critic.keras", model.critic_of_films()), (run.model_path, model.averaged)):
+        write_text(run.card_path, gan_card(run, report))
+    for path, network in ((run.critic_path, model.critic_of_films()), (run.model_path, model.averaged)):
         with atomic_path(path) as temporary:
             network.save(temporary)
     return report

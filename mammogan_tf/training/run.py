@@ -4,7 +4,7 @@ import hashlib
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,28 @@ from typing import Any
 import numpy as np
 
 from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
+from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import Split, require_apart
 from mammogan_tf.errors import DataError, MammoganError, ModelError
-from mammogan_tf.files import atomic_path, read_json, write_json
+from mammogan_tf.files import atomic_path, numbered_folders, read_json, write_json
 
-__all__ = ["Run", "fingerprint", "fingerprints", "load_split", "newest_run", "patient_digits", "require_pictures"]
+__all__ = [
+    "UNET",
+    "Run",
+    "fingerprint",
+    "fingerprints",
+    "load_split",
+    "newest_run",
+    "patient_digits",
+    "require_pictures",
+]
 
 Config = UNetConfig | GANConfig
+
+MODEL = "model.keras"
+UNET = "unet.keras"
 
 CONFIGS: dict[str, type[UNetConfig] | type[GANConfig]] = {
     "train-unet": UNetConfig,
@@ -61,7 +74,7 @@ class Run:
         command = next(name for name, kind in CONFIGS.items() if type(config) is kind)
         parent = Path(workdir) / command
         parent.mkdir(parents=True, exist_ok=True)
-        number = max((int(path.name) for path in parent.iterdir() if path.name.isdigit()), default=0)
+        number = max(numbered_folders(parent), default=0)
         while True:
             number += 1
             path = parent / f"{number:05d}"
@@ -113,12 +126,32 @@ class Run:
     @property
     def model_path(self) -> Path:
         """The trained network: the best U-Net, or the averaged generator. It exists once the run is finished."""
-        return self.path / "model.keras"
+        return self.path / MODEL
 
     @property
     def masks_path(self) -> Path:
         """Masks: those that a GAN was trained on, or those that cross-validation found, with which it is finished."""
         return self.path / "masks.npz"
+
+    @property
+    def unet_path(self) -> Path:
+        """Of a GAN: the U-Net that drew its masks, where one did."""
+        return self.path / UNET
+
+    @property
+    def critic_path(self) -> Path:
+        """Of a finished GAN: the critic of the last step."""
+        return self.path / "critic.keras"
+
+    @property
+    def report_path(self) -> Path:
+        """What the training ended with, as JSON."""
+        return self.path / "report.json"
+
+    @property
+    def card_path(self) -> Path:
+        """What the model is, what it is good for and what it is not, for people."""
+        return self.path / "MODEL_CARD.md"
 
     @property
     def patients(self) -> dict[str, str]:
@@ -142,6 +175,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether what the run is for is there: the network, or a cross-validation's masks."""
         return (self.masks_path if self.command == "cross-validate" else self.model_path).exists()
 
     def is_on(self, data: Sequence[str | Path]) -> bool:
@@ -154,17 +188,17 @@ class Run:
 
 def newest_run(workdir: str | Path, command: str, data: Sequence[str | Path], prepared: DataConfig) -> Run | None:
     """The newest finished run of a command below ``workdir`` on these data sets, prepared and split in this way, or None."""
-    for path in sorted((Path(workdir) / command).glob("[0-9]*"), reverse=True):
-        if (path / "model.keras").exists():
-            run = Run.open(path)
+    parent = Path(workdir) / command
+    runs = numbered_folders(parent) if parent.is_dir() else {}
+    for number in sorted(runs, reverse=True):
+        if (runs[number] / MODEL).exists():
+            run = Run.open(runs[number])
             if run.is_on(data) and run.config.data == prepared:
                 return run
     return None
 
 
-def load_split(
-    run: Run, films: Sequence[Film], progress: Callable[[int, int], None] | None = None
-) -> tuple[FilmSet, FilmSet, FilmSet]:
+def load_split(run: Run, films: Sequence[Film], progress: Progress | None = None) -> tuple[FilmSet, FilmSet, FilmSet]:
     """The training, validation and test films of a run, prepared as its config says.
 
     Training films come with their margin, and without those whose masks are less to be trusted than the config asks for.

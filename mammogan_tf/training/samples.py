@@ -1,4 +1,4 @@
-"""Sample sheets that show how a training is doing."""
+"""Pictures on disk: sheets of films beside masks, and PNGs that say that they are synthetic."""
 
 from collections.abc import Sequence
 from pathlib import Path

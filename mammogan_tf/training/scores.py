@@ -62,18 +62,11 @@ def estimate_lesions(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> 
 
 def _lesion_ratios(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> dict[str, np.ndarray]:
     """For each figure what is divided by what, image by image: float [N, 2]."""
-    lesions, hits, false = free_response(films.label_maps, found).per_image.T
-    clear = lesions == 0
-    ratios = {
-        "sensitivity": (hits, lesions),
-        "false_positives_per_image": (false, np.ones_like(false)),
-        "clear_images_with_false_positives": ((false > 0) & clear, clear),
-    }
     candidates = np.where(chances >= LEAST_CHANCE, LESION, 0)
     response = free_response(films.label_maps, candidates, chances)
-    for name, rate in RATES.items():
-        ratios[name] = (response.at(rate).per_image[:, 1], lesions)
-    return {name: np.stack(ratio, axis=1).astype(float) for name, ratio in ratios.items()}
+    return free_response(films.label_maps, found).ratios() | {
+        name: response.at(rate).ratios()["sensitivity"] for name, rate in RATES.items()
+    }
 
 
 def compare_with_disc(training: FilmSet, films: FilmSet, found: np.ndarray) -> dict[str, float | int | None]:

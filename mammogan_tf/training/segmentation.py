@@ -17,7 +17,7 @@ from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.pipeline import segmentation_batches, validation_batches
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
-from mammogan_tf.files import atomic_path, write_text
+from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.models.unet import anatomy_of, build_unet
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
@@ -73,6 +73,8 @@ def train_unet(
         roi view, also Dice of a disc in the middle of each window.
 
     Raises:
+        ConfigError: the devices cannot share a batch, or options or films are not those of the checkpoint.
+        DataError: a film of the split is missing, or a part of it has no picture (:func:`load_split`).
         ModelError: a loss or a weight is not finite, there is no room for a checkpoint, or another worker is gone; the
             last good checkpoint stays.
     """
@@ -99,8 +101,8 @@ def train_unet(
             "parameters": unet.count_params(),
             **_test(unet, training.cropped(), test, config.data.view),
         }
-        own.write_json("report.json", report)
-        write_text(own.path / "MODEL_CARD.md", unet_card(own, report))
+        write_json(own.report_path, report)
+        write_text(own.card_path, unet_card(own, report))
         with atomic_path(own.model_path) as temporary:
             unet.save(temporary)
     return report

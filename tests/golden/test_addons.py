@@ -63,7 +63,7 @@ def test_moving_average(golden, constants):
 def test_the_rising_average_of_the_gan(golden, constants):
     read = golden("moving_average")
     generator = build_generator(4, z_dim=4, widths=(2,))
-    model = WGANGP(generator, build_critic(4, widths=(2,), patches=False), ema=constants["decay"])
+    model = WGANGP(generator, build_critic(4, widths=(2,), patches=False), gp=10.0, n_critic=1, ema=constants["decay"])
     place = next(index for index, weight in enumerate(generator.weights) if np.prod(weight.shape) >= 12)
     weight, average = generator.weights[place], model.averaged.weights[place]
 

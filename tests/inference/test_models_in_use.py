@@ -11,7 +11,7 @@ from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.inference.models import remote_generator
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
-from mammogan_tf.serving.export import export_run
+from mammogan_tf.serving.export import export_runs
 from mammogan_tf.serving.server import Server
 from mammogan_tf.training.segmentation import predict_label_maps
 
@@ -22,8 +22,8 @@ SIZE = 16
 def exports(tmp_path_factory, unet_run, gan_run):
     """A folder with an export of both runs."""
     folder = tmp_path_factory.mktemp("saved_models")
-    export_run(unet_run, folder)
-    export_run(gan_run, folder)
+    export_runs([unet_run], folder)
+    export_runs([gan_run], folder)
     return folder
 
 
@@ -79,7 +79,7 @@ def test_labels_that_it_was_not_trained_on_are_refused(gan_run, condition, tmp_p
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "labels": ["benign", "malignant"]}))
     seeds, label_maps, _ = condition
-    for generator in load_generator(run), load_generator(export_run(run, tmp_path / "to")):
+    for generator in load_generator(run), load_generator(export_runs([run], tmp_path / "to")[0]):
         assert len(generator(seeds, label_maps, np.arange(40) % 2)) == 40
         with pytest.raises(DataError, match="trained on, benign, malignant; received: normal"):
             generator(seeds, label_maps, np.full(40, 2))
@@ -121,7 +121,7 @@ def test_a_served_generator_stays_with_its_version(exports, condition, tmp_path)
 
 @pytest.mark.parametrize("name", ["models [1]", "models\\1"])
 def test_an_export_at_a_path_that_tensorflow_takes_for_a_pattern(unet_run, tmp_path, films, name):
-    version = export_run(unet_run, tmp_path / name)
+    version = export_runs([unet_run], tmp_path / name)[0]
     grey = np.rint(films * 255).astype(np.float32) / 255
     np.testing.assert_array_equal(load_segmenter(version)(grey), load_segmenter(unet_run)(grey))
 

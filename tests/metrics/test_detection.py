@@ -27,8 +27,8 @@ def test_perfect_and_empty():
     assert (missed.sensitivity, missed.false_positives_per_image) == (0, 0)
     nothing = free_response(blank(), blank())
     assert np.isnan(nothing.sensitivity)
-    assert nothing.share_of_clear_images_with_false_positives == 0
-    assert np.isnan(perfect.share_of_clear_images_with_false_positives)
+    assert nothing.ratios()["clear_images_with_false_positives"].tolist() == [[0, 1]]
+    assert perfect.ratios()["clear_images_with_false_positives"].tolist() == [[0, 0]]
 
 
 def test_rates_by_hand():
@@ -39,8 +39,13 @@ def test_rates_by_hand():
     response = free_response(truth, found)
     assert response.sensitivity == 1 / 2
     assert response.false_positives_per_image == (1 + 0 + 2) / 3
-    assert response.share_of_clear_images_with_false_positives == 1 / 2
     assert response.per_image.tolist() == [[2, 1, 1], [0, 0, 0], [0, 0, 2]]
+    ratios = {name: ratio.tolist() for name, ratio in response.ratios().items()}
+    assert ratios == {
+        "sensitivity": [[1, 2], [0, 0], [0, 0]],
+        "false_positives_per_image": [[1, 1], [0, 1], [2, 1]],
+        "clear_images_with_false_positives": [[0, 0], [0, 1], [1, 1]],
+    }
 
 
 @pytest.mark.parametrize(("width", "is_found"), [(2, True), (1, False)])

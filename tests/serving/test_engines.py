@@ -59,8 +59,9 @@ def test_tensorflow_model_server_gets_a_free_port_for_0(models, capfd):
     with pytest.raises(ServingError, match="exit status 3"):
         serve(models, port=0, metrics_port=0)
     output = capfd.readouterr().out
-    assert all(int(port) > 0 for flag in ("port", "rest_api_port") for port in re.findall(rf"--{flag}=(\d+)", output))
-    assert f"Metrics on http://0.0.0.0:{re.findall('--rest_api_port=([0-9]+)', output)[0]}/metrics" in output
+    ports = dict(re.findall(r"--(port|rest_api_port)=([1-9]\d*)", output))
+    assert ports.keys() == {"port", "rest_api_port"}
+    assert f"Metrics on http://0.0.0.0:{ports['rest_api_port']}/metrics" in output
 
 
 @pytest.mark.usefixtures("binary")

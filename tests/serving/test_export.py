@@ -10,7 +10,7 @@ from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ModelError
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.serving import export
-from mammogan_tf.serving.export import export_run, export_runs, export_synthesize, export_unet
+from mammogan_tf.serving.export import export_runs, export_synthesize, export_unet
 from mammogan_tf.training.checkpoint import compute_in_float32
 from mammogan_tf.training.run import Run
 
@@ -76,7 +76,7 @@ def gan_run_here(make_run, live_generator):
 
 
 def test_a_run_gives_network_card_and_masks(tmp_path, gan_run_here):
-    version = export_run(gan_run_here.path, tmp_path / "to")
+    version = export_runs([gan_run_here.path], tmp_path / "to")[0]
     assert version == tmp_path / "to" / "generator" / "1"
     assert (version / "MODEL_CARD.md").read_text().startswith("# generator of this run\n")
     with np.load(version / "assets.extra" / "masks.npz") as masks:
@@ -93,7 +93,7 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path, unet_run_here, gan_run_
 def test_a_cross_validation_is_refused(tmp_path):
     run = Run.create(tmp_path, CrossValidationConfig(), Split((), (), ("a", "b")), [tmp_path])
     with pytest.raises(ModelError, match="a train-unet or train-gan run, received: a cross-validate run; export one"):
-        export_run(run.path, tmp_path / "to")
+        export_runs([run.path], tmp_path / "to")
 
 
 def test_a_pair_also_makes_synthesize(tmp_path, unet_run_here, gan_run_here, drawn_films):

@@ -13,7 +13,7 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.inference.generate import masks_of_model
 from mammogan_tf.inference.segment import segment_grey
-from mammogan_tf.serving.export import export_run
+from mammogan_tf.serving.export import export_runs
 from mammogan_tf.training.conditioning import create_gan_run
 from mammogan_tf.training.gan import train_gan
 from mammogan_tf.training.run import Run, load_split
@@ -50,7 +50,7 @@ def test_masks_and_films_are_of_the_windows_size(runs):
 
 def test_the_view_travels_with_the_model(runs, tmp_path):
     unet, gan, _ = runs
-    version = export_run(unet.path, tmp_path)
+    version = export_runs([unet.path], tmp_path)[0]
     assert json.loads((version / "signature.json").read_text())["view"] == "roi"
     assert "a square of a film" in (version / "MODEL_CARD.md").read_text()
     picture = np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8)

@@ -41,7 +41,7 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
 
 
 def _fine_texture(evidence: Evidence) -> Estimate:
-    """Power in the upper half of the spectrum, over that of the training films."""
+    """Power in the upper half of the spectrum, over that of the unseen films; the floor is theirs over the training films."""
     real, made, train = (
         np.array([power_spectrum(image)[-(image.shape[0] // 4) :].mean() for image in images])
         for images in (evidence.real.images, evidence.synthetic.images, evidence.train.images)

@@ -25,15 +25,15 @@ SCORES: dict[str, tuple[Callable, str]] = {
 }
 
 DETECTION = {
-    "lesions_found": ("Lesions found (IoU 0.1)", (1, 0)),
-    "false_positives": ("False positives per film", (2, 3)),
-    "clear_films_with_false_positives": ("Films without a lesion that get one", (4, 5)),
+    "lesions_found": ("Lesions found (IoU 0.1)", "sensitivity"),
+    "false_positives": ("False positives per film", "false_positives_per_image"),
+    "clear_films_with_false_positives": ("Films without a lesion that get one", "clear_images_with_false_positives"),
 }
-"""For each measure its title, and the columns of :func:`_counts` whose ratio it is."""
+"""For each measure its title, and which of :meth:`FreeResponse.ratios` it is."""
 
 BY_CLASS_DETECTION = {name: DETECTION[name] for name in ("lesions_found", "false_positives")}
 
-CLASSES = {f"tissue_{tissue}": f"tissue {tissue}" for tissue in TISSUES} | {label: label for label in LABELS}
+GROUPS = {f"tissue_{tissue}": f"tissue {tissue}" for tissue in TISSUES} | {label: label for label in LABELS}
 
 
 def _agreement(evidence: Evidence) -> dict[str, Estimate]:
@@ -50,11 +50,11 @@ def _agreement(evidence: Evidence) -> dict[str, Estimate]:
                 **over_patients(values, patients, seed=seed),
                 "control": over_patients(control, patients, seed=seed),
             }
-    counts, control = _counts(truth, found), _counts(truth, found[other])
-    for name, (_, columns) in DETECTION.items():
+    ratios, controls = (free_response(truth, maps).ratios() for maps in (found, found[other]))
+    for name, (_, ratio) in DETECTION.items():
         report[name] = {
-            **_rate(counts[:, columns], patients, seed),
-            "control": _rate(control[:, columns], patients, seed),
+            **_rate(ratios[ratio], patients, seed),
+            "control": _rate(controls[ratio], patients, seed),
         }
     return report
 
@@ -65,16 +65,9 @@ def _rate(counts: np.ndarray, patients: np.ndarray, seed: int) -> Estimate:
     return over_patients(counts[counted], patients[counted], ratio_of_means, seed)
 
 
-def _counts(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Film by film [N, 6]: lesions, found, false positives, 1, clear with a false positive, clear."""
-    lesions, hits, false = free_response(truth, found).per_image.T
-    clear = lesions == 0
-    return np.stack([lesions, hits, false, np.ones(len(truth)), clear & (false > 0), clear], axis=1).astype(float)
-
-
 def _by_class(evidence: Evidence) -> dict[str, Estimate]:
     real, truth, found = evidence.real, evidence.segmentation.truth, evidence.segmentation.found
-    counts, seed = _counts(truth, found), evidence.seed
+    ratios, seed = free_response(truth, found).ratios(), evidence.seed
     report = {}
     for name, members in _members(real.tissues, real.labels):
         patients = real.patients[members]
@@ -82,8 +75,8 @@ def _by_class(evidence: Evidence) -> dict[str, Estimate]:
             asked = np.isin(truth, classes).any(axis=(1, 2))
             values = np.where(asked, dice(truth, found, classes), np.nan)
             report[f"dice_{region}_{name}"] = over_patients(values[members], patients, seed=seed)
-        for key, (_, columns) in BY_CLASS_DETECTION.items():
-            report[f"{key}_{name}"] = _rate(counts[members][:, columns], patients, seed)
+        for key, (_, ratio) in BY_CLASS_DETECTION.items():
+            report[f"{key}_{name}"] = _rate(ratios[ratio][members], patients, seed)
     return report
 
 
@@ -95,7 +88,7 @@ def _members(tissues: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, np.
 
 
 def _draw_by_class(evidence: Evidence, measures: Measures) -> list[Picture]:
-    series = {name: [measures[f"dice_{region}_{key}"] for region in REGIONS] for key, name in CLASSES.items()}
+    series = {name: [measures[f"dice_{region}_{key}"] for region in REGIONS] for key, name in GROUPS.items()}
     caption = (
         "Dice of each region by tissue (F fatty, G fatty-glandular, D dense-glandular) and by severity, with 95 % "
         "intervals over patients. Classes of few patients have wide intervals: bars that overlap are not told apart."
@@ -139,12 +132,12 @@ BY_CLASS = Section(
     measures=tuple(
         Measure(f"dice_{region}_{key}", f"{region.capitalize()}, {name}: Dice", "compare within the region")
         for region in REGIONS
-        for key, name in CLASSES.items()
+        for key, name in GROUPS.items()
     )
     + tuple(
         Measure(f"{measure}_{key}", f"{title}, {name}", "compare the classes")
         for measure, (title, _) in BY_CLASS_DETECTION.items()
-        for key, name in CLASSES.items()
+        for key, name in GROUPS.items()
     ),
     compute=_by_class,
     draw=_draw_by_class,
