@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.client import MammoganClient
 
 PIXEL = bytes.fromhex(
@@ -80,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10.0)
-    print(json.dumps(measure(**vars(parser.parse_args(arguments))), indent=2))
+    try:
+        print(json.dumps(measure(**vars(parser.parse_args(arguments))), indent=2))
+    except ServingError as error:
+        parser.exit(1, f"{error}\n")
 
 
 if __name__ == "__main__":

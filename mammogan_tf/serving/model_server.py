@@ -33,7 +33,7 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
     Raises:
         ServingError: nothing to serve, the address is taken, or the binary ended.
     """
-    names = sorted(path.name for path in models.glob("*") if any(path.glob("[0-9]*/saved_model.pb")))
+    names = [path.name for path in Library(models).folders() if any(path.glob("[0-9]*/saved_model.pb"))]
     if not names:
         raise nothing_to_serve(Library(models))
     if settings.port == 0:

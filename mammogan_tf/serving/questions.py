@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -57,7 +58,7 @@ class Question(Generic[Answer]):
     """Inputs for one signature, of any number of films, and what the outputs make.
 
     ``costs`` are the bytes that each film takes in a message, of the request or the answer; ``read`` makes the answer of
-    the outputs of all films. ``version`` is that of the model; None is the newest.
+    the outputs of all films. ``version`` is that of the model, None the newest; what cannot be one raises ServingError.
     """
 
     model: str
@@ -67,6 +68,10 @@ class Question(Generic[Answer]):
     costs: Sequence[int]
     read: Callable[[dict[str, np.ndarray]], Answer]
     version: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.version is not None and not (isinstance(self.version, Integral) and 0 <= self.version < 2**63):
+            raise ServingError(f"version: expected a whole number from 0 to 2^63 - 1, received: {self.version!r}")
 
     @property
     def asked(self) -> str:

@@ -58,6 +58,8 @@ class Servable:
     def __init__(self, path: Path) -> None:
         """Loads the SavedModel in ``path`` and replays its warm-up requests; raises whatever goes wrong in them."""
         stored = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        if not stored.meta_graphs:
+            raise ValueError("saved_model.pb: expected a graph, received: an empty file; export it again")
         self.signature_defs = dict(stored.meta_graphs[0].signature_def)
         with plain_path(path) as plain:
             self._model = tf.saved_model.load(str(plain))  # Signatures do not keep their variables alive.
@@ -152,8 +154,8 @@ def _examples(shapes: dict[str, tuple[int, ...]]) -> int:
         received = ", ".join(f"{count} of {key}" for key, count in counts.items())
         raise invalid(f"expected batches of one length, received: {received}")
     count = next(iter(counts.values()))
-    if count > MOST_EXAMPLES:
-        raise invalid(f"expected at most {MOST_EXAMPLES} examples in a request, received: {count}")
+    if not 1 <= count <= MOST_EXAMPLES:
+        raise invalid(f"expected 1 to {MOST_EXAMPLES} examples in a request, received: {count}")
     return count
 
 

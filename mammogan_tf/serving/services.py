@@ -108,14 +108,10 @@ class ModelService(Service, model_service_pb2_grpc.ModelServiceServicer):
             if config.name in configs:
                 raise invalid(f"Illegal to list model {config.name} multiple times")
             configs[config.name] = config
-        await asyncio.to_thread(self.library.configure, configs)
-        await self._health.refresh()
-        idle = sorted(set(configs) - set(self.library.available()))
-        if idle:
-            raise Refusal(
-                grpc.StatusCode.UNKNOWN, f"{len(idle)} servable(s) did not become available: {', '.join(idle)}"
-            )
-        self.library.label({name: config.version_labels for name, config in configs.items()})
+        try:
+            await asyncio.to_thread(self.library.configure, configs)
+        finally:
+            await self._health.refresh()
         return model_management_pb2.ReloadConfigResponse()
 
 

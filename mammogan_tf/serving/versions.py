@@ -106,37 +106,63 @@ class Library:
         return labels[spec.version_label]
 
     def configure(self, configs: Mapping[str, ModelConfig]) -> None:
-        """Serves exactly these models from now on, instead of every model found under the root."""
-        with self._refreshing:
-            self._configs = dict(configs)
-        self.refresh()
+        """Serves exactly these models from now on, instead of every model found under the root, with their labels alone.
 
-    def label(self, labels: Mapping[str, Mapping[str, int]]) -> None:
-        """Names versions, by model and label, in place of the labels so far.
+        Versions are loaded first, then labels move, and what is no longer wanted goes last: no label is ever without its
+        version.
 
         Raises:
-            Refusal: FAILED_PRECONDITION for a version that does not serve; then nothing changes.
+            Refusal: UNKNOWN where a model that was not served before has no version that serves, FAILED_PRECONDITION for a
+                label of a version that does not serve. Labels stay as they were then; all else is as configured.
         """
+        with self._refreshing:
+            new = set(configs) - set(self._wanted())
+            self._configs = dict(configs)
+            kept = self._load_wanted()
+            try:
+                self._require_serving(new)
+                self._label(kept)
+            finally:
+                self._retire_others(kept)
+
+    def refresh(self) -> None:
+        """Looks at the disk once: loads what is new and wanted, then lets go of what is no longer wanted."""
+        with self._refreshing:
+            self._retire_others(self._load_wanted())
+
+    def _wanted(self) -> Mapping[str, ModelConfig]:
+        return self._discover() if self._configs is None else self._configs
+
+    def _load_wanted(self) -> dict[str, set[int]]:
+        """Loads what is missing; returns the versions that are to serve on, by model."""
+        return {name: self._load_model(name, config) for name, config in sorted(self._wanted().items())}
+
+    def _retire_others(self, kept: Mapping[str, set[int]]) -> None:
+        for name in list(self._models):
+            if name in kept or self._configs is not None:
+                self._retire(name, keep=kept.get(name, set()))
+
+    def _require_serving(self, models: set[str]) -> None:
+        idle = sorted(models - set(self.available()))
+        if idle:
+            raise Refusal(
+                grpc.StatusCode.UNKNOWN, f"{len(idle)} servable(s) did not become available: {', '.join(idle)}"
+            )
+
+    def _label(self, kept: Mapping[str, set[int]]) -> None:
+        """Names versions as configured, in place of the labels so far."""
+        assert self._configs is not None
+        labels = {name: dict(config.version_labels) for name, config in self._configs.items()}
         for name, numbers in labels.items():
             for number in numbers.values():
-                if (name, number) not in self.serving():
+                if number not in kept[name]:
                     raise Refusal(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"Request to assign label to version {number} of model {name}, which is not currently available "
                         "for inference",
                     )
         with self._lock:
-            self._labels = {name: dict(numbers) for name, numbers in labels.items()}
-
-    def refresh(self) -> None:
-        """Looks at the disk once: loads what is new and wanted, then lets go of what is no longer wanted."""
-        with self._refreshing:
-            configs = self._discover() if self._configs is None else self._configs
-            for name in sorted(configs):
-                self._refresh_model(name, configs[name])
-            if self._configs is not None:
-                for name in set(self._models) - set(configs):
-                    self._retire(name, keep=set())
+            self._labels = labels
 
     def _discover(self) -> dict[str, ModelConfig]:
         """Every folder of versions, and every folder that was one: its last version may have been taken away."""
@@ -144,16 +170,17 @@ class Library:
         return {folder.name: ModelConfig() for folder in folders}
 
     def folders(self) -> list[Path]:
-        """What lies in the root; nothing where it cannot be read."""
+        """What lies in the root, but for hidden names; nothing where it cannot be read."""
         try:
-            return sorted(self.root.iterdir())
+            return sorted(path for path in self.root.iterdir() if not path.name.startswith("."))
         except OSError:
             return []
 
-    def _refresh_model(self, name: str, config: ModelConfig) -> None:
+    def _load_model(self, name: str, config: ModelConfig) -> set[int]:
+        """Loads the versions that are wanted; returns those that are to serve on."""
         found = _numbered_folders(self.root / (config.base_path or name))
         if found is None:
-            return
+            return set(_serving(self._models.get(name, {})))
         known = self._models.get(name, {})
         broken = {number for number in set(found) & set(known) if _is_still_broken(known[number], found[number])}
         while True:
@@ -163,8 +190,9 @@ class Library:
             if not failed:
                 break
             broken |= failed  # Each is tried once a look, also one that is still being copied in.
-        if wanted or not _choose(config, set(found)):  # Where what is wanted is broken, what serves goes on.
-            self._retire(name, keep=wanted)
+        if wanted or not _choose(config, set(found)):
+            return wanted
+        return set(_serving(self._models.get(name, {})))  # Where what is wanted is broken, what serves goes on.
 
     def _load(self, name: str, number: int, path: Path) -> bool:
         version = Version(number, fingerprint=_fingerprint(path))

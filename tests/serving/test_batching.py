@@ -247,10 +247,11 @@ def test_answers_that_fit_each_for_itself_are_computed_once(servable, monkeypatc
         np.testing.assert_allclose(image(answer), image(servable.answer([job])[0]), atol=1e-5)
 
 
-def test_a_request_has_at_most_as_many_examples_as_tensorflow_serving_takes(servable):
+@pytest.mark.parametrize("count", [0, 4097])
+def test_a_request_has_an_example_and_at_most_as_many_as_tensorflow_serving_takes(servable, count):
     request = seeded(0, 0)
     for tensor in request.inputs.values():
-        tensor.tensor_shape.dim[0].size = 4097
-    with pytest.raises(Refusal, match="expected at most 4096 examples in a request, received: 4097") as refused:
+        tensor.tensor_shape.dim[0].size = count
+    with pytest.raises(Refusal, match=f"expected 1 to 4096 examples in a request, received: {count}") as refused:
         servable.job(request)
     assert refused.value.code.name == "INVALID_ARGUMENT"

@@ -166,6 +166,14 @@ def test_the_load_test_measures(address, ask):
     )
 
 
+def test_the_load_test_says_in_a_line_that_nothing_answers():
+    command = [sys.executable, str(FOLDER / "load_test.py"), "--server", "127.0.0.1:9", "--size", "16"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("127.0.0.1:9: expected a model server, received: no connection")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("code", blocks("python"))
 def test_the_python_examples_run(address, code):
     with contextlib.redirect_stdout(io.StringIO()) as output:

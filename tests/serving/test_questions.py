@@ -71,6 +71,11 @@ def test_answers_are_read_from_either_encoding(packed):
         (lambda: questions.synthesize([b"a"], 1), "seeds: expected numbers that int64 holds, received: one alone"),
         (lambda: questions.generate(1, np.zeros((1, 4, 4)), [0]), "seeds: expected numbers that int64 holds"),
         (lambda: questions.generate([1], np.zeros((1, 4, 4)), 0), "labels: expected numbers that int32 holds"),
+        (
+            lambda: questions.segment([b"a"], 2**63),
+            "version: expected a whole number .*, received: 9223372036854775808",
+        ),
+        (lambda: questions.segment([b"a"], "1"), "version: expected a whole number .*, received: '1'"),
         (lambda: questions.synthesize([], []), "synthesize: expected one film or more"),
         (lambda: questions.generate([], np.zeros((0, 4, 4)), []), "0 seeds, 0 label maps, 0 labels"),
         (lambda: questions.generate([1], np.zeros((2, 4, 4)), [1]), "1 seeds, 2 label maps, 1 labels"),

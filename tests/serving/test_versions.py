@@ -60,11 +60,14 @@ def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, br
     broken.unlink()
     if breakage == "truncated graph":
         broken.write_bytes(content[: len(content) // 2])
+    if breakage == "empty":
+        broken.write_bytes(b"")
     if breakage == "bad warm-up":
         broken.write_bytes(b"not a TFRecord")
     library.refresh()
     assert library.available()["unet"] == 1
     assert library.versions("unet")[0].state == END
+    assert ("expected a graph, received: an empty file" in library.versions("unet")[0].error) == (breakage == "empty")
     assert library.versions("unet")[0].error
     before = library.versions("unet")[0]
     library.refresh()
@@ -111,8 +114,12 @@ def test_a_configuration_chooses_models_versions_and_labels(models, add_version)
     add_version(2)
     library = Library(models)
     library.refresh()
-    library.configure({"film": ModelConfig(name="film", base_path="unet", model_version_policy={"all": {}})})
-    library.label({"film": {"stable": 1}})
+
+    def configure(**labels):
+        policy = {"all": {}}
+        library.configure({"film": ModelConfig(base_path="unet", model_version_policy=policy, version_labels=labels)})
+
+    configure(stable=1)
     assert library.available() == {"film": 2}
     assert {version.number for version in library.versions("film")} == {1, 2}
     with library.borrow(ModelSpec(name="film", version_label="stable")) as (_, number):
@@ -123,7 +130,7 @@ def test_a_configuration_chooses_models_versions_and_labels(models, add_version)
     ):
         pass
     with pytest.raises(Refusal, match="version 3 of model film, which is not currently available"):
-        library.label({"film": {"stable": 2, "canary": 3}})
+        configure(stable=2, canary=3)
     with library.borrow(ModelSpec(name="film", version_label="stable")) as (_, number):
         assert number == 1, "as before"
 
@@ -143,8 +150,55 @@ def test_a_version_that_is_being_copied_in_is_tried_once_a_look(models, add_vers
 
 def test_a_path_that_cannot_be_read_keeps_no_other_model_from_serving(models, add_version):
     library = Library(models)
-    library.configure({"film": ModelConfig(name="film", base_path="unet/../" * 1000 + "unet"), "unet": ModelConfig()})
+    with pytest.raises(Refusal, match="did not become available: film"):
+        library.configure({"film": ModelConfig(base_path="unet/../" * 1000 + "unet"), "unet": ModelConfig()})
     assert library.available() == {"unet": 1}
     add_version(2)
     library.refresh()
     assert library.available() == {"unet": 2}
+
+
+def test_a_label_moves_before_its_old_version_goes(models, add_version, monkeypatch):
+    library = Library(models)
+    library.configure({"unet": ModelConfig(version_labels={"stable": 1})})
+    add_version(2)
+    asked = []
+    retire = Library._retire
+
+    def ask_first(self, name, keep):
+        with self.borrow(ModelSpec(name="unet", version_label="stable")) as (_, number):
+            asked.append(number)
+        retire(self, name, keep)
+
+    monkeypatch.setattr(Library, "_retire", ask_first)
+    specific = {"specific": {"versions": [2]}}
+    library.configure({"unet": ModelConfig(model_version_policy=specific, version_labels={"stable": 2})})
+    assert asked == [2]
+    assert states(library) == {2: AVAILABLE, 1: END}
+
+
+def test_a_label_of_a_version_that_is_to_go_is_refused(models, add_version):
+    add_version(2)
+    library = Library(models)
+    specific = {"specific": {"versions": [2]}}
+    with pytest.raises(Refusal, match="version 1 of model unet, which is not currently available"):
+        library.configure({"unet": ModelConfig(model_version_policy=specific, version_labels={"stable": 1})})
+    assert library.available() == {"unet": 2}
+
+
+def test_only_a_model_that_is_new_has_to_serve_at_once(models):
+    library = Library(models)
+    library.refresh()
+    nothing = {"specific": {"versions": [9]}}
+    library.configure({"unet": ModelConfig(model_version_policy=nothing)})
+    assert library.available() == {}
+    with pytest.raises(Refusal, match=r"1 servable.* did not become available: other"):
+        library.configure({"unet": ModelConfig(), "other": ModelConfig(base_path="nowhere")})
+    assert library.available() == {"unet": 1}
+
+
+def test_a_hidden_folder_is_no_model(models):
+    shutil.copytree(models / "unet", models / ".unet")
+    library = Library(models)
+    library.refresh()
+    assert library.available() == {"unet": 1}
