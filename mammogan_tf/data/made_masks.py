@@ -67,14 +67,16 @@ def between(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
 
     Each pixel gets the class in which it lies deepest, by the signed distance to the outline of each class, averaged over
     both maps (shape-based interpolation, Herman, Zheng and Bucholtz 1992). ``share`` 0 gives the first, 1 the second.
-    A class that one map lacks shrinks to nothing half-way; lesions that do not overlap go and come.
+    A class that one map lacks shrinks to nothing half-way, and one that both lack does not come; lesions that do not overlap
+    go and come.
     """
-    depths = np.empty((2, LESION + 1, *first.shape))
-    for value in range(LESION + 1):
+    classes = np.union1d(first, second)
+    depths = np.empty((2, len(classes), *first.shape))
+    for place, value in enumerate(classes):
         masks = first == value, second == value
         deepest = max(_depth(mask, 0.0).max() for mask in masks)
-        depths[:, value] = [_depth(mask, deepest) for mask in masks]
-    return np.argmax((1 - share) * depths[0] + share * depths[1], axis=0).astype(np.uint8)
+        depths[:, place] = [_depth(mask, deepest) for mask in masks]
+    return classes[np.argmax((1 - share) * depths[0] + share * depths[1], axis=0)].astype(np.uint8)
 
 
 def _depth(mask: np.ndarray, deepest: float) -> np.ndarray:

@@ -82,3 +82,12 @@ def test_between_two_maps_outlines_move(anatomy):
     assert not (between(anatomy, lesion, 0.3) == LESION).any()
     np.testing.assert_array_equal(between(anatomy, second, 0), anatomy)
     np.testing.assert_array_equal(between(anatomy, second, 1), second)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_between_two_maps_comes_nothing_that_neither_has(share):
+    """Background in one is dense in the other, fat between them: few pixels lie in any class half-way."""
+    first, second = np.zeros((2, SIZE, SIZE), np.uint8)
+    first[:, :28], second[:, :12] = 1, 1
+    first[4:28, :24], second[4:28, :4] = 2, 2
+    assert set(np.unique(between(first, second, share))) <= {0, 1, 2}
