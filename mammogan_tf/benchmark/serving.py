@@ -164,7 +164,8 @@ def _in_process(models: Path, name: str) -> tuple[Callable[[Inputs], object], in
     versions = numbered_folders(models / name) if (models / name).is_dir() else {}
     if not versions:
         raise ModelError(f"{models / name}: expected an exported {name}, received: none; export one")
-    with plain_path(versions[max(versions)]) as plain:
+    newest = versions[max(versions)]
+    with plain_path(newest) as plain:
         loaded = tf.saved_model.load(str(plain))
     call = loaded.signatures["serving_default" if name == "unet" else "generate_seeded"]
 
@@ -172,7 +173,7 @@ def _in_process(models: Path, name: str) -> tuple[Callable[[Inputs], object], in
         outputs = call(**{key: tf.constant(value) for key, value in inputs.items()})
         return {key: value.numpy() for key, value in outputs.items()}
 
-    return run, read_json(versions[-1] / "signature.json")["size"]
+    return run, read_json(newest / "signature.json")["size"]
 
 
 def _inputs(name: str, size: int, batch: int) -> Inputs:

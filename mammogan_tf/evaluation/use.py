@@ -18,6 +18,7 @@ from keras import layers
 from mammogan_tf.config import LABELS
 from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.preparation import canvas_size
 from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_film
 from mammogan_tf.evaluation.evidence import Generator, RealFilms, UseResult
 from mammogan_tf.evaluation.sections.use import ARMS, Arm
@@ -106,6 +107,8 @@ def measure_use(
         if (name, repetition) not in done:
             pools = _pools(ARMS[name], real, synthetic, repetition)
             limits = AUGMENTATIONS[view] if ARMS[name].augment else None
+            if limits:
+                pools = [_with_margin(pool, view) for pool in pools]
             done[name, repetition] = UseResult(
                 name,
                 repetition,
@@ -141,12 +144,25 @@ def _pools(arm: Arm, real: Pool, synthetic: Pool, seed: int) -> list[Pool]:
     return [real + added]
 
 
+def _with_margin(pool: Pool, view: str) -> Pool:
+    """The films on the canvas that a training's films have, mirrored at their edges, for the augmentation to move.
+
+    Without it black would come in where no window of a test has any.
+    """
+    size = pool.images.shape[1]
+    before = (canvas_size(size, view) - size) // 2
+    after = canvas_size(size, view) - size - before
+    margin = ((0, 0), (before, after), (before, after))
+    return Pool(*(np.pad(each, margin, "symmetric") for each in (pool.images, pool.lesions)), pool.malignant)
+
+
 def _classify(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, test: RealFilms, seed: int) -> np.ndarray:
     """Log odds of malignancy of the films that are benign or malignant; nan for the others."""
     keras.utils.set_random_seed(seed)
-    network = _classifier(test.images.shape[1], recipe.widths)
+    size = test.images.shape[1]
+    network = _classifier(size, recipe.widths)
     for pool in pools:
-        batches = _batches(pool, recipe, limits, seed).map(lambda image, lesions, malignant: (image, malignant))
+        batches = _batches(pool, recipe, limits, size, seed).map(lambda image, lesions, malignant: (image, malignant))
         _fit(network, keras.losses.BinaryCrossentropy(from_logits=True), batches, recipe)
     scores = np.concatenate([network(part, training=False)[:, 0] for part in _parts(test.images)])
     return np.where(test.labels == LABELS.index("normal"), np.nan, scores)
@@ -155,9 +171,10 @@ def _classify(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, te
 def _segment(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, test: RealFilms, seed: int) -> np.ndarray:
     """Dice of the lesions; nan for the films without one."""
     keras.utils.set_random_seed(seed)
-    network = build_unet(test.images.shape[1], classes=2, widths=recipe.widths, dropout=0.0)
+    size = test.images.shape[1]
+    network = build_unet(size, classes=2, widths=recipe.widths, dropout=0.0)
     for pool in pools:
-        batches = _batches(pool, recipe, limits, seed).map(
+        batches = _batches(pool, recipe, limits, size, seed).map(
             lambda image, lesions, malignant: (image, tf.one_hot(tf.cast(lesions, tf.int32), 2))
         )
         _fit(network, lambda truth, found: dice_loss(truth, found) + cross_entropy(truth, found), batches, recipe)
@@ -181,9 +198,8 @@ def _fit(network: keras.Model, loss: Callable, batches: tf.data.Dataset, recipe:
     network.fit(batches, epochs=1, steps_per_epoch=recipe.steps, shuffle=False, verbose=0)
 
 
-def _batches(pool: Pool, recipe: Recipe, limits: Augmentation | None, seed: int) -> tf.data.Dataset:
+def _batches(pool: Pool, recipe: Recipe, limits: Augmentation | None, size: int, seed: int) -> tf.data.Dataset:
     """Endless batches of (image [B, S, S, 1], lesions [B, S, S], malignant [B]), each epoch in another order."""
-    size = pool.images.shape[1]
     films = tf.data.Dataset.from_tensor_slices((pool.images[..., None], pool.lesions, pool.malignant))
     films = films.shuffle(len(pool), seed=seed).repeat()
     if limits:

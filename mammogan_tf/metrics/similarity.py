@@ -13,6 +13,9 @@ WINDOW = 11
 
 SIGMA = 1.5
 
+PART = 64
+"""Images that are compared at once: each takes some ten times its own memory meanwhile."""
+
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, the finest first (Wang et al. 2003, section 3.2)."""
 
@@ -56,6 +59,9 @@ def ms_ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     Raises:
         DataError: as in :func:`ssim`.
     """
+    if np.ndim(first) > 2 and np.shape(first) == np.shape(second) and len(first) > PART:
+        starts = range(0, len(first), PART)
+        return np.concatenate([ms_ssim(first[start : start + PART], second[start : start + PART]) for start in starts])
     first, second = _pair(first, second)
     weights = np.array(SCALE_WEIGHTS[: scales(*first.shape[-2:])])
     weights *= sum(SCALE_WEIGHTS) / weights.sum()

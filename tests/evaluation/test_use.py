@@ -6,6 +6,7 @@ import pytest
 
 from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.evaluation import use
 from mammogan_tf.evaluation.evidence import UseResult
 from mammogan_tf.evaluation.sections.use import ARMS, USE
@@ -175,3 +176,15 @@ class TestSection:
         for end in ("value", "low", "high"):
             assert report["dice_equal_gain"][end] == pytest.approx(0.3)
         assert [picture.name for picture in USE.draw(changed, report)] == ["use_auc", "use_dice"]
+
+
+def test_augmented_windows_stay_full_of_film(train):
+    """Where a training's windows have a margin, the films that take its place are mirrored: no black comes in."""
+    rows = np.flatnonzero(train.labels != 2)
+    pool = use._pool(train, rows, np.full((len(rows), SIZE, SIZE), 0.5, np.float32))
+    recipe, limits = Recipe(batch_size=len(rows)), AUGMENTATIONS["roi"]
+    whole, window = (use._with_margin(pool, view) for view in ("whole", "roi"))
+    assert whole.images.shape[1:] == (SIZE, SIZE)
+    (black,), (full,) = (use._batches(each, recipe, limits, SIZE, 0).take(1) for each in (whole, window))
+    assert (black[0].numpy() == 0).mean() > 0.05
+    assert (full[0].numpy() == 0).mean() < 0.005

@@ -43,6 +43,13 @@ def test_ms_ssim_of_one_scale_is_ssim(images):
     assert ms_ssim(images, second) == pytest.approx(ssim(images, second) ** sum(SCALE_WEIGHTS))
 
 
+def test_ms_ssim_of_a_long_stack_is_that_of_each_pair():
+    first, second = np.random.default_rng(0).random((2, 130, 1, 11, 11))
+    values = ms_ssim(first, second)
+    assert values.shape == (130, 1)
+    assert values[[0, 64, 129]] == pytest.approx(np.array([ms_ssim(first[row], second[row]) for row in (0, 64, 129)]))
+
+
 def test_ms_ssim_of_constant_images_by_hand():
     # no contrast: only the luminance of the coarsest of three scales is below 1
     a, b, c1 = 0.25, 0.5, 0.01**2
