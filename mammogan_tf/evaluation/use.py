@@ -153,7 +153,8 @@ def _with_margin(pool: Pool, view: str) -> Pool:
     before = (canvas_size(size, view) - size) // 2
     after = canvas_size(size, view) - size - before
     margin = ((0, 0), (before, after), (before, after))
-    return Pool(*(np.pad(each, margin, "symmetric") for each in (pool.images, pool.lesions)), pool.malignant)
+    images, lesions = (np.pad(each, margin, "symmetric") for each in (pool.images, pool.lesions))
+    return Pool(images, lesions, pool.malignant)
 
 
 def _classify(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, test: RealFilms, seed: int) -> np.ndarray:
