@@ -19,6 +19,7 @@ __all__ = [
     "numbered_folders",
     "plain_path",
     "read_json",
+    "visible_pngs",
     "write_bytes",
     "write_json",
     "write_text",
@@ -75,6 +76,11 @@ def numbered_folders(folder: str | os.PathLike[str]) -> dict[int, Path]:
         for path in sorted(Path(folder).iterdir())
         if re.fullmatch("[0-9]{1,18}", path.name) and path.is_dir()
     }
+
+
+def visible_pngs(folder: str | os.PathLike[str]) -> list[Path]:
+    """The PNG files in a folder, in order, but for hidden ones, such as macOS puts beside others on shared disks."""
+    return sorted(file for file in Path(folder).glob("[!.]*") if file.suffix.lower() == ".png")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from mammogan_tf.data.label_maps import read_label_map
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.evidence import RealFilms, SyntheticFilms
 from mammogan_tf.evaluation.reference import to_float
+from mammogan_tf.files import visible_pngs
 
 __all__ = ["read_images", "synthetic_films"]
 
@@ -23,7 +24,7 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
         DataError: fewer than two images, images of several sizes, not square or of 16 bits, a mask missing or of another
             size.
     """
-    files = sorted(file for file in Path(images).glob("[!.]*") if file.suffix.lower() == ".png")
+    files = visible_pngs(images)
     if len(files) < 2:
         raise DataError(f"{images}: expected two PNGs or more, received: {len(files)}")
     read = [_read_8_bit(file) for file in files]

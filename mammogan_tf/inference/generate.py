@@ -13,7 +13,7 @@ from mammogan_tf.console import Progress
 from mammogan_tf.data.label_maps import LESION, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import write_text
+from mammogan_tf.files import visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.training.samples import save_picture, synthetic_notes, to_bytes
 
@@ -94,9 +94,14 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     """Index PNGs of a folder, shrunk to ``size``; a mask with a lesion counts as benign, one without as normal.
 
     Raises:
-        DataError: no PNG there, one that is no label map, or, without a ``size``, masks of several sizes.
+        DataError: no PNG there but in a folder ``masks``, one that is no label map, or, without a ``size``, masks of several
+            sizes.
     """
-    files = sorted(Path(folder).glob("*.png"))
+    if (folder / "masks").is_dir():
+        raise DataError(
+            f"{folder}: expected a folder of masks, received: one with masks inside; give {folder / 'masks'}"
+        )
+    files = visible_pngs(folder)
     if not files:
         raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")
     read = [read_label_map(file, size) for file in files]

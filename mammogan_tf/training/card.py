@@ -33,7 +33,7 @@ Output: probabilities of background, adipose tissue, fibroglandular tissue, pect
 {_training(run, report)}
 ## Dice on test patients
 
-Against the automatic anatomy and the annotated lesion circles, not against outlines drawn by hand.
+Against drawn masks where there are any, else the automatic anatomy and the annotated lesion circles.
 
 | region | background black | film as it is | films judged |
 | --- | --- | --- | --- |
@@ -63,8 +63,8 @@ Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px. Eac
 that was trained without its patient: {len(report["folds"])} folds by patient, trained for {report["seconds"] / 60:.1f} minutes
 in all and {longest / 60:.1f} at most; seed {config.seed}. `masks.npz` holds what was found. Hyper-parameters: `config.json`.
 
-Mean over films with a 95 % interval over patients, against the automatic anatomy and the annotated lesion circles, not
-against outlines drawn by hand. By tissue, and where the automatic mask is clear (not doubtful by its confidence), films come
+Mean over films with a 95 % interval over patients, against drawn masks where there are any, else the automatic anatomy and
+the annotated lesion circles. By tissue, and where the automatic mask is clear (not doubtful by its confidence), films come
 with a black background.
 
 ## Dice

@@ -17,6 +17,7 @@ from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.transforms import one_hot
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_json, write_text
+from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.averaging import estimate_statistics
@@ -139,6 +140,8 @@ def train_gan(
     console.line(
         f"{run.path}: {len(training)} films{beside} train, masks from {config.masks}, {policy}{sharing(strategy)}"
     )
+    if (patients := len(set(test.patients))) < MIN_PATIENTS:
+        console.line(f"test films of {patients} patients: evaluate needs {MIN_PATIENTS}; add patients or labels")
     with own_copy(run, strategy) as own:
         with strategy.scope():
             model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))

@@ -134,12 +134,22 @@ def test_masks_of_a_folder(tmp_path):
     sick[4:6, 4:6] = 4
     save_label_map(tmp_path / "b.png", sick.repeat(2, axis=0).repeat(2, axis=1))
     save_label_map(tmp_path / "a.png", normal)
+    (tmp_path / "._a.png").write_bytes(b"what macOS puts beside a file")
     masks = masks_of_folder(tmp_path, SIZE)
     assert masks.names == ["a", "b"]
     assert masks.labels.tolist() == [2, 0]
     np.testing.assert_array_equal(masks.label_maps, [normal, sick])
     with pytest.raises(DataError, match=r"expected square masks of one size, received: \(16, 16\), \(32, 32\)"):
         masks_of_folder(tmp_path)
+
+
+def test_a_folder_with_masks_inside(tmp_path):
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(tmp_path / "contact_sheet.png")
+    with pytest.raises(
+        DataError, match=f"expected a folder of masks, received: one with masks inside; give {tmp_path}/masks"
+    ):
+        masks_of_folder(tmp_path, SIZE)
 
 
 def test_a_folder_without_masks_and_one_with_a_photograph(tmp_path):

@@ -123,7 +123,9 @@ def test_variants_are_trained_on_and_nothing_else_is_made_of_them(make_run, film
     run = make_run(variants=2)
     report = train_gan(run, films)
     count = len(run.split.train)
-    assert f"{count} films and {2 * count} variants train" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{count} films and {2 * count} variants train" in said
+    assert "test films of 2 patients: evaluate needs 3; add patients or labels" in said
     assert (report["films"]["train"], report["films"]["variants"]) == (count, 2 * count)
     assert f"on the films and {2 * count} that were moved at random" in (run.path / "MODEL_CARD.md").read_text()
     with np.load(run.path / "masks.npz") as masks:
