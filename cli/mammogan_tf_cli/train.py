@@ -29,12 +29,8 @@ def train_unet(
     Example:
       mammogan-tf train-unet --data data/mias --epochs 80
     """
-    from mammogan_tf.data.sources import find_data, load_all
-
     config = _config(UNetConfig, preset, changes)
-    resumed = _open_run(resume, "train-unet") if resume else None
-    sources = find_data(data or (resumed.data if resumed else ()))
-    films = load_all(sources)
+    resumed, sources, films = _open(resume, data)
     import_tensorflow()
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
@@ -71,12 +67,8 @@ def cross_validate(
       mammogan-tf cross-validate --data data/mias --folds 5
       mammogan-tf train-gan --data data/mias --unet runs/cross-validate/00001 --steps 1200
     """
-    from mammogan_tf.data.sources import find_data, load_all
-
     config = _config(CrossValidationConfig, preset, changes)
-    resumed = _open_run(resume, "cross-validate") if resume else None
-    sources = find_data(data or (resumed.data if resumed else ()))
-    films = load_all(sources)
+    resumed, sources, films = _open(resume, data)
     import_tensorflow()
     from mammogan_tf.training.cross_validation import create_cross_validation_run
     from mammogan_tf.training.cross_validation import cross_validate as train
@@ -191,15 +183,12 @@ def train_gan(
     Example:
       mammogan-tf train-gan --data data/mias --gp 10
     """
-    from mammogan_tf.data.sources import find_data, load_all
     from mammogan_tf.training.run import Run, newest_run
 
     config = _config(GANConfig, preset, changes)
     if unet and config.masks == "annotation":
         raise click.UsageError("--masks: expected unet where --unet is given, received: annotation")
-    resumed = _open_run(resume, "train-gan") if resume else None
-    sources = find_data(data or (resumed.data if resumed else ()))
-    films = load_all(sources)
+    resumed, sources, films = _open(resume, data)
     teacher = Run.open(unet) if unet and not resumed else None
     if not (resumed or teacher or config.masks == "annotation"):
         teacher = newest_run(workdir, "train-unet", sources, config.data)
@@ -241,7 +230,16 @@ def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
     return preset(kind, name, given)
 
 
-def _open_run(path: Path, command: str) -> Any:
+def _open(resume: Path | None, data: tuple[Path, ...]) -> tuple[Any, Any, Any]:
+    """The run to go on with, None for a new one; the data sets; and their films."""
+    from mammogan_tf.data.sources import find_data, load_all
+
+    resumed = _open_run(resume) if resume else None
+    sources = find_data(data or (resumed.data if resumed else ()))
+    return resumed, sources, load_all(sources)
+
+
+def _open_run(path: Path) -> Any:
     """The run to go on with; it keeps its own options, and the file it began with may still say where it began."""
     from mammogan_tf.training.run import Run
 
@@ -265,8 +263,8 @@ def _open_run(path: Path, command: str) -> Any:
             f"--resume: expected the options that the run began with, received: {', '.join(changed)}; "
             "leave them out, or start another run"
         )
-    if run.command != command:
-        raise click.UsageError(f"--resume: expected a {command} run, received: a {run.command} run")
+    if run.command != context.info_name:
+        raise click.UsageError(f"--resume: expected a {context.info_name} run, received: a {run.command} run")
     return run
 
 
