@@ -62,7 +62,7 @@ def phantom(destination: Path, patients: int, seed: int) -> None:
 )
 @click.option("--table", type=click.Path(dir_okay=False, path_type=Path), help="Write filename,label as CSV.")
 def audit(source: Path, report: Path | None, table: Path | None) -> None:
-    """Count and check films, labels, circles and drawn masks. Exits with 1 where a file is corrupt.
+    """Count and check films, labels, sides, circles and drawn masks. Exits with 1 where a file is corrupt.
 
     \b
     Example:

@@ -50,6 +50,7 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
         ``sizes``, ``sides``: films of each size (``"480x960"``) and of each side of the chest wall, where known;
         ``masks``: films with a drawn mask, and ``classes``: of these, how many show each class;
         ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask, or whose mask has no tissue;
+        ``suspect_sides``: ``{"id", "why"}`` of films whose chest wall is found on another side than the table or DICOM says;
         ``suspect_patients``: ``{"id", "why"}`` of patients with more than :data:`MOST_FILMS` films.
 
     Raises:
@@ -106,7 +107,7 @@ def _readable_records(info: Path, corrupt: list[dict[str, str]], unreadable: set
 
 def _audit_folder(root: Path, progress: Progress | None) -> dict[str, Any]:
     opened = folder.open_folder(root)
-    findings = inspect_films(opened.images, lambda film: folder.build_film(opened, film), progress)
+    findings = inspect_films(opened.images, lambda film: folder.build_film(opened, film), progress, doubt_sides=True)
     missing = [(mask.name, "a mask, but no film of the same name") for mask in folder.find_stray_masks(opened)]
     missing += [
         (film, "no such file, but a row in the table") for film in (opened.rows or {}).keys() - opened.images.keys()
@@ -125,6 +126,7 @@ def _audit_folder(root: Path, progress: Progress | None) -> dict[str, Any]:
         "masks": sum(film.drawn is not None for film in films),
         "classes": {name: shown[name] for name in (*CLASSES, "automatic") if shown[name]},
         "suspect_labels": _doubts(findings),
+        "suspect_sides": _turned(findings),
         "suspect_patients": [
             {"id": patient, "why": f"{count} films: if they are of several patients, name these in the table"}
             for patient, count in Counter(film.patient for film in films).most_common()
@@ -163,6 +165,18 @@ def _doubts(findings: list[Finding]) -> list[dict[str, str]]:
     return [{"id": found.film.id, "why": why} for found in findings if found.film for why in found.doubts]
 
 
+def _turned(findings: list[Finding]) -> list[dict[str, str]]:
+    """Films whose chest wall is found on another side than they are said to have it."""
+    return [
+        {
+            "id": found.film.id,
+            "why": f"the chest wall is found on the {found.side}, the table or the DICOM file says {found.film.side}",
+        }
+        for found in findings
+        if found.film and found.side not in (None, found.film.side)
+    ]
+
+
 def _where(error: DataError, root: Path) -> str:
     """The place at the front of an error's message, below ``root``."""
     return str(error).partition(": ")[0].removeprefix(f"{root}{os.sep}")
@@ -180,7 +194,7 @@ def format_audit(result: dict[str, Any]) -> str:
     rows += [("labels", _counts(result["labels"]))]
     rows += _circle_rows(result) if "records" in result else _mask_rows(result)
     rows += [("tissue", _counts(result["tissue"]))]
-    suspect = ("suspect_circles", "suspect_labels", "suspect_patients")
+    suspect = ("suspect_circles", "suspect_labels", "suspect_sides", "suspect_patients")
     for name in (*suspect, "doubtful_masks", "corrupt", "duplicates", "missing"):
         lines = [_finding_line(entry) for entry in result.get(name, ())]
         if name in result:

@@ -80,7 +80,8 @@ def read_grey(path: Path) -> np.ndarray:
     or its content, is read by :func:`mammogan_tf.data.dicom.read_dicom`.
 
     Raises:
-        DataError: missing, unreadable, empty, truncated, colour, RGB of 16 bits, floating point, or no image.
+        DataError: missing, unreadable, empty, truncated, several pages, colour, RGB of 16 bits, floating point, or
+            no image.
     """
     _require_content(path)
     if is_dicom(path):
@@ -100,7 +101,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """Height and width that the header of an image states, without decoding its pixels.
 
     Raises:
-        DataError: missing, unreadable, empty or no image.
+        DataError: missing, unreadable, empty, several pages or no image.
     """
     _require_content(path)
     if is_dicom(path):
@@ -117,7 +118,8 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
         shape: height and width of its film.
 
     Raises:
-        DataError: missing, unreadable, of another mode or size, or with grey values that ``drawn.classes`` leaves out.
+        DataError: missing, unreadable, of several pages, another mode or size, or with grey values that
+            ``drawn.classes`` leaves out.
     """
     path = drawn.path
     _require_content(path)
@@ -172,10 +174,23 @@ def _require_content(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """An open image; whatever is wrong with the file, on opening or on decoding, is a DataError."""
+    """The open image of a file that holds no other; whatever is wrong, on opening or on decoding, is a DataError."""
     try:
         with Image.open(path) as image:
+            if (pages := _count_pages(image)) > 1:
+                advice = "save each as a file of its own"
+                raise DataError(f"{path}: expected a single picture, received: {pages} pages; {advice}")
             yield image
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{path}: expected a readable image, received: {reason}; fetch it again") from error
+
+
+def _count_pages(image: Image.Image) -> int:
+    """How many pictures a file holds; what a phone stores behind a JPEG (MPO) are previews of it, and do not count."""
+    if image.format == "MPO":
+        return 1
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception as error:  # Pillow raises almost anything.
+        raise ValueError("a damaged second page") from error

@@ -12,6 +12,7 @@ All of its names may be left out; ``classes`` is needed where there are ``labels
 
 import csv
 import re
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,8 +153,16 @@ def build_film(folder: Folder, film: str) -> Film:
 
 
 def name_film(path: Path) -> str:
-    """What a film is called: its file's name without its suffix, which begins with a letter. A DICOM file 1.2.3.4 has none."""
-    return path.stem if path.suffix[1:2].isalpha() else path.name
+    """What a film is called: its file's name without its suffix, which begins with a letter. A DICOM file 1.2.3.4 has none.
+
+    Letters are composed, whichever way the system spells them.
+    """
+    return _compose(path.stem if path.suffix[1:2].isalpha() else path.name)
+
+
+def _compose(text: str) -> str:
+    """The same text with each letter and its accents as one character: macOS spells names apart, tables do not (NFD, NFC)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str, ...]) -> str | None:
@@ -256,13 +265,15 @@ def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Pat
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            headings, *lines = list(csv.reader(stream, skipinitialspace=True)) or [[]]
+            headings, *lines = list(csv.reader(map(_compose, stream), skipinitialspace=True)) or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
+    if len(headings) == 1 and re.search(r"[;\t]", headings[0]):
+        raise _error(path, "commas between the columns", headings[0], "save it with commas")
     places, exact = {}, [heading.strip() for heading in headings]
     in_any_case = [heading.lower() for heading in exact]
     for column in COLUMNS:
-        heading = columns.get(column, column).strip()
+        heading = _compose(columns.get(column, column)).strip()
         if heading in exact:
             places[column] = exact.index(heading)
         elif heading.lower() in in_any_case:
@@ -272,7 +283,7 @@ def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Pat
     if [*places] == ["film"] and sum(map(bool, exact)) > 1:
         expected = f"a column {', '.join(COLUMNS[1:-1])} or {COLUMNS[-1]}"
         raise _error(path, expected, ", ".join(headings), "name them under columns in dataset.json")
-    names = {image.name: film for film, image in images.items()}
+    names = {_compose(image.name): film for film, image in images.items()}
     rows: dict[str, dict[str, str]] = {}
     for line in lines:
         if not any(cell.strip() for cell in line):

@@ -13,7 +13,7 @@ from PIL import Image
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
-from mammogan_tf.data.outline import find_outline
+from mammogan_tf.data.outline import chest_wall_side, find_outline
 from mammogan_tf.errors import DataError
 
 __all__ = ["Finding", "inspect_films"]
@@ -27,12 +27,16 @@ OUTLINE_SIZE = 256
 
 @dataclass(frozen=True)
 class Finding:
-    """What one film shows: its description, size, a digest of its pixels, drawn classes, doubts, or what broke it."""
+    """What one film shows: its description, size, a digest of its pixels, drawn classes, doubts, or what broke it.
+
+    ``side`` is where the chest wall is found in the picture, whatever its description says; None where nobody asks.
+    """
 
     path: Path
     film: Film | None = None
     size: tuple[int, int] | None = None
     digest: str | None = None
+    side: str | None = None
     classes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     broken: DataError | None = None
@@ -42,6 +46,7 @@ def inspect_films(
     images: Mapping[str, Path],
     build: Callable[[str], Film | None],
     progress: Progress | None = None,
+    doubt_sides: bool = False,
 ) -> list[Finding]:
     """Builds and decodes every film, in the order of their ids, several at a time.
 
@@ -49,18 +54,19 @@ def inspect_films(
         images: files by film.
         build: describes a film, or returns None for one of which nothing is known; it may raise a DataError.
         progress: called with (films done, films).
+        doubt_sides: whether to find the chest wall in the pictures of films that are said to have it somewhere.
     """
     films = sorted(images)
     findings = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for finding in pool.map(lambda film: _inspect(images[film], film, build), films):
+        for finding in pool.map(lambda film: _inspect(images[film], film, build, doubt_sides), films):
             findings.append(finding)
             if progress:
                 progress(len(findings), len(films))
     return findings
 
 
-def _inspect(path: Path, name: str, build: Callable[[str], Film | None]) -> Finding:
+def _inspect(path: Path, name: str, build: Callable[[str], Film | None], doubt_sides: bool) -> Finding:
     film = None
     try:
         film = build(name)
@@ -71,7 +77,8 @@ def _inspect(path: Path, name: str, build: Callable[[str], Film | None]) -> Find
     classes = tuple("automatic" if number == AUTOMATIC else CLASSES[number] for number in drawn)
     digest = hashlib.sha256(grey.tobytes() + repr(grey.shape).encode()).hexdigest()
     doubts = _doubts(grey, film, classes) if film else ()
-    return Finding(path, film, grey.shape, digest, classes, doubts)
+    side = _find_side(grey) if doubt_sides and film and film.side else None
+    return Finding(path, film, grey.shape, digest, side, classes, doubts)
 
 
 def _doubts(grey: np.ndarray, film: Film, classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -89,11 +96,22 @@ def _doubts(grey: np.ndarray, film: Film, classes: tuple[str, ...]) -> tuple[str
 
 def _shares_inside(grey: np.ndarray, film: Film) -> list[float]:
     """Share of each circle of a film, as far as it is in the picture, that lies on the breast."""
+    small, step = _shrink(grey)
+    breast = find_outline(small, film.side)
+    return [_share_inside(breast, lesion, step) for lesion in film.lesions]
+
+
+def _find_side(grey: np.ndarray) -> str | None:
+    """The edge of the picture where the chest wall is found; None where there is no breast."""
+    breast = find_outline(_shrink(grey)[0])
+    return chest_wall_side(breast) if breast.any() else None
+
+
+def _shrink(grey: np.ndarray) -> tuple[np.ndarray, float]:
+    """A film on which its outline is found, and how many of its pixels are one there."""
     step = max(grey.shape) / OUTLINE_SIZE
     height, width = (max(1, round(extent / step)) for extent in grey.shape)
-    small = Image.fromarray(grey).resize((width, height), Image.Resampling.BOX)
-    breast = find_outline(np.asarray(small), film.side)
-    return [_share_inside(breast, lesion, step) for lesion in film.lesions]
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BOX)), step
 
 
 def _share_inside(breast: np.ndarray, lesion: Lesion, step: float) -> float:

@@ -143,6 +143,18 @@ def test_audit_of_own_films(own_films, tmp_path):
     assert "labels/a.pgm: expected an image, received: an empty file" in result.stdout
 
 
+def test_audit_of_own_films_with_a_table(own_films, tmp_path):
+    """Film a has its chest wall on the right, b on the left."""
+    (own_films / "dataset.json").write_text('{"classes": {"255": "adipose"}, "table": "films.csv"}')
+    (own_films / "films.csv").write_text("film,side\na,right\nb,right\n")
+    result = call("data", "audit", own_films, "--json", tmp_path / "audit.json")
+    assert result.exit_code == 0
+    assert "mine-b: the chest wall is found on the left, the table or the DICOM file says right" in result.stdout
+    assert [suspect["id"] for suspect in read_json(tmp_path / "audit.json")["suspect_sides"]] == ["mine-b"]
+    (own_films / "films.csv").write_text("film;side\na;right\nb;left\n")
+    fails("data", "audit", own_films, says="films.csv: expected commas ... received: film;side; save it with commas")
+
+
 def test_own_films_need_an_explanation(own_films, tmp_path):
     (own_films / "dataset.json").unlink()
     for command in (["audit", own_films], ["masks", own_films, tmp_path / "out"]):

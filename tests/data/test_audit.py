@@ -10,6 +10,7 @@ from mammogan_tf.data.anatomy import DOUBTFUL, find_anatomy
 from mammogan_tf.data.audit import audit, format_audit
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.errors import DataError
+from tests.drawn_film import draw
 from tests.mias_tree import RECORDS
 
 
@@ -194,6 +195,20 @@ def test_many_films_of_one_patient_are_suspect(tmp_path):
     why = "17 films: if they are of several patients, name these in the table"
     assert result["suspect_patients"] == [{"id": "mine-removed", "why": why}]
     assert f"suspect patients        1\n{'':24}mine-removed: {why}\n" in format_audit(result)
+
+
+def test_films_that_would_be_turned_the_wrong_way_round_are_suspect(tmp_path):
+    """As where the table's ``side`` names the breast: of mediolateral films the right one lies either way."""
+    (tmp_path / "images").mkdir()
+    films = {"a": draw(side="right"), "b": draw(side="left"), "blank": np.zeros((64, 64)), "untold": draw(side="left")}
+    for name, grey in films.items():
+        Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "films.csv").write_text("film,side\na,right\nb,right\nblank,right\nuntold,\n")
+    (tmp_path / "dataset.json").write_text('{"name": "mine", "table": "films.csv"}')
+    result = audit(tmp_path)
+    why = "the chest wall is found on the left, the table or the DICOM file says right"
+    assert result["suspect_sides"] == [{"id": "mine-b", "why": why}]
+    assert f"suspect sides           1\n{'':24}mine-b: {why}\n" in format_audit(result)
 
 
 def test_format_of_a_folder(folder):

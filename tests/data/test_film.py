@@ -106,6 +106,44 @@ def test_grey_as_rgb_of_sixteen_bits_is_refused(tmp_path, content, mode):
         read_grey(path)
 
 
+def bound(kind: str, pages: int) -> bytes:
+    """A file of several pictures."""
+    stream = io.BytesIO()
+    first, *others = [Image.fromarray(np.rot90(GREY, 2 * page)) for page in range(pages)]
+    first.save(stream, kind, save_all=True, append_images=others)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "pages"), [("tiff", 3), ("png", 2), ("gif", 2)])
+def test_a_file_of_several_pictures_is_refused(tmp_path, kind, pages):
+    """Of four films in one file three would be lost without a word."""
+    path = tmp_path / "film.tif"
+    path.write_bytes(bound(kind, pages))
+    says = rf"film\.tif: expected a single picture, received: {pages} pages; save each as a file of its own$"
+    for read in (read_grey, read_size, lambda path: read_drawn_mask(DrawnMask(path, ((0, 0),)), (3, 4))):
+        with pytest.raises(DataError, match=says):
+            read(path)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_second_page_that_is_damaged(tmp_path):
+    content = bytearray(encoded(GREY, "tiff"))
+    (directory,) = struct.unpack("<I", content[4:8])
+    (entries,) = struct.unpack("<H", content[directory : directory + 2])
+    next_page = directory + 2 + 12 * entries
+    struct.pack_into("<I", content, next_page, len(content) - 3)
+    (tmp_path / "film.tif").write_bytes(content)
+    with pytest.raises(DataError, match=r"expected a readable image, received: a damaged second page; fetch it again"):
+        read_grey(tmp_path / "film.tif")
+
+
+def test_the_preview_behind_a_jpeg_is_no_second_film(tmp_path):
+    (tmp_path / "film.jpg").write_bytes(bound("mpo", 2))
+    assert Image.open(tmp_path / "film.jpg").n_frames == 2
+    np.testing.assert_allclose(read_grey(tmp_path / "film.jpg"), GREY, atol=2)
+    assert read_size(tmp_path / "film.jpg") == (3, 4)
+
+
 def test_a_blank_film_of_sixteen_bits_is_black(tmp_path):
     (tmp_path / "film.png").write_bytes(encoded(np.full((3, 4), 900, np.uint16)))
     assert not read_grey(tmp_path / "film.png").any()

@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -80,6 +81,24 @@ def test_a_heading_that_is_spelt_alike_comes_before_one_in_another_case(write):
     rows = "film,id,ID,Label,label\na,row-1,7,malignant,benign\nb.one,row-2,7,malignant,benign\n"
     a, b = load_folder(write(description, rows))
     assert (a.patient, b.patient, a.label) == ("mine-7", "mine-7", BENIGN)
+
+
+@pytest.mark.parametrize(("on_disk", "in_words"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_names_are_the_same_however_their_letters_are_composed(write, on_disk, in_words):
+    """macOS writes an umlaut in a file's name as two characters, and a spreadsheet as one."""
+
+    def spell(form, text):
+        return unicodedata.normalize(form, text)
+
+    table = spell(in_words, "Gewebe,Größe,film\nF,1,Müller.png\nG,2,Öz\n")
+    columns = {"tissue": "Gewebe", "patient": spell(on_disk, "Größe")}
+    films, mask = ([spell(on_disk, name) for name in ("Müller.png", "Öz.png")], spell(in_words, "Müller.tif"))
+    root = write({"classes": CLASSES, "table": "films.csv", "columns": columns}, table, [mask], films)
+    first, second = load_folder(root)
+    assert (first.id, first.tissue, first.patient) == ("mine-Müller", "F", "mine-1")
+    assert (second.id, second.tissue, second.patient) == ("mine-Öz", "G", "mine-2")
+    assert first.drawn.path == root / "labels" / mask
+    assert first.path == root / "images" / films[0]
 
 
 def test_drawn_masks(write):
@@ -172,7 +191,11 @@ def test_labels_without_classes(write):
     ("table", "says"),
     [
         ("", r"films\.csv: expected a column film, received: ;"),
-        ("film;label\n", "expected a column film, received: film;label; name it under columns"),
+        ("film;label\n", r"films\.csv: expected commas between .* columns, received: film;label; save it with commas"),
+        (
+            "film\tlabel\n",
+            r"films\.csv: expected commas between .* columns, received: film\tlabel; save it with commas",
+        ),
         (
             "film,patient id,pathology\na,7,benign\nb.one,7,\n",
             r"films\.csv: expected a column patient, side, label or tissue, received: film, patient id, pathology; "
