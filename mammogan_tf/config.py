@@ -224,6 +224,11 @@ class GANConfig(_TrainConfig):
             require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
 
     @property
+    def octaves(self) -> int:
+        """Of detail that the emphasis lifts: one up to 64 x 64, one more for each doubling of the side."""
+        return max(1, self.data.size.bit_length() - 6)
+
+    @property
     def critic_widths(self) -> tuple[int, ...]:
         """Channels at S x S, S/2 x S/2, ..., 4 x 4."""
         return tuple(min(self.width * 2**level, self.max_width) for level in range(self.data.size.bit_length() - 2))

@@ -78,6 +78,7 @@ def test_widths_double_with_each_halving():
     assert config.critic_widths == (32, 2 * 32, 4 * 32, 4 * 32, 4 * 32)
     assert config.generator_widths == (128, 128, 128, 64, 48), "not fewer than 48"
     assert len(GANConfig(DataConfig(size=256)).critic_widths) == 2 + len(config.critic_widths)
+    assert [GANConfig(DataConfig(size=size)).octaves for size in (16, 64, 128, 256)] == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -118,20 +118,26 @@ def lesion_mean(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class TorchEmphasis(nn.Module):
-    """As :class:`mammogan_tf.models.blocks.Emphasis`, with its kernels; an edge is not mirrored in itself."""
+    """As :class:`mammogan_tf.models.blocks.Emphasis`, with its blurs; an edge is not mirrored in itself."""
 
-    def __init__(self, gain: float) -> None:
+    def __init__(self, gain: float, octaves: int = 1) -> None:
         super().__init__()
-        ours = Emphasis(gain)
+        ours = Emphasis(gain, octaves)
         self.gain, self.channels = gain, ours.channels
-        self.register_buffer("kernel", torch.from_numpy(ours.kernel).permute(3, 2, 0, 1).contiguous())
+        self.blurs = [(weight, torch.from_numpy(row)) for weight, row in ours.blurs]
 
     def forward(self, film: torch.Tensor) -> torch.Tensor:
         if not self.gain:
             return film
         film = film + (((film + 1) * 127.5).round() / 127.5 - 1 - film).detach()
-        filtered = F.conv2d(F.pad(film, (3, 3, 3, 3), "reflect"), self.kernel)
-        return torch.cat([filtered[:, :1], (127.5 * filtered[:, 1:]).asinh() / 4], 1)
+        lifted = film
+        for weight, row in self.blurs:
+            mirrored = F.pad(film, [len(row) // 2] * 4, "reflect")
+            detail = film - F.conv2d(F.conv2d(mirrored, row.reshape(1, 1, -1, 1)), row.reshape(1, 1, 1, -1))
+            lifted = lifted + weight * detail
+        right = torch.cat([film[..., 1:], film[..., -1:]], 3) - film
+        down = torch.cat([film[:, :, 1:], film[:, :, -1:]], 2) - film
+        return torch.cat([lifted, (127.5 * torch.cat([detail, right, down], 1)).asinh() / 4], 1)
 
 
 class UNet(nn.Module):

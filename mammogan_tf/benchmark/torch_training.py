@@ -35,7 +35,7 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
         len(LABELS),
         not config.data.keep_background,
     )
-    emphasis = TorchEmphasis(config.emphasis)
+    emphasis = TorchEmphasis(config.emphasis, config.octaves)
     critic = Critic(
         config.data.size,
         config.critic_widths,

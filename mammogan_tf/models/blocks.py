@@ -15,6 +15,7 @@ __all__ = [
     "LesionMean",
     "MinibatchDeviation",
     "attention_gate",
+    "binomial",
     "convolution_block",
 ]
 
@@ -102,7 +103,9 @@ class Emphasis(layers.Layer):
 
     ``x + g (x - b3(x)) + g / 2 (x - b7(x))``, and ``asinh(d / q) / 4`` of each d: the finest detail ``x - b3(x)``, and the
     steps to the right and to the lower neighbour. Here x is the film in whole grey levels, q = 2 / 255 apart, as it is
-    saved, and b3 and b7 are binomial blurs of 3 and 7 pixels. The gradient goes past the rounding.
+    saved, and b3 and b7 are binomial blurs of 3 and 7 pixels. The gradient goes past the rounding. That is of one octave;
+    each further one makes the blurs twice as wide and adds ``x - b3(x)`` with twice the weight of what was the finest, so
+    that a film of twice the side is seen as it was, and what only it shows is lifted further.
 
     The amplitude of a mammogram's spectrum falls about 200-fold from its coarsest waves to its finest. A critic whose slope is
     bounded per unit of *grey level* therefore hardly sees texture. Seen through the linear filter all scales weigh about
@@ -112,23 +115,20 @@ class Emphasis(layers.Layer):
 
     Args:
         gain: g; 0 leaves films as they are, and shows nothing beside them.
+        octaves: 1 or more.
     """
 
-    def __init__(self, gain: float, **kwargs) -> None:
+    def __init__(self, gain: float, octaves: int = 1, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.gain = gain
-        lifted, fine, right, down = (np.zeros((7, 7)) for _ in range(4))
-        fine[3, 3] = 1
-        fine[2:5, 2:5] -= _binomial(3)
-        lifted[3, 3] = 1 + gain / 2
-        lifted += gain * fine - gain / 2 * _binomial(7)
-        right[3, 3:5] = down[3:5, 3] = -1, 1
-        self.kernel = np.stack([lifted, fine, right, down], axis=-1)[:, :, None].astype("float32")
+        self.gain, self.octaves = gain, octaves
+        coarsest = octaves - 1
+        self.blurs = [(gain / 2, binomial(6 * 4**coarsest + 1))]
+        self.blurs += [(gain * 2**octave, binomial(2 * 4 ** (coarsest - octave) + 1)) for octave in range(octaves)]
 
     @property
     def channels(self) -> int:
         """Number of channels that a film then has."""
-        return self.kernel.shape[-1] if self.gain else 1
+        return 4 if self.gain else 1
 
     def call(self, film):
         """[B, H, W, 1] in [-1, 1] to [B, H, W, channels]; beyond its edge a film goes on as in a mirror."""
@@ -136,23 +136,37 @@ class Emphasis(layers.Layer):
             return film
         saved = ops.round((film + 1) * 127.5) / 127.5 - 1
         film = film + ops.stop_gradient(saved - film)
-        mirrored = ops.pad(film, [[0, 0], [3, 3], [3, 3], [0, 0]], mode="symmetric")
-        filtered = ops.conv(mirrored, ops.cast(self.kernel, film.dtype), padding="valid")
-        return ops.concatenate([filtered[..., :1], ops.arcsinh(127.5 * filtered[..., 1:]) / 4], axis=-1)
+        lifted = film
+        for weight, row in self.blurs:
+            detail = film - _blur(film, row)
+            lifted += weight * detail
+        right = ops.concatenate([film[:, :, 1:], film[:, :, -1:]], axis=2) - film
+        down = ops.concatenate([film[:, 1:], film[:, -1:]], axis=1) - film
+        shown = ops.concatenate([detail, right, down], axis=-1)
+        return ops.concatenate([lifted, ops.arcsinh(127.5 * shown) / 4], axis=-1)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.channels)
 
     def get_config(self):
-        return {**super().get_config(), "gain": self.gain}
+        return {**super().get_config(), "gain": self.gain, "octaves": self.octaves}
 
 
-def _binomial(size: int) -> np.ndarray:
-    """The kernel of a binomial blur, [size, size], of sum 1."""
+def binomial(size: int) -> np.ndarray:
+    """The row of a binomial blur of ``size`` pixels, float32, of sum 1; its faint ends are cut off."""
     row = np.ones(1)
     for _ in range(size - 1):
         row = np.convolve(row, [0.5, 0.5])
-    return np.outer(row, row)
+    row = row[row > row.max() / 1000]
+    return (row / row.sum()).astype("float32")
+
+
+def _blur(film, row: np.ndarray):
+    edge = [len(row) // 2] * 2
+    mirrored = ops.pad(film, [[0, 0], edge, edge, [0, 0]], mode="symmetric")
+    row = ops.cast(row, film.dtype)
+    down = ops.conv(mirrored, row[:, None, None, None], padding="valid")
+    return ops.conv(down, row[None, :, None, None], padding="valid")
 
 
 @keras.saving.register_keras_serializable("mammogan_tf")

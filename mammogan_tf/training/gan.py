@@ -51,7 +51,7 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP, unet: keras.Mo
         black_background=not config.data.keep_background,
         **common,
     )
-    emphasis = Emphasis(config.emphasis, dtype="float32", name="emphasis")
+    emphasis = Emphasis(config.emphasis, config.octaves, dtype="float32", name="emphasis")
     critic = build_critic(
         config.data.size,
         widths=config.critic_widths,
@@ -230,7 +230,7 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
     times what the emphasis of fine detail makes of it; the compressed detail beside it adds little. An estimate of ten times
     that shows that the penalty no longer holds its slope.
     """
-    limit = 10 * 2 * config.data.size * (1 + 1.5 * config.emphasis)
+    limit = 10 * 2 * config.data.size * (1 + config.emphasis * (2**config.octaves - 0.5))
     if abs(wasserstein) > limit:
         raise ModelError(
             f"step {step}: expected a Wasserstein estimate within {limit:.0f}, received: {wasserstein:.3g}, the critic "

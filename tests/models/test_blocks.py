@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from scipy.ndimage import correlate
 
-from mammogan_tf.models.blocks import Emphasis, FusedNormalization
+from mammogan_tf.models.blocks import BatchDropout, Emphasis, FusedNormalization
 
 
 def seen(film: np.ndarray, gain: float, channel: int = 0) -> np.ndarray:
@@ -77,9 +77,25 @@ def test_films_are_seen_in_whole_grey_levels_and_the_gradient_passes_that_by(fil
     np.testing.assert_allclose(tape.gradient(middle, batch)[0, 8, 8, 0], slope * (1 - 4 / 16), rtol=1e-3)
 
 
+@pytest.mark.parametrize("octaves", [1, 2, 3])
+def test_a_film_of_twice_the_side_is_seen_as_it_was_and_its_finest_detail_lifted_further(octaves):
+    """Waves that are twice as long, for each octave, are lifted as far; the finest twice as far."""
+
+    def lift(octaves: int, wavelength: int) -> float:
+        film = np.cos(2 * np.pi * np.arange(128) / wavelength)[None, None, :, None].repeat(128, axis=1)
+        lifted = Emphasis(8.0, octaves)(np.rint(film * 100).astype(np.float32) / 127.5 - 27.5 / 127.5)[0, 64, 32:96, 0]
+        return np.ptp(lifted) / np.ptp(film) * 127.5 / 100
+
+    for wavelength in (8, 16):
+        assert lift(octaves, wavelength * 2 ** (octaves - 1)) == pytest.approx(lift(1, wavelength), rel=0.25)
+    assert lift(octaves, 2) == pytest.approx(1 + 4 + 8 * (2**octaves - 1), rel=1e-3)
+    flat = np.full((32, 32, 1), 100 / 127.5 - 1, np.float32)
+    np.testing.assert_allclose(Emphasis(8.0, octaves)(flat[None])[0, :, :, 0], flat[:, :, 0], rtol=1e-4)
+
+
 def test_it_survives_saving(tmp_path, film):
     inputs = keras.Input((16, 16, 1))
-    network = keras.Model(inputs, Emphasis(5.0)(inputs))
+    network = keras.Model(inputs, Emphasis(5.0, 2)(inputs))
     network.save(tmp_path / "network.keras")
     again = keras.models.load_model(tmp_path / "network.keras")
     batch = tf.constant(film[None, :, :, None], tf.float32)
@@ -123,3 +139,10 @@ def test_fused_normalisation_keeps_the_precision_and_float32_averages(precision)
     assert y.dtype == layer.compute_dtype
     np.testing.assert_allclose(tf.math.reduce_std(tf.cast(y, tf.float32), axis=[0, 1, 2]), 1, atol=0.02)
     assert {weight.dtype for weight in layer.weights} == {"float32"}
+
+
+def test_batch_dropout_drops_whole_channels_of_each_film():
+    kept = np.asarray(BatchDropout(0.5, seed=0)(tf.ones([3, 4, 4, 64]), training=True))
+    np.testing.assert_array_equal(kept, np.broadcast_to(kept[:, :1, :1], kept.shape))
+    assert set(np.unique(kept)) == {0, 1 / 0.5}
+    assert (kept[0] != kept[1]).any()
