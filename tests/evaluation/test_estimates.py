@@ -22,6 +22,7 @@ def test_a_mean_without_each_patient():
     found = over_patients(np.array([1.0, 3.0, 5.0, 9.0]), PATIENTS)
     assert found["value"] == (1 + 3 + 5 + 9) / 4
     assert found[WITHOUT] == {"a": (5 + 9) / 2, "b": (1 + 3 + 9) / 3, "c": (1 + 3 + 5) / 3}
+    assert over_patients(np.array([1.0, 3.0, 5.0, 9.0, np.nan]), np.array([*PATIENTS, "d"])) == found
 
 
 def test_a_pair_is_left_out_with_either_patient():

@@ -52,6 +52,10 @@ def test_standardise():
     assert other.tolist() == [[(5 - 1) / 1], [(1 - 1) / 1]]
     with pytest.raises(DataError, match="constant"):
         standardise(np.ones((3, 2)))
+    rounded = np.full((100, 1), 0.1)
+    rounded[7] = np.nextafter(0.1, 1)
+    with pytest.raises(DataError, match="constant"):
+        standardise(rounded)
 
 
 def test_radiomics_distance_does_not_depend_on_units():

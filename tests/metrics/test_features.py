@@ -36,8 +36,8 @@ def test_shape_and_finite_for_an_empty_image():
 
 def test_percentiles_leave_the_background_out():
     image = np.zeros((16, 16))
-    image[:, 8:] = np.linspace(0.5, 1, 16)[:, None]
-    assert grey_percentiles(image)[2] == pytest.approx((0.5 + 1) / 2)
+    image[:, 8:] = np.linspace(0.5, 1, 16 * 8).reshape(16, 8)
+    assert grey_percentiles(image) == pytest.approx(0.5 + (1 - 0.5) * np.array([0.1, 0.25, 0.5, 0.75, 0.9]))
 
 
 def test_co_occurrence_of_a_checkerboard():
@@ -59,6 +59,7 @@ def test_local_patterns_are_shares():
     histogram = local_patterns(textures(0)[0])
     assert histogram.shape == (10,)
     assert histogram.sum() == pytest.approx(1)
+    assert local_patterns(np.pad(textures(0)[0], 8)) == pytest.approx(histogram)  # Black counts nowhere.
 
 
 def test_power_spectrum_peaks_at_the_wave():

@@ -39,6 +39,16 @@ def test_coverage_of_pairs():
     assert inside / 200 == pytest.approx(0.94, abs=0.06)
 
 
+def test_a_pair_of_films_of_one_patient_counts_as_often_as_she_was_drawn():
+    values, patients = np.random.default_rng(0).normal(size=40), np.repeat(np.arange(20), 2)
+    assert bootstrap(values, np.stack([patients, patients], axis=1)) == bootstrap(values, patients)
+
+
+def test_another_seed_draws_other_patients():
+    values, patients = np.random.default_rng(0).normal(size=20), np.arange(20)
+    assert bootstrap(values, patients, seed=1)["low"] != bootstrap(values, patients)["low"]
+
+
 def test_rows_that_were_not_judged_are_left_out():
     estimate = bootstrap(np.array([1.0, np.nan, 2.0, 3.0, np.nan]), np.array(list("abcda")))
     assert estimate["value"] == (1 + 2 + 3) / 3
@@ -61,17 +71,30 @@ def test_ratio_of_means():
 
 
 def test_no_interval_where_many_samples_have_no_value():
-    """What 9 of 10 patients do not have: (9/10)^10, a third of the samples, lack it."""
-    values = np.stack([np.ones(10), np.arange(10) == 0], axis=1)
-    assert "of the bootstrap samples" in bootstrap(values, np.arange(10), ratio_of_means)["not computed"]
-    assert "value" in bootstrap(values + np.array([0, 1]), np.arange(10), ratio_of_means)
+    """What 2 of 10 patients have: (8/10)^10, a tenth of the samples, lack it; of 4 it is (6/10)^10."""
+    few, enough = (np.stack([np.ones(10), np.arange(10) < have], axis=1) for have in (2, 4))
+    assert "of the bootstrap samples" in bootstrap(few, np.arange(10), ratio_of_means)["not computed"]
+    assert "value" in bootstrap(enough, np.arange(10), ratio_of_means)
 
 
 def test_jackknife_of_a_mean_is_the_textbook_error():
     values = np.array([1.0, 2.0, 4.0, 9.0])
     estimate = jackknife(lambda chosen: float(values[chosen].mean()), np.arange(4))
     assert estimate["value"] == values.mean()
-    assert estimate["high"] - estimate["value"] == pytest.approx(1.96 * values.std(ddof=1) / np.sqrt(4))
+    for width in (estimate["high"] - estimate["value"], estimate["value"] - estimate["low"]):
+        assert width == pytest.approx(1.96 * values.std(ddof=1) / np.sqrt(4))
+
+
+def test_jackknife_leaves_patients_out_with_all_their_films():
+    films, kept = np.array(list("abacc")), []
+
+    def recorded(chosen: np.ndarray) -> float:
+        kept.append("".join(films[chosen]))
+        return 1.0
+
+    estimate = jackknife(recorded, films)
+    assert kept == ["abacc", "bcc", "aacc", "aba"]
+    assert (estimate["n"], estimate["patients"]) == (5, 3)
 
 
 def test_jackknife_of_kid_is_its_deviation_over_new_samples():

@@ -22,6 +22,17 @@ def test_by_hand():
     assert lesion_contrast(image, label_map) == pytest.approx([0.6 / (0.6 * np.sqrt(share * (1 - share)))])
 
 
+def test_the_ring_has_as_many_pixels_as_the_lesion_and_all_as_near_as_its_last():
+    label_map = breast()
+    label_map[8:13, 8:13] = 4
+    image = np.full((24, 24), 0.2)
+    image[7:14, 8:13] = image[8:13, 7:14] = 0.6
+    image[8:13, 8:13] = 0.8
+    # Of the 25 nearest pixels 20 lie at a distance of 1, 4 on the diagonals, and the last at 2, as 19 others do.
+    ring = (20 * 0.6 + (4 + 20) * 0.2) / (20 + 4 + 20)
+    assert lesion_contrast(image, label_map) == pytest.approx([(0.8 - ring) / image[label_map > 0].std()])
+
+
 def test_background_and_other_lesions_are_not_the_ring():
     label_map = breast((10, 18), (13, 18))
     image = np.where(label_map == 4, 0.5, 0.25)

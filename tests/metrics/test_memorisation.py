@@ -68,7 +68,7 @@ def test_a_film_on_both_sides_hides_no_copies():
     alone = closeness(np.array([0, 1e-8, 0.4, 0.6, *[2.0] * 96]), unseen[2:])
     assert (found.near, found.ratio) == (alone.near, alone.ratio)
     # Where all other unseen films are all but copies themselves, a copy is still one.
-    assert closeness(np.array([0, 1e-8, 1e-5]), np.full(5, 1.5e-6)).copies == 2
+    assert closeness(np.array([0, 0.9e-6, 1e-5]), np.full(5, 1.5e-6)).copies == 2
 
 
 def test_closest_pairs():

@@ -58,6 +58,13 @@ def test_ms_ssim_of_constant_images_by_hand():
     assert ms_ssim(np.full((44, 45), a), np.full((44, 45), b)) == pytest.approx(luminance**weight)
 
 
+def test_ms_ssim_halves_by_means():
+    # Fine checks become grey, so that only the first of two scales is below 1: structure c2 / (0.5^2 + c2).
+    checks, c2 = np.indices((22, 22)).sum(axis=0) % 2, 0.03**2
+    weight = SCALE_WEIGHTS[0] * sum(SCALE_WEIGHTS) / sum(SCALE_WEIGHTS[:2])
+    assert ms_ssim(checks, np.full((22, 22), 0.5)) == pytest.approx((c2 / (0.5**2 + c2)) ** weight, rel=1e-3)
+
+
 def test_ms_ssim_forgives_noise_that_halving_removes():
     coarse = np.kron(np.random.default_rng(0).random((8, 8)), np.ones((8, 8)))
     noise = np.random.default_rng(1).normal(0, 0.1, coarse.shape)
@@ -80,8 +87,12 @@ def test_sample_pairs():
     assert len(every) == 5 * 4 / 2
     assert (every[:, 0] < every[:, 1]).all()
     drawn = sample_pairs(allowed, 4, seed=1)
-    assert len({tuple(pair) for pair in drawn}) == 4
     assert (drawn == sample_pairs(allowed, 4, seed=1)).all()
+    assert (drawn != sample_pairs(allowed, 4, seed=2)).any()
+    for seed in range(5):
+        nine = [tuple(pair) for pair in sample_pairs(allowed, 9, seed)]
+        assert nine == sorted(set(nine))
+        assert len(nine) == 9
     assert len(sample_pairs(np.eye(5, dtype=bool), 4)) == 0
 
 

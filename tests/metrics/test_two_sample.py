@@ -69,6 +69,16 @@ def test_images_of_a_group_do_not_give_each_other_away():
     assert split > apart + 0.1
 
 
+def test_a_sample_changes_no_score_of_its_own_fold():
+    real, synthetic = normal(0, 40), normal(1, 40, 0.5)
+    before = classifier_auc(real, synthetic, np.arange(40), np.arange(40, 80))
+    synthetic[0] += 100
+    after = classifier_auc(real, synthetic, np.arange(40), np.arange(40, 80))
+    beside = before.folds_real == before.folds_synthetic[0]
+    assert (after.scores_real[beside] == before.scores_real[beside]).all()
+    assert (after.scores_real[~beside] != before.scores_real[~beside]).all()
+
+
 def test_too_few_groups_are_refused():
     with pytest.raises(DataError, match="take fewer folds"):
         classifier_auc(normal(0, 9), normal(1, 9), np.zeros(9), np.arange(9))

@@ -52,8 +52,7 @@ def call(model, inputs, **changes):
 
 def test_films_are_in_the_range_of_the_network(generator, condition):
     films = check_output_shape(generator, condition, (FILMS, SIZE, SIZE, 1))
-    assert films.min() >= -1
-    assert films.max() <= 1
+    assert -1 <= films.min() < 0 < films.max() <= 1
 
 
 def test_save_and_reload_of_the_generator(generator, condition, tmp_path):
@@ -85,6 +84,22 @@ def test_the_mask_enters_at_every_resolution(generator):
         assert generator.get_layer(f"mask{side}").output.shape[1:] == (side, side, 5)
         maps = 2 if side >= 16 else 1
         assert generator.get_layer(f"noise{side}_maps").output.shape[1:] == (side, side, maps)
+
+
+def test_the_mask_has_softened_edges_at_the_full_resolution_and_means_below(generator):
+    mask = np.zeros((1, SIZE, SIZE, 5), np.float32)
+    mask[0, 8, 8] = 1
+    full, half = np.zeros((SIZE, SIZE)), np.zeros((SIZE // 2, SIZE // 2))
+    full[7:10, 7:10], half[4, 4] = 1 / 9, 1 / 4
+    for side, expected in ((SIZE, full), (SIZE // 2, half)):
+        np.testing.assert_allclose(generator.get_layer(f"mask{side}")(mask)[0, :, :, 4], expected, rtol=1e-6)
+
+
+def test_upsampling_repeats_no_pixels(generator):
+    step = np.repeat(np.float32([0, 1]), 2).reshape(1, 1, 4, 1)
+    for side in (8, 16):
+        row = np.ravel(generator.get_layer(f"up{side}")(step)[0, 0])
+        np.testing.assert_allclose(row, [0, 0, 0, 1 / 4, 3 / 4, 1, 1, 1])
 
 
 def test_the_background_is_black(generator, condition):

@@ -16,7 +16,8 @@ KIND = ("serving_default", (16, 16, 1))
 
 
 def job(examples=1, kind=KIND, **options):
-    return Job(predict_pb2.PredictRequest(), "serving_default", [], examples, kind, **options)
+    request = predict_pb2.PredictRequest(model_spec={"name": "unet"})
+    return Job(request, "serving_default", [], examples, kind, **options)
 
 
 class Recorder:
@@ -113,6 +114,23 @@ def test_a_full_queue_refuses():
         await asyncio.gather(*tasks)
 
     run(scenario, max_queue=2)
+
+
+def test_messages_count_against_their_limit_only_while_they_wait(monkeypatch):
+    monkeypatch.setattr("mammogan_tf.serving.batching.MESSAGE_LIMIT", job().request.ByteSize())  # Two of them may wait.
+
+    async def scenario(batcher, recorder):
+        for _ in range(2):
+            recorder.go.clear()
+            tasks = ask(batcher, recorder, job(), job(), job())
+            await asyncio.sleep(0.05)
+            with pytest.raises(Refusal, match="2 requests wait already") as refused:
+                await batcher.answer(recorder, job(), read_at_once)
+            assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+            recorder.go.set()
+            await asyncio.gather(*tasks)
+
+    run(scenario)
 
 
 def test_nothing_is_computed_while_too_many_answers_are_unread(monkeypatch):

@@ -1,11 +1,13 @@
 """Networks in, versions out: from models in memory and from runs."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig
+from mammogan_tf.config import CrossValidationConfig, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ModelError
 from mammogan_tf.models.unet import build_unet
@@ -15,6 +17,7 @@ from mammogan_tf.training.checkpoint import compute_in_float32
 from mammogan_tf.training.run import Run
 
 SIZE, Z_DIM = 16, 8
+WHOLE, REGIONS = DataConfig(size=SIZE), DataConfig(size=SIZE, view="roi")
 
 
 def signature(version, name="serving_default"):
@@ -78,14 +81,35 @@ def gan_run_here(make_run, live_generator):
 def test_a_run_gives_network_card_and_masks(tmp_path, gan_run_here):
     version = export_runs([gan_run_here.path], tmp_path / "to")[0]
     assert version == tmp_path / "to" / "generator" / "1"
-    assert (version / "MODEL_CARD.md").read_text().startswith("# generator of this run\n")
+    card = (version / "MODEL_CARD.md").read_text()
+    assert card.startswith("# generator of this run\n")
+    assert "chest wall on the left" in card
     with np.load(version / "assets.extra" / "masks.npz") as masks:
         assert masks["label_maps"].shape == (2, SIZE, SIZE)
 
 
+def test_what_runs_were_trained_on_travels_and_what_they_lack_does_not(tmp_path, make_run, live_unet, live_generator):
+    configs = UNetConfig(data=REGIONS), GANConfig(data=REGIONS, labels=("benign", "malignant"))
+    runs = [make_run(*pair) for pair in zip(configs, (live_unet, live_generator), strict=True)]
+    for run in runs:
+        run.card_path.unlink()
+    versions = export_runs([run.path for run in runs], tmp_path / "to")
+    unet, generator = (json.loads((version / "signature.json").read_text()) for version in versions)
+    assert (unet["view"], generator["view"]) == ("roi", "roi")
+    assert generator["trained_labels"] == ["benign", "malignant"]
+    for version in versions:
+        card = (version / "MODEL_CARD.md").read_text()
+        assert card.startswith(f"# {version.parent.name}\n\nFor research and teaching; never for diagnosis.\n")
+        assert "chest wall" not in card
+        assert not (version / "assets.extra" / "masks.npz").exists()
+
+
 def test_a_run_that_is_not_finished_is_refused(tmp_path, unet_run_here, gan_run_here):
+    gan_run_here.model_path.write_bytes(b"half of it")
+    with pytest.raises(ModelError, match=r"finished run, received: a broken model\.keras"):
+        export_runs([unet_run_here.path, gan_run_here.path], tmp_path / "to")
     gan_run_here.model_path.unlink()
-    with pytest.raises(ModelError, match="finished run"):
+    with pytest.raises(ModelError, match=r"finished run, received: one without model\.keras"):
         export_runs([unet_run_here.path, gan_run_here.path], tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
@@ -107,23 +131,35 @@ def test_a_pair_also_makes_synthesize(tmp_path, unet_run_here, gan_run_here, dra
     assert answer["image"].shape == (3, SIZE, SIZE, 1)
 
 
-def test_a_pair_prepared_in_different_ways_is_refused(tmp_path, make_run, unet_run_here, live_generator):
-    config = GANConfig(data=DataConfig(size=SIZE, keep_background=True), z_dim=Z_DIM)
-    other = make_run(config, live_generator)
-    with pytest.raises(ModelError, match="alike in keep_background, received: False and True; export them one by one"):
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (DataConfig(size=SIZE, keep_background=True), "keep_background, received: False and True"),
+        (DataConfig(size=32), "size, received: 16 and 32"),
+    ],
+)
+def test_a_pair_prepared_in_different_ways_is_refused(tmp_path, make_run, unet_run_here, live_generator, data, reason):
+    other = make_run(GANConfig(data=data, z_dim=Z_DIM), live_generator)
+    with pytest.raises(ModelError, match=f"alike in {reason}; export them one by one"):
         export_runs([unet_run_here.path, other.path], tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
 
 @pytest.mark.parametrize(
-    ("view", "labels"), [("roi", LABELS), ("whole", ("benign", "malignant"))], ids=["regions", "no-normal-films"]
+    "configs",
+    [
+        [UNetConfig(data=REGIONS), GANConfig(data=REGIONS)],
+        [UNetConfig(data=WHOLE), GANConfig(data=REGIONS)],
+        [UNetConfig(data=WHOLE), GANConfig(data=WHOLE, labels=("benign", "malignant"))],
+        [UNetConfig(data=WHOLE), UNetConfig(data=WHOLE), GANConfig(data=WHOLE)],
+    ],
+    ids=["regions", "films-and-regions", "no-normal-films", "two-unets"],
 )
-def test_some_networks_make_no_synthesize(view, labels, tmp_path, make_run, live_unet, live_generator, monkeypatch):
-    data = DataConfig(size=SIZE, view=view)
-    runs = [
-        make_run(UNetConfig(data=data, widths=(4, 8)), live_unet),
-        make_run(GANConfig(data=data, z_dim=Z_DIM, labels=labels), live_generator),
-    ]
+def test_some_networks_make_no_synthesize(configs, tmp_path, make_run, live_unet, live_generator, monkeypatch):
+    networks = [live_generator if isinstance(config, GANConfig) else live_unet for config in configs]
+    runs = [make_run(*pair) for pair in zip(configs, networks, strict=True)]
     monkeypatch.setattr(export, "export_unet", lambda *arguments, **options: "unet")
     monkeypatch.setattr(export, "export_generator", lambda *arguments, **options: "generator")
-    assert export.export_runs([run.path for run in runs], tmp_path / "to") == ["unet", "generator"]
+    monkeypatch.setattr(export, "export_synthesize", lambda *arguments, **options: "synthesize")
+    expected = [network.name for network in networks]
+    assert export.export_runs([run.path for run in runs], tmp_path / "to") == expected

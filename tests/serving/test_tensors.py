@@ -20,7 +20,8 @@ def received(array: np.ndarray, proto: tensor_pb2.TensorProto) -> np.ndarray:
         np.float32([[0.5, -1, np.inf]]),
         np.float64([1.5]),
         np.int32([[[0, 4], [127, 3]]]),
-        np.int32([128, -1]),
+        np.int32([128, 0]),
+        np.int32([127, -1]),
         np.int64([2**40, -3]),
         np.array([True, False]),
         np.array([[b"film", b""]], object),
@@ -58,8 +59,8 @@ def test_too_few_and_too_many_values_mean_what_they_mean_to_tensorflow(values, e
     film = Input("image", tf.TensorSpec([None], tf.float32))
     np.testing.assert_array_equal(film.to_array(tensor([3], float_val=values)), expected)
     text = Input("png", tf.TensorSpec([None], tf.string))
-    strings = [str(value).encode() for value in values]
-    assert len(text.to_array(tensor([3], tf.string, string_val=strings))) == 3
+    strings, meant = ([b"film" * value for value in numbers] for numbers in (values, expected))
+    assert text.to_array(tensor([3], tf.string, string_val=strings)).tolist() == meant
 
 
 @pytest.mark.parametrize(
@@ -96,10 +97,17 @@ def test_strings_may_travel_as_their_lengths_and_their_bytes():
 
 
 @pytest.mark.parametrize(
-    "proto", [tensor([2**40]), tensor([3], tf.string, string_val=[b"x" * 40]), tensor([5], tf.string)]
+    "proto",
+    [
+        tensor([2**40]),
+        tensor([3], tf.string, string_val=[b"x" * 20]),
+        tensor([2], tf.string, string_val=[b"x" * 60, b"y"]),
+        tensor([1], tf.string, string_val=[b"x" * 80, b"", b"x" * 80]),
+        tensor([5], tf.string),
+    ],
 )
 def test_what_unfolds_past_the_limit_is_refused_before_it_does(proto, monkeypatch):
-    monkeypatch.setattr(tensors, "MESSAGE_LIMIT", 100)  # 3 x (24 + 40) and 5 x 24 bytes are more.
+    monkeypatch.setattr(tensors, "MESSAGE_LIMIT", 100)  # 3 x (24 + 20), 2 x 24 + 61, 24 + 80 and 5 x 24 bytes are more.
     with pytest.raises(Refusal) as refused:
         Input("x", tf.TensorSpec([None], tf.as_dtype(proto.dtype))).check(proto)
     assert refused.value.code.name == "RESOURCE_EXHAUSTED"
