@@ -131,8 +131,10 @@ def _numbered(names: Sequence[str]) -> str:
 
 def _publish(temporary: Path, parent: Path) -> Path:
     """Renames the finished version to the next free number; an export that runs beside this one gets another."""
+    number = max(files.numbered_folders(parent), default=0)
     while True:
-        version = parent / str(max(files.numbered_folders(parent), default=0) + 1)
+        number += 1
+        version = parent / str(number)
         try:
             return temporary.rename(version)
         except OSError:

@@ -127,9 +127,10 @@ def test_runs_in_a_session_as_tensorflow_serving_runs_it(everything, films):
 
 def test_versions_count_up_and_leave_nothing_beside_them(tmp_path, live_unet):
     (tmp_path / "unet" / "7").mkdir(parents=True)
-    assert export_unet(live_unet, tmp_path, card="# A card") == tmp_path / "unet" / "8"
-    assert sorted(path.name for path in (tmp_path / "unet").iterdir()) == ["7", "8"]
-    card = (tmp_path / "unet" / "8" / "MODEL_CARD.md").read_text()
+    (tmp_path / "unet" / "8").write_text("a file that somebody left there")
+    assert export_unet(live_unet, tmp_path, card="# A card") == tmp_path / "unet" / "9"
+    assert sorted(path.name for path in (tmp_path / "unet").iterdir()) == ["7", "8", "9"]
+    card = (tmp_path / "unet" / "9" / "MODEL_CARD.md").read_text()
     assert card.startswith("# A card\n")
     assert "`segment_png`" in card
 
