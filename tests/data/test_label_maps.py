@@ -86,12 +86,15 @@ def test_label_maps_survive_the_disk(tmp_path):
 def test_a_label_map_is_read_at_the_size_asked_for(tmp_path):
     Image.fromarray(np.full((64, 64), 3, np.uint8)).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_label_map(tmp_path / "grey.png", 16), np.full((16, 16), 3))
+    Image.fromarray(np.full((16, 64), 3, np.uint8)).save(tmp_path / "flat.png")
+    assert read_label_map(tmp_path / "flat.png", 16).shape == (16, 16)
 
 
 @pytest.mark.parametrize(
     ("pixels", "reason"),
     [
         (np.array([[0, 7], [255, 1]], np.uint8), "received: 7, 255"),
+        (np.arange(16, dtype=np.uint8).reshape(4, 4), r"received: 5, 6, 7, 8, 9, 10, 11, 12, \.\.\.;"),
         (np.zeros((4, 4, 3), np.uint8), "received: mode RGB"),
         (np.zeros((4, 4), np.uint16), "received: mode I;16"),
     ],
@@ -120,3 +123,5 @@ def test_overlay_tints_by_class_and_leaves_the_background():
     np.testing.assert_array_equal(drawn[outside], np.repeat(image[outside][:, None], 3, axis=1))
     centre = 0.8 * 120 + 0.2 * PALETTE[LESION].astype(float)
     np.testing.assert_allclose(drawn[20, 25], centre, atol=1)
+    border = 0.2 * 120 + 0.8 * PALETTE[LESION].astype(float)
+    np.testing.assert_allclose(drawn[20, label_map[20].argmax()], border, atol=1)

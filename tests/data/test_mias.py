@@ -55,6 +55,7 @@ def test_png_films_and_the_folder_of_the_archive(draw_tree, tmp_path):
     tree = draw_tree("mdb001 G NORM \nmdb002 G NORM\n")
     with Image.open(tree / "mdb001.pgm") as image:
         image.save(tree / "mdb001.png")
+    assert [film.path.name for film in load_mias(tree)] == ["mdb001.pgm", "mdb002.pgm"]
     (tree / "mdb001.pgm").unlink()
     tree.rename(tmp_path / "all-mias")
     assert [film.path.name for film in load_mias(tmp_path)] == ["mdb001.png", "mdb002.pgm"]
@@ -88,6 +89,7 @@ def test_pixels_are_not_decoded(draw_tree):
         ("mdb001 G CIRC B 1 2 3 4", "expected x, y and radius, received: 1 2 3 4"),
         ("mdb001 G CIRC B 1 1024 3", "expected a circle on 1024x1024 pixels, received: 1 1024 3"),
         ("mdb001 G CIRC B 1 2 0", "expected a circle on 1024x1024 pixels, received: 1 2 0"),
+        ("mdb001 G CIRC B 1 2 1024", "expected a circle on 1024x1024 pixels, received: 1 2 1024"),
     ],
 )
 def test_records_that_make_no_sense(record, expected):
@@ -98,7 +100,7 @@ def test_records_that_make_no_sense(record, expected):
 
 
 def test_an_error_names_the_line(draw_tree):
-    tree = draw_tree("mdb001 G NORM\nmdb002 G NORMAL\n", header="one\ntwo\n")
+    tree = draw_tree("mdb001 G NORM\nmdb002 G NORMAL\n", header="one\nmdb0012 is prose\n")
     with pytest.raises(DataError, match=r"Info\.txt line 4: expected a class of .* received: NORMAL"):
         load_mias(tree)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.data.pipeline import gan_batches, segmentation_batches, validation_batches
+from mammogan_tf.data.transforms import Augmentation
 from tests.data.conftest import COUNT, SIDE
 
 
@@ -78,6 +79,14 @@ def test_format_for_the_segmenter(films):
     assert images.min() >= 0
     assert images.max() <= 1
     np.testing.assert_array_equal(masks.sum(axis=-1), 1)
+
+
+def test_the_segmenters_films_move_within_the_limits(films):
+    still = Augmentation(rotation=0.0, scale=0.0, shift=0.0, gamma=1.0, noise=0.0)
+    images, masks = take(segmentation_batches(films, COUNT, seed=0, limits=still, keep_background=True), 1)[0]
+    numbers = np.rint(images[:, 0, -1, 0] * 255 / 20).astype(int) - 1
+    assert sorted(numbers) == list(range(COUNT))
+    np.testing.assert_array_equal(masks.argmax(axis=-1), films.label_maps[numbers])
 
 
 def has_black_background(images, masks) -> np.ndarray:

@@ -29,6 +29,7 @@ def patients_of(ids):
 
 def check_whole(split: Split, films: list[Film]) -> None:
     parts = [split.train, split.validation, split.test]
+    assert all(list(part) == sorted(part) for part in parts)
     assert sorted(itertools.chain(*parts)) == sorted(film.id for film in films)
     patient = {film.id: film.patient for film in films}
     seen = [{patient[film] for film in part} for part in parts]
@@ -139,7 +140,7 @@ def test_the_seed_decides_the_folds_and_order_does_not():
     assert split_folds(films, 3, seed=3) != split_folds(films, 3, seed=4)
 
 
-@pytest.mark.parametrize(("patients", "folds"), [(2, 2), (4, 5)])
+@pytest.mark.parametrize(("patients", "folds"), [(2, 2), (3, 2), (4, 5)])
 def test_too_few_patients_for_the_folds(patients, folds):
     with pytest.raises(DataError, match=rf"in each of {folds}, received: {patients} patients"):
         split_folds(make_films(patients), folds)
@@ -159,6 +160,7 @@ def test_patients_who_were_found_out_later_are_not_in_two_parts():
     films = make_films(20)
     split = split_patients(films)
     require_apart(split, films)
+    require_apart(split, films[2:])  # Films that are gone are of no patient.
     others = [film for film in films if film.id not in (split.train[0], split.test[0])]
     one_patient = [dataclasses.replace(film, patient="one") for film in films if film not in others]
     with pytest.raises(DataError, match="expected each patient in one part, received: one in two"):

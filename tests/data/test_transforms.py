@@ -110,6 +110,20 @@ def test_shifts_bring_the_surroundings_of_the_canvas_in():
     assert (augmented(limits, np.ones((12, 12, 1), np.float32), canvas[:12, :12], size=12, count=20)[1] == 0).any()
 
 
+def test_gamma_darkens_and_brightens_up_to_its_limit():
+    grey = np.full((SIDE, SIDE, 1), 0.5, np.float32)
+    films, _ = augmented(replace(STILL, gamma=1.4), grey, np.ones((SIDE, SIDE), np.uint8))
+    assert films.min() == pytest.approx(0.5**1.4, abs=0.01)
+    assert films.max() == pytest.approx(0.5 ** (1 / 1.4), abs=0.01)
+
+
+def test_noise_is_as_strong_as_its_limit_at_most():
+    grey = np.full((SIDE, SIDE, 1), 0.5, np.float32)
+    films, _ = augmented(replace(STILL, noise=0.03), grey, np.ones((SIDE, SIDE), np.uint8))
+    # A deviation that is estimated from 32 x 32 pixels is right within a tenth.
+    assert films.std(axis=(1, 2, 3)).max() == pytest.approx(0.03, rel=0.1)
+
+
 def test_an_elastic_film_bends_smoothly_by_the_given_share():
     columns = np.broadcast_to(np.linspace(0, 1, SIDE, dtype=np.float32)[:, None], (SIDE, SIDE, 1))
     films, _ = augmented(replace(STILL, elastic=0.02), columns, np.zeros((SIDE, SIDE), np.uint8))

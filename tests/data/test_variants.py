@@ -49,7 +49,7 @@ def test_tissue_that_the_film_cuts_off_goes_on_to_the_edge():
 
 def test_tissue_that_reaches_every_edge_fills_every_variant():
     grey = np.full((256, 256), 120, np.uint8)
-    images, _, label_maps = make_variants(grey, grey, np.ones_like(grey), SIZE, 20, np.random.default_rng(0))
+    images, _, label_maps = make_variants(grey, grey, np.ones_like(grey), SIZE, 150, np.random.default_rng(0))
     assert (images > 0).all()
     assert (label_maps == 1).all()
 

@@ -80,10 +80,11 @@ def test_the_same_seed_gives_the_same_pixels(generator, masks, folder, tmp_path)
     assert (pixels(tmp_path / "other" / "images" / "000000.png") != pixels(folder / "images" / "000000.png")).any()
 
 
-def test_a_label_for_every_film(generator, masks, tmp_path):
-    generate_folder(generator, masks.of_label(2), 3, tmp_path / "out", label=2)
+@pytest.mark.parametrize(("number", "name"), [(0, "benign"), (1, "malignant"), (2, "normal")])
+def test_a_label_for_every_film(generator, masks, tmp_path, number, name):
+    generate_folder(generator, masks.of_label(2), 3, tmp_path / "out", label=number)
     table = pd.read_csv(tmp_path / "out" / "manifest.csv")
-    assert set(table["label"]) == {"normal"}
+    assert set(table["label"]) == {name}
     label = dict(zip(masks.names, masks.labels, strict=True))
     assert {label[name] for name in table["mask_source"]} == {2}
 

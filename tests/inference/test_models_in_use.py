@@ -116,6 +116,8 @@ def test_a_served_generator_stays_with_its_version(exports, condition, tmp_path)
         server.library.refresh()
         with pytest.raises(ServingError, match=r"expected generator/1, received: NOT_FOUND: .*; where a newer"):
             generator(*condition)
+        one.with_name("3").mkdir()  # It cannot be loaded.
+        server.library.refresh()
         assert remote_generator(client, SIZE).name == "generator/2"
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mammogan_tf.config import CLASSES
-from mammogan_tf.data.label_maps import read_label_map
+from mammogan_tf.config import ANATOMIES, CLASSES
+from mammogan_tf.data.label_maps import overlay, read_label_map
 from mammogan_tf.data.preparation import outline_film
 from mammogan_tf.errors import DataError
 from mammogan_tf.inference import Segmenter, load_segmenter
@@ -94,13 +94,22 @@ def test_files(tmp_path):
         "b_overlay.png",
     ]
     assert progress == [(1, 2), (2, 2)]
-    with Image.open(out / "a_overlay.png") as overlay:
-        assert (overlay.mode, overlay.size) == ("RGB", (160, 256))
     assert table.columns.tolist() == ["file", *CLASSES]
     assert table["file"].tolist() == [str(file) for file in files]
     label_map = read_label_map(out / "a_mask.png")
+    with Image.open(out / "a_overlay.png") as picture:
+        np.testing.assert_array_equal(picture, overlay(drawn_film("left", 0), label_map))
     expected = [[(label_map == value).mean() for value in range(len(CLASSES))], [1, 0, 0, 0, 0]]
     np.testing.assert_allclose(table[list(CLASSES)].to_numpy(), expected, atol=1e-6)
+
+
+def test_who_outlines_the_anatomy_of_files(tmp_path):
+    file, masks = write(tmp_path / "a.png", drawn_film("left", 0)), {}
+    for anatomy in ANATOMIES:
+        segment_files(BY_BRIGHTNESS, [file], tmp_path / anatomy, anatomy=anatomy)
+        masks[anatomy] = read_label_map(tmp_path / anatomy / "a_mask.png")
+        np.testing.assert_array_equal(masks[anatomy], segment_grey(BY_BRIGHTNESS, drawn_film("left", 0), anatomy))
+    assert (masks["automatic"] != masks["unet"]).any()
 
 
 def test_a_trained_network_on_a_film(unet_run, phantom_root, tmp_path):

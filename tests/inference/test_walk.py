@@ -38,6 +38,24 @@ def test_a_walk_of_masks_keeps_the_noise(generator, masks):
     np.testing.assert_allclose(films, generator(np.full(4, 7), label_maps, np.ones(4, int)) * 255, atol=1.01)
 
 
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_a_label_for_every_film_of_a_walk(generator, masks, label):
+    drawn = []
+
+    def draw(noise, label_maps, labels):
+        drawn.append(labels)
+        return np.zeros(label_maps.shape, np.float32)
+
+    first, second = np.random.default_rng(7).permutation(len(masks.names))[:2]
+    labels = np.full(len(masks.names), 2)
+    labels[first] = 1  # Masks of another label than the first one's take part too.
+    labelled = MaskSet(masks.label_maps, labels, masks.names)
+    watched = Generator(generator.size, "watched", None, draw, generator.z_dim, draw)
+    _, label_maps = walk(watched, labelled, "mask", 3, seed=7, label=label)
+    np.testing.assert_array_equal(label_maps[-1], masks.label_maps[second])
+    np.testing.assert_array_equal(drawn, [[label] * 3])
+
+
 def test_noise_of_one_number_walks_on_a_line(generator, masks):
     drawn = []
 

@@ -91,6 +91,11 @@ def test_a_checkpoint_is_never_written_over(tmp_path):
     states.save(10)
     value.assign(2.0)
     states.save(10)
+    states = checkpoints(tmp_path, value)
+    states.restore()
+    assert float(value) == 1
+    value.assign(3.0)
+    states.save(10)
     states.restore()
     assert float(value) == 1
 
@@ -178,6 +183,19 @@ def test_changed_hyper_parameters_are_named(tmp_path):
     changed = {"gp": 5.0, "widths": [4, 8], "data": {"size": 32}}
     with pytest.raises(ConfigError, match=r"began with, gp 10\.0, size 16, received: gp 5\.0, size 32; put them back"):
         checkpoints(tmp_path, *variables(1.0), config=changed).restore()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("emphasis", "began with, emphasis None, received: emphasis new; put them back"),
+        ("policy", "received: policy new; go on where the device is like the first"),
+    ],
+)
+def test_a_setting_that_the_run_did_not_begin_with(tmp_path, name, says):
+    checkpoints(tmp_path, *variables(1.0)).save(10)
+    with pytest.raises(ConfigError, match=says):
+        checkpoints(tmp_path, *variables(1.0), config={**CONFIG, name: "new"}).restore()
 
 
 def test_no_room(tmp_path):

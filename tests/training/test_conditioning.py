@@ -11,6 +11,7 @@ from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ConfigError, DataError, ModelError
+from mammogan_tf.training import conditioning
 from mammogan_tf.training.conditioning import condition, create_gan_run, has_variants, with_variants
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import predict_label_maps
@@ -111,6 +112,20 @@ def test_masks_from_the_unet_carry_the_annotated_lesions(gan_run, unet_run, prep
     )
 
 
+def test_a_unet_of_kept_backgrounds_sees_them(gan_run, prepared, monkeypatch):
+    run, seen = Run.open(gan_run), []
+    run.config = dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, keep_background=True))
+
+    def spy(network, pictures, **options):
+        seen.append(pictures)
+        return predict_label_maps(network, pictures, **options)
+
+    monkeypatch.setattr(conditioning, "predict_label_maps", spy)
+    condition(run, prepared)
+    np.testing.assert_array_equal(seen, [prepared.films])
+    assert (prepared.films != prepared.images).any()
+
+
 def test_masks_from_annotations_stay_as_they_are(make_run, prepared):
     conditioned = condition(make_run(), prepared)
     np.testing.assert_array_equal(conditioned.label_maps, prepared.label_maps)
@@ -149,6 +164,14 @@ def test_whole_films_have_variants(make_run, films, variants):
     varied = with_variants(run, films, training)
     assert varied.ids == tuple(id_ for id_ in training.ids for _ in range(variants + 1))
     np.testing.assert_array_equal(varied.images[:: variants + 1], training.images)
+
+
+def test_lesions_of_variants_are_outlined_as_those_of_the_films(make_run, films):
+    film = next(film for film in films if film.lesions)
+    circle, refined = (load_films([film], 16, lesions=lesions) for lesions in ("circle", "refined"))
+    varied = with_variants(make_run(variants=1, lesions="refined"), films, refined)
+    np.testing.assert_array_equal(varied.label_maps[:1], refined.label_maps)
+    assert (circle.label_maps != refined.label_maps).any()
 
 
 def test_neither_windows_nor_masks_of_the_films_alone_have_variants(make_run, tmp_path, films, unet_run):

@@ -100,3 +100,5 @@ def test_the_network_is_compared_with_the_disc_patient_by_patient():
     scores = estimate_against_disc(films, films.label_maps)
     assert {name: cell["value"] for name, cell in scores.items()} == {"network": 1, "disc": 1, "difference": 0}
     assert {cell["patients"] for cell in scores.values()} == {3}
+    nothing = estimate_against_disc(films, np.zeros_like(films.label_maps))
+    assert {name: cell["value"] for name, cell in nothing.items()} == {"network": 0, "disc": 1, "difference": -1}

@@ -119,10 +119,19 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     assert not shown & {patient[film] for film in (*run.split.test, *run.split.validation)}
 
 
-def test_variants_are_trained_on_and_nothing_else_is_made_of_them(make_run, films, capsys):
+def test_variants_are_trained_on_and_nothing_else_is_made_of_them(make_run, films, capsys, monkeypatch):
+    shown = []
+    original = gan.gan_batches
+
+    def spy(films, *arguments, **options):
+        shown.append(len(films))
+        return original(films, *arguments, **options)
+
+    monkeypatch.setattr(gan, "gan_batches", spy)
     run = make_run(variants=2)
     report = train_gan(run, films)
     count = len(run.split.train)
+    assert shown == [3 * count]
     said = capsys.readouterr().err
     assert f"{count} films and {2 * count} variants train" in said
     assert "test films of 2 patients: evaluate needs 3; add patients or labels" in said

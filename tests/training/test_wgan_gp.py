@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.losses import gradient_penalty
+from mammogan_tf.models.blocks import Foreground
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import wgan_gp
 from mammogan_tf.training.gan import build_wgan_gp
@@ -59,6 +60,16 @@ def test_the_learning_rates_fall_to_nothing_by_the_last_step():
         assert rates == pytest.approx([rate, rate / 2, 0], abs=1e-9)
 
 
+def test_options_reach_the_networks_and_the_optimizers():
+    model = build(gp=3.0, ema=0.5, beta_1=0.1, beta_2=0.7, keep_background=True)
+    assert (model.gp, model.ema) == (3.0, 0.5)
+    for optimizer in (model.generator_optimizer, model.critic_optimizer):
+        assert (optimizer.beta_1, optimizer.beta_2) == (0.1, 0.7)
+    # Films that keep their background are synthesised with one.
+    for generator, black in ((model.generator, False), (build().generator, True)):
+        assert any(isinstance(layer, Foreground) for layer in generator.layers) == black
+
+
 def test_xla_is_not_taken_where_keras_would(monkeypatch):
     monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda self: True)
     assert not build().jit_compile
@@ -73,13 +84,32 @@ def test_every_critic_update_sees_films_of_its_own(monkeypatch):
         seen.append((real.numpy(), mask.numpy(), label.numpy()))
         real_step(real, fake, mask, label)
 
+    asked = []
     monkeypatch.setattr(model, "_critic_step", spy)
+    monkeypatch.setattr(model, "_generator_step", lambda mask, label: asked.extend([mask, label]))
     model.train_step(films)
     assert len(seen) == 3
     for place, name in enumerate(("image", "mask", "label")):
         np.testing.assert_array_equal(
             np.stack([part[place] for part in seen], axis=1).reshape(films[name].shape), films[name]
         )
+    for condition, name in zip(asked, ("mask", "label"), strict=True):
+        np.testing.assert_array_equal(condition, films[name][::3])  # The generator's are those of the first part.
+
+
+def test_noise_is_drawn_anew_at_every_step():
+    model = build()
+    one, other = (model._with_noise(batch(BATCH))["noise"].numpy() for _ in range(2))
+    assert (one != other).all()
+
+
+def test_the_films_for_the_critic_count_in_the_generators_statistics():
+    model = build()
+    statistics = [v for v in model.generator.non_trainable_variables if v.path.endswith("moving_mean")]
+    before = [v.numpy() for v in statistics]
+    model._fakes(batch(2 * BATCH))
+    assert statistics
+    assert all((v.numpy() != was).any() for v, was in zip(statistics, before, strict=True))
 
 
 def test_alpha_is_uniform_with_one_draw_for_each_film(monkeypatch):
