@@ -15,7 +15,6 @@ __all__ = [
     "LesionMean",
     "MinibatchDeviation",
     "attention_gate",
-    "binomial",
     "convolution_block",
 ]
 
@@ -122,8 +121,8 @@ class Emphasis(layers.Layer):
         super().__init__(**kwargs)
         self.gain, self.octaves = gain, octaves
         coarsest = octaves - 1
-        self.blurs = [(gain / 2, binomial(6 * 4**coarsest + 1))]
-        self.blurs += [(gain * 2**octave, binomial(2 * 4 ** (coarsest - octave) + 1)) for octave in range(octaves)]
+        self.blurs = [(gain / 2, _binomial(6 * 4**coarsest + 1))]
+        self.blurs += [(gain * 2**octave, _binomial(2 * 4 ** (coarsest - octave) + 1)) for octave in range(octaves)]
 
     @property
     def channels(self) -> int:
@@ -152,7 +151,7 @@ class Emphasis(layers.Layer):
         return {**super().get_config(), "gain": self.gain, "octaves": self.octaves}
 
 
-def binomial(size: int) -> np.ndarray:
+def _binomial(size: int) -> np.ndarray:
     """The row of a binomial blur of ``size`` pixels, float32, of sum 1; its faint ends are cut off."""
     row = np.ones(1)
     for _ in range(size - 1):

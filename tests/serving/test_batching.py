@@ -103,13 +103,17 @@ def test_examples_count_and_a_request_over_the_size_runs_alone():
     assert sizes == [[1], [3, 1], [9], [1], [None], [1]]
 
 
+async def one_more_is_refused(batcher, recorder):
+    with pytest.raises(Refusal, match="2 requests wait already") as refused:
+        await batcher.answer(recorder, job(), read_at_once)
+    assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+
+
 def test_a_full_queue_refuses():
     async def scenario(batcher, recorder):
         tasks = ask(batcher, recorder, job(), job(), job())
         await asyncio.sleep(0.05)
-        with pytest.raises(Refusal, match="2 requests wait already") as refused:
-            await batcher.answer(recorder, job(), read_at_once)
-        assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+        await one_more_is_refused(batcher, recorder)
         recorder.go.set()
         await asyncio.gather(*tasks)
 
@@ -124,9 +128,7 @@ def test_messages_count_against_their_limit_only_while_they_wait(monkeypatch):
             recorder.go.clear()
             tasks = ask(batcher, recorder, job(), job(), job())
             await asyncio.sleep(0.05)
-            with pytest.raises(Refusal, match="2 requests wait already") as refused:
-                await batcher.answer(recorder, job(), read_at_once)
-            assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+            await one_more_is_refused(batcher, recorder)
             recorder.go.set()
             await asyncio.gather(*tasks)
 
