@@ -20,22 +20,24 @@ __all__ = [
 def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -> tf.Tensor:
     """Soft Dice loss: ``1 - mean over classes of (2 sum(t p) + s) / (sum(t) + sum(p) + s)``.
 
-    The sums run over the whole batch, however many replicas share it, so that a class that is absent from one film does
-    not dominate.
+    The sums run over each film, as Dice is judged, so that a little dense tissue counts as much as a lot of it; then comes
+    the mean over films. Lesions are in few films: their sums run over the whole batch, however many replicas share it.
     Example: truth (1, 0), probabilities (0.5, 0.5), both of one class, s = 0: 1 - 2 * 0.5 / (1 + 1) = 0.5.
 
     Args:
-        truth: one-hot float32 [B, H, W, C].
+        truth: one-hot float32 [B, H, W, C], lesion last.
         probabilities: float32 [B, H, W, C] in [0, 1].
         smooth: s.
 
     Returns:
         A scalar in [0, 1].
     """
-    axes = [0, 1, 2]
-    overlap = total(tf.reduce_sum(truth * probabilities, axes))
-    both = total(tf.reduce_sum(truth, axes) + tf.reduce_sum(probabilities, axes))
-    return 1.0 - tf.reduce_mean((2.0 * overlap + smooth) / (both + smooth))
+    overlap = tf.reduce_sum(truth * probabilities, [1, 2])
+    both = tf.reduce_sum(truth, [1, 2]) + tf.reduce_sum(probabilities, [1, 2])
+    tissues = tf.reduce_mean((2.0 * overlap[:, :-1] + smooth) / (both[:, :-1] + smooth), axis=0)
+    overlap, both = total(tf.reduce_sum(overlap[:, -1:], axis=0)), total(tf.reduce_sum(both[:, -1:], axis=0))
+    lesions = (2.0 * overlap + smooth) / (both + smooth)
+    return 1.0 - tf.reduce_mean(tf.concat([tissues, lesions], axis=0))
 
 
 def cross_entropy(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:

@@ -36,11 +36,20 @@ def test_dice_is_a_mean_over_classes_and_smooth():
     assert float(loss) == pytest.approx(1 - ((2 * 1 + 1) / (1 + 2 + 1) + (0 + 1) / (1 + 0 + 1)) / 2)
 
 
-def test_dice_sums_over_the_batch():
-    # The class is in the first film only; what is found in the second counts against it.
+def test_dice_of_lesions_sums_over_the_batch():
+    # The last class is in the first film only; what is found in the second counts against it.
     truth = tf.concat([pixels([1.0]), pixels([0.0])], axis=0)
     found = tf.concat([pixels([1.0]), pixels([1.0])], axis=0)
     assert float(dice_loss(truth, found, smooth=0.0)) == pytest.approx(1 - 2 * 1 / (1 + 2))
+
+
+def test_dice_of_tissues_is_a_mean_over_films():
+    # A film full of dense tissue, found; one with a speck of it, missed. No lesion is there or found.
+    dense, fat = [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]
+    truth = tf.concat([pixels(dense, dense, dense), pixels(fat, fat, dense)], axis=0)
+    found = tf.concat([pixels(dense, dense, dense), pixels(fat, fat, fat)], axis=0)
+    of_fat, of_dense = (1 + (2 * 2 + 1) / (2 + 3 + 1)) / 2, (1 + (0 + 1) / (1 + 0 + 1)) / 2
+    assert float(dice_loss(truth, found)) == pytest.approx(1 - (of_fat + of_dense + 1) / 3)
 
 
 def test_a_class_that_is_absent_costs_nothing():
