@@ -88,7 +88,9 @@ def config_file(command: Command) -> Command:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise click.BadParameter(
-                f"expected options of this command, received: {', '.join(unknown)}", ctx, parameter
+                f"expected options of this command, switches by their first name, received: {', '.join(unknown)}",
+                ctx,
+                parameter,
             )
         texts = {str(known[name].name): _as_typed(known[name], value) for name, value in values.items()}
         ctx.default_map = {**(ctx.default_map or {}), **texts}

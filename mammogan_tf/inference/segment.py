@@ -17,6 +17,7 @@ from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, 
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import write_text
 from mammogan_tf.inference.models import Segmenter
+from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.training.samples import save_picture
 
 __all__ = ["distinct_names", "film_to_png", "segment_files", "segment_grey"]
@@ -39,7 +40,8 @@ def segment_files(
         anatomy: as for :func:`segment_grey`.
 
     Returns:
-        ``areas.csv``: for each film the share of its pixels in each class.
+        ``areas.csv``: for each film the share of its pixels in each class, and ``dense_of_breast``, the dense share of the
+        breast's own pixels; empty where there is no breast.
 
     Raises:
         DataError: a film cannot be read, or two have the same name; those before it are written.
@@ -51,13 +53,15 @@ def segment_files(
             label_map = segment_grey(segmenter, grey, anatomy)
             save_label_map(out / f"{name}_mask.png", label_map)
             save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
-            shares = np.round(np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size, 6)
-            rows.append({"file": str(file), **dict(zip(CLASSES, shares.tolist(), strict=True))})
+            areas = np.bincount(label_map.ravel(), minlength=len(CLASSES))
+            dense, breast = (int(areas[list(REGIONS[region])].sum()) for region in ("dense", "breast"))
+            shares = dict(zip(CLASSES, areas / label_map.size, strict=True))
+            rows.append({"file": str(file), **shares, "dense_of_breast": dense / breast if breast else None})
             if progress:
                 progress(len(rows), len(files))
     finally:
         if rows:
-            write_text(out / "areas.csv", pd.DataFrame(rows).to_csv(index=False))
+            write_text(out / "areas.csv", pd.DataFrame(rows).round(6).to_csv(index=False))
     return out / "areas.csv"
 
 

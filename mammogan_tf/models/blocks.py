@@ -106,7 +106,7 @@ class Emphasis(layers.Layer):
     each further one makes the blurs twice as wide and adds ``x - b3(x)`` with twice the weight of what was the finest, so
     that a film of twice the side is seen as it was, and what only it shows is lifted further.
 
-    The amplitude of a mammogram's spectrum falls about 200-fold from its coarsest waves to its finest. A critic whose slope is
+    The amplitude of a mammogram's spectrum falls about 550-fold from its coarsest waves to its finest. A critic whose slope is
     bounded per unit of *grey level* therefore hardly sees texture. Seen through the linear filter all scales weigh about
     alike: the penalty then bounds the slope in a Sobolev norm (after Adler and Lunz 2018, "Banach Wasserstein GAN", section
     3). But places differ too: in fat and muscle neighbours differ by a grey level, in dense tissue by ten. Compressed, the

@@ -147,8 +147,12 @@ def test_several_data_sets(tree, folder, tmp_path, asked, command):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("steps: 3\nstep: 3\n", "--config ... expected options of this command, received: step"),
-        ("config: run.yaml\n", "expected options of this command, received: config"),
+        (
+            "steps: 3\nstep: 3\n",
+            "--config ... expected options of this command, switches by their first name, received: step",
+        ),
+        ("config: run.yaml\n", "switches by their first name, received: config"),
+        ("fast: true\n", "switches by their first name, received: fast"),
         ("gp: -1\n", "--gp ... -1.0 is not in the range x>=0"),
         ("gp: [1, 2]\n", "--gp ... '[1, 2]'"),
         ("gp: true\n", "--gp ... 'True'"),

@@ -94,13 +94,15 @@ def test_files(tmp_path):
         "b_overlay.png",
     ]
     assert progress == [(1, 2), (2, 2)]
-    assert table.columns.tolist() == ["file", *CLASSES]
+    assert table.columns.tolist() == ["file", *CLASSES, "dense_of_breast"]
     assert table["file"].tolist() == [str(file) for file in files]
     label_map = read_label_map(out / "a_mask.png")
     with Image.open(out / "a_overlay.png") as picture:
         np.testing.assert_array_equal(picture, overlay(drawn_film("left", 0), label_map))
     expected = [[(label_map == value).mean() for value in range(len(CLASSES))], [1, 0, 0, 0, 0]]
     np.testing.assert_allclose(table[list(CLASSES)].to_numpy(), expected, atol=1e-6)
+    breast = np.isin(label_map, (1, 2, 4))
+    np.testing.assert_allclose(table["dense_of_breast"], [(label_map == 2).sum() / breast.sum(), np.nan], atol=1e-6)
 
 
 def test_who_outlines_the_anatomy_of_files(tmp_path):
