@@ -33,17 +33,26 @@ class History:
 
     The file is written anew, atomically, with every row; a resumed run drops the rows after its checkpoint.
 
+    Args:
+        run_path: where to write.
+        index: what the rows count, ``step`` or ``epoch``.
+        resumed_at: the last step or epoch of the checkpoint, 0 of a new run.
+        first: the step or epoch of the first row.
+        begun_in: the run that is resumed, where that is not what is written to.
+
     Raises:
         ModelError: the file is not as the run left it, or TensorBoard's cannot be written; the last checkpoint is left as
             it is.
     """
 
-    def __init__(self, run_path: Path, index: str, resumed_at: int = 0) -> None:
+    def __init__(
+        self, run_path: Path, index: str, resumed_at: int = 0, *, first: int = 1, begun_in: Path | None = None
+    ) -> None:
         self._file = run_path / "history.csv"
         self._index = index
         self.rows: list[dict[str, float]] = []
-        if resumed_at and self._file.exists():
-            self._read(resumed_at)
+        if resumed_at >= first:
+            self._read((begun_in or run_path) / "history.csv", resumed_at)
         self._folder = run_path / "tensorboard"
         with self._writing():
             self.writer = tf.summary.create_file_writer(str(self._folder))
@@ -59,20 +68,26 @@ class History:
                 "free some space or change its permissions, then go on with --resume"
             ) from error
 
-    def _read(self, last: int) -> None:
+    def _read(self, file: Path, last: int) -> None:
         """Takes the rows up to ``last`` over, bit by bit."""
         try:
-            with self._file.open(newline="") as stream:
+            with file.open(newline="") as stream:
                 for cells in csv.DictReader(stream):
                     number = int(cells.pop(self._index))
                     if number <= last:
                         values = {name: float(cell or "nan") for name, cell in cells.items()}
                         self.rows.append({self._index: number, **values})
+        except FileNotFoundError:
+            pass
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             raise ModelError(
-                f"{self._file}: expected the rows that the run wrote, received: others ({error}); "
+                f"{file}: expected the rows that the run wrote, received: others ({error}); "
                 "put the file back, or start another run"
             ) from error
+        if not self.rows:
+            raise ModelError(
+                f"{file}: expected the rows that the run wrote, received: none; put the file back, or start another run"
+            )
 
     def record(self, number: int, values: Mapping[str, float]) -> None:
         """Appends a row.
@@ -102,7 +117,7 @@ def require_finite(index: str, number: int, values: Mapping[str, float]) -> None
     if broken:
         raise ModelError(
             f"{index} {number}: expected finite losses, received: {', '.join(broken)} not finite; "
-            "resume from the last checkpoint, or start another run with another --seed"
+            "start another run with another --seed"
         )
 
 

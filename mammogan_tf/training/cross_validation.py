@@ -150,11 +150,13 @@ def _fold_runs(run: Run, config: CrossValidationConfig, films: Sequence[Film]) -
     """The run of each fold; those that are not there yet are made."""
     settings = UNetConfig(**{field.name: getattr(config, field.name) for field in dataclasses.fields(UNetConfig)})
     begun = [Run.open(file.parent) for file in sorted(run.path.glob("train-unet/*/config.json"))]
-    by_split = {fold.split: fold for fold in begun}
-    return [
-        by_split.get(split) or Run.create(run.path, settings, split, run.data, films=films)
-        for split in _folds(config, films)
-    ]
+    by_split, splits = {fold.split: fold for fold in begun}, _folds(config, films)
+    if by_split.keys() - set(splits):
+        raise DataError(
+            f"{run.path}: expected the patients and tissues that it dealt the folds by, received: others; "
+            "put them back, or start another run"
+        )
+    return [by_split.get(split) or Run.create(run.path, settings, split, run.data, films=films) for split in splits]
 
 
 Maps = dict[str, np.ndarray]

@@ -181,10 +181,12 @@ def _train(
     checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
     checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
-    history = History(own.path, "step", begin)
+    first = min(RECORD_EVERY, config.sample_every, config.steps)
+    history = History(own.path, "step", begin, first=first, begun_in=run.path)
     progress = console.progress("step")
     shown = validation.select(list(dict.fromkeys(validation.ids))[:SAMPLE_ROWS])
     monitor = ValidationMonitor(model, training, validation, config.batch_size, console)
+    monitor.recall(history.rows)
 
     def record(step: int) -> None:
         losses, watched = model.take(), {}
@@ -241,11 +243,6 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
 def _finish(
     run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
 ) -> dict:
-    if not history.rows:
-        raise ModelError(
-            f"{run.path / 'history.csv'}: expected the steps of the run, received: none; "
-            "put it back, or start another run"
-        )
     report = {
         "films": counts,
         "best_step": best_step,

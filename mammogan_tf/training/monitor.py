@@ -1,6 +1,7 @@
 """What films of patients who are not trained on say of a GAN while it trains, and which of its states is the best."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -78,8 +79,19 @@ class ValidationMonitor:
         if self._real > 0:
             pairs = np.arange(2 * count).reshape(2, -1).T
             values["diversity"] = float(np.mean(1 - pairwise_ssim(synthetic, pairs))) / self._real
-            self._warn(step, values["diversity"])
+            if self._collapses(values["diversity"]):
+                self._console.line(
+                    f"step {step}: films of one mask differ {values['diversity']:.2f} times as much as the two breasts of a "
+                    f"patient, expected {COLLAPSED:.2f} or more, and no more than before: the generator may have collapsed; "
+                    "try another --seed"
+                )
         return values
+
+    def recall(self, rows: Iterable[Mapping[str, float]]) -> None:
+        """Takes up what the history of a resumed run says, so that it warns as one that was never broken off."""
+        for row in rows:
+            if math.isfinite(diversity := row.get("diversity", math.nan)):
+                self._collapses(diversity)
 
     def _synthetic(self, seed: int) -> np.ndarray:
         noise = seeded_noise(tf.range(seed, seed + len(self._images)), self._model.z_dim)
@@ -95,11 +107,10 @@ class ValidationMonitor:
         parts = ({name: tf.gather(value, part) for name, value in everything.items()} for part in self._parts)
         return np.concatenate([np.asarray(network(part, training=False), np.float32) for part in parts])
 
-    def _warn(self, step: int, diversity: float) -> None:
+    def _collapses(self, diversity: float) -> bool:
+        """Whether this one is the first to warn of."""
         self._low = [*self._low, diversity][-LOOKS:] if diversity < COLLAPSED else []
-        if len(self._low) == LOOKS and diversity <= self._low[0] and not self._warned:
-            self._warned = True
-            self._console.line(
-                f"step {step}: films of one mask differ {diversity:.2f} times as much as the two breasts of a patient, "
-                f"expected {COLLAPSED:.2f} or more, and no more than before: the generator may have collapsed; try another --seed"
-            )
+        if self._warned or len(self._low) < LOOKS or diversity > self._low[0]:
+            return False
+        self._warned = True
+        return True

@@ -22,7 +22,7 @@ from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.models.unet import anatomy_of, build_unet
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
-from mammogan_tf.training.checkpoint import KEEP, Checkpoints
+from mammogan_tf.training.checkpoint import KEEP, Checkpoints, compute_in_float32
 from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
@@ -93,7 +93,7 @@ def train_unet(
             model = build_supervised(config, _steps_per_epoch(config, repeated))
         best, seconds = _train(run, own, model, repeated, validation, began_with, console, keep)
         best.put_back()
-        unet = model.averaged
+        unet = compute_in_float32(model.averaged)  # As whoever loads it will have it.
         report = {
             "films": {"train": len(training), "validation": len(validation), "test": len(test)},
             "best_epoch": best.number,
@@ -138,7 +138,7 @@ def _train(
     checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
     checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
-    history = History(own.path, "epoch", begin // steps)
+    history = History(own.path, "epoch", begin // steps, begun_in=run.path)
     progress = console.progress("epoch")
 
     def end_of_epoch(step: int) -> None:

@@ -52,7 +52,7 @@ class Stepped(keras.Model):
         if broken:
             raise ModelError(
                 f"step {int(self.step.numpy())}: expected finite weights, received: {broken[0]} not finite; "
-                "resume from the last checkpoint, or start another run with another --seed"
+                "start another run with another --seed"
             )
 
 

@@ -62,6 +62,22 @@ def test_a_history_that_was_changed_is_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+def test_a_history_that_is_gone(tmp_path):
+    for resumed_at in (0, 9):
+        assert History(tmp_path, "step", resumed_at, first=10).rows == []
+    with pytest.raises(
+        ModelError, match=r"history\.csv: expected the rows that the run wrote, received: none; put the"
+    ):
+        History(tmp_path, "step", resumed_at=10, first=10)
+
+
+def test_a_history_that_is_written_elsewhere(tmp_path):
+    History(tmp_path / "run", "step").record(10, {"loss": 1})
+    History(tmp_path / "copy", "step", 10, begun_in=tmp_path / "run").record(20, {"loss": 2})
+    assert (tmp_path / "run" / "history.csv").read_text() == "step,loss\n10,1.0\n"
+    assert (tmp_path / "copy" / "history.csv").read_text() == "step,loss\n10,1.0\n20,2.0\n"
+
+
 def test_a_resumed_history_is_the_same_to_the_last_bit(tmp_path):
     losses = np.random.default_rng(0).lognormal(sigma=20, size=300)
     history = History(tmp_path, "step")
@@ -89,7 +105,7 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_is_refused(tmp_path, value):
     history = History(tmp_path, "epoch")
-    with pytest.raises(ModelError, match="epoch 3: expected finite losses, received: val_loss not finite; resume"):
+    with pytest.raises(ModelError, match="epoch 3: expected finite losses, received: val_loss not finite; start"):
         history.record(3, {"loss": 1.0, "val_loss": value})
     assert not (tmp_path / "history.csv").exists()
 

@@ -129,6 +129,16 @@ def test_other_films_than_at_the_beginning_are_refused(finished, films):
         cross_validate(finished, films[1:], QUIET)
 
 
+def test_folds_that_would_be_dealt_otherwise_are_refused(finished, films):
+    others = [dataclasses.replace(film, tissue="GD"[place % 2]) for place, film in enumerate(films)]
+    before = sorted(finished.path.rglob("*"))
+    with pytest.raises(
+        DataError, match="expected the patients and tissues that it dealt the folds by, received: others"
+    ):
+        cross_validate(finished, others, QUIET)
+    assert sorted(finished.path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("state", ["finished", "stopped"])
 def test_films_that_have_changed_since_the_beginning_are_refused(state, finished, films, tmp_path):
     path = shutil.copytree(finished.path, tmp_path / "run")

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -67,12 +68,25 @@ def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
     assert "step 6: films of one mask differ 0.00 times" in printed.out + printed.err
 
 
-def test_diversity_that_rises_again_is_no_collapse(model, films, capsys):
-    monitor = ValidationMonitor(model, films, films, 4, Console())
-    for step, low in enumerate((0.30, 0.28, 0.31, 0.32, 0.40, 0.30, 0.29)):
-        monitor._warn(step, low)
+def test_diversity_that_rose_again_was_no_collapse(model, films, capsys):
+    monitor, before = ValidationMonitor(model, films, films, 4, Console()), (0.30, 0.28, 0.31, 0.32, 0.40, 0.30, 0.29)
+    monitor.recall({"step": step, "diversity": low} for step, low in enumerate(before))
+    model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
+    monitor(7)
     printed = capsys.readouterr()
-    assert "collapsed" not in printed.out + printed.err
+    assert "step 7: films of one mask differ 0.00 times" in printed.out + printed.err, "the first collapse there is"
+
+
+@pytest.mark.parametrize(
+    ("before", "warns"), [([0.1, 0.1], True), ([0.1, math.nan, 0.1], True), ([0.1, 0.1, 0.1], False)]
+)
+def test_a_resumed_run_warns_as_one_that_was_never_broken_off(model, films, capsys, before, warns):
+    monitor = ValidationMonitor(model, films, films, 4, Console())
+    monitor.recall({"step": step, "diversity": low} for step, low in enumerate(before))
+    model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
+    monitor(8)
+    printed = capsys.readouterr()
+    assert ("collapsed" in printed.out + printed.err) == warns
 
 
 def test_one_film_a_patient_leaves_diversity_out(model, films):

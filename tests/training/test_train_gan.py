@@ -70,14 +70,11 @@ def test_the_generator_of_the_lowest_kid_is_kept(make_run, monkeypatch):
     run = make_run(ema=0.0)
     kept = {}
 
-    class Worsening:
+    class Worsening(gan.ValidationMonitor):
         """Says that the generator gets worse and worse, and remembers what it was."""
 
-        def __init__(self, model, *others):
-            self.model = model
-
         def __call__(self, step):
-            kept[step] = self.model.averaged.get_weights()
+            kept[step] = self._model.averaged.get_weights()
             return {"validation_kid": float(step)}
 
     monkeypatch.setattr(gan, "ValidationMonitor", Worsening)
@@ -203,7 +200,9 @@ def test_a_run_whose_critic_diverges_keeps_its_checkpoint(make_run):
 def test_a_finished_run_without_its_history(tmp_path, gan_run, films):
     shutil.copytree(gan_run, tmp_path / "run")
     (tmp_path / "run" / "history.csv").unlink()
-    with pytest.raises(ModelError, match=r"history\.csv: expected the steps of the run, received: none; put it back"):
+    with pytest.raises(
+        ModelError, match=r"history\.csv: expected the rows that the run wrote, received: none; put the"
+    ):
         train_gan(Run.open(tmp_path / "run"), films, QUIET)
 
 

@@ -55,6 +55,10 @@ def test_two_processes_train_as_one_and_end_together(make_run):
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
 
+    processes = start_two("train-gan", "--resume", together)  # As a cluster does that starts all workers again.
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+
 
 def test_a_run_that_the_chief_cannot_make_ends_all_with_one_line(tmp_path, phantom_root):
     options = ["--data", phantom_root, "--workdir", tmp_path, "--preset", "tiny", "--masks", "unet"]
