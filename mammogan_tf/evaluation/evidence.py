@@ -27,9 +27,9 @@ __all__ = [
 
 BATCH = 64
 
-Generator = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-Segmenter = Callable[[np.ndarray], np.ndarray]
-Critic = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Generate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+Segment = Callable[[np.ndarray], np.ndarray]
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ class Evidence:
     real: RealFilms
     train: RealFilms
     synthetic: SyntheticFilms
-    segmenter: Segmenter
+    segmenter: Segment
     spaces: Mapping[str, FeatureSpace]
     segmentation: Segmentation
-    critic: Critic | None = None
+    critic: Score | None = None
     use: tuple[UseResult, ...] | None = None
     seed: int = 0
     _scaled: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
@@ -212,7 +212,7 @@ def require_patients(patients: Sequence[str] | np.ndarray) -> None:
 
 
 def synthesise(
-    films: RealFilms, generator: Generator, per_mask: int, seed: int = 0, progress: Progress | None = None
+    films: RealFilms, generator: Generate, per_mask: int, seed: int = 0, progress: Progress | None = None
 ) -> SyntheticFilms:
     """``per_mask`` synthetic images from the mask and the label of each film, one after the other.
 

@@ -15,7 +15,7 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
-from mammogan_tf.evaluation.evidence import Critic, Evidence, Segmentation, synthesise
+from mammogan_tf.evaluation.evidence import Evidence, Score, Segmentation, synthesise
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
 from mammogan_tf.evaluation.judge import judge
 from mammogan_tf.evaluation.reference import Reference, find_reference, real_films
@@ -207,7 +207,7 @@ def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentatio
     return Segmentation("the run's U-Net" if own else "the judge", test.label_maps, found)
 
 
-def _critic(run: Run) -> Critic | None:
+def _critic(run: Run) -> Score | None:
     if not run.critic_path.exists():
         return None
     network = load_network(run.critic_path)

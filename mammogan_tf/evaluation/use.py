@@ -20,7 +20,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import canvas_size
 from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_film
-from mammogan_tf.evaluation.evidence import Generator, RealFilms, UseResult
+from mammogan_tf.evaluation.evidence import Generate, RealFilms, UseResult
 from mammogan_tf.evaluation.sections.use import ARMS, Arm
 from mammogan_tf.files import write_text
 from mammogan_tf.losses import cross_entropy, dice_loss
@@ -69,7 +69,7 @@ class Pool:
 def measure_use(
     train: RealFilms,
     test: RealFilms,
-    generator: Generator,
+    generator: Generate,
     view: str,
     file: Path,
     seed: int = 0,
@@ -126,7 +126,7 @@ def _pool(films: RealFilms, rows: np.ndarray, images: np.ndarray) -> Pool:
     return Pool(images, (films.masks[rows] == LESION).astype(np.uint8), malignant.astype(np.int32))
 
 
-def _synthesise(films: RealFilms, rows: np.ndarray, generator: Generator, seed: int) -> np.ndarray:
+def _synthesise(films: RealFilms, rows: np.ndarray, generator: Generate, seed: int) -> np.ndarray:
     """With other seeds than the images that the rest of the report is about."""
     seeds = np.random.default_rng([seed, 1]).choice(2**31, size=len(rows), replace=False).astype(np.int64)
     parts = [slice(start, start + BATCH) for start in range(0, len(rows), BATCH)]
