@@ -29,8 +29,14 @@ def controls(evidence):
 
 
 @pytest.fixture(scope="module")
-def faithful(evidence):
-    return judge(evidence)
+def progress():
+    """What is heard while the ``faithful`` are judged."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def faithful(evidence, progress):
+    return judge(evidence, lambda *state: progress.append(state))
 
 
 def values(controls, name: str) -> dict[str, float]:
@@ -52,6 +58,11 @@ def test_every_number_has_its_interval(faithful):
                     assert found["patients"] <= PATIENTS + 30
     computed = [e for rows in faithful.values() for e in rows.values() if "value" in e]
     assert len(computed) > 70
+
+
+def test_the_progress_names_the_section_that_comes(faithful, progress):
+    count = len(faithful)
+    assert progress == [(done, count, key) for done, key in enumerate([*faithful, ""])]
 
 
 def test_a_faithful_generator_reaches_the_references(faithful):
@@ -206,7 +217,9 @@ def test_images_without_masks(evidence):
     assert all("no masks" in estimate["not computed"] for estimate in report["obedience"].values())
     assert "not computed" in report["fidelity"]["ssim_own_film"]
     assert "value" in report["distribution"]["kid_texture"]
-    assert {key for key, pictures in draw(changed, report).items() if not pictures} >= {"obedience"}
+    pictures = draw(changed, report)
+    assert set(pictures) == set(report)
+    assert not pictures["obedience"]
 
 
 def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(evidence):

@@ -132,6 +132,14 @@ def test_dicom_files_called_by_a_uid_have_names_of_their_own():
     assert distinct_names(files) == ["1.2.3.4", "1.2.3.5", "1.2.3.6", "film"]
 
 
+def test_results_of_files_called_by_a_uid_are_called_as_they_are(tmp_path):
+    files = [tmp_path / "1.2.3.4", tmp_path / "1.2.3.5"]
+    for file in files:
+        Image.fromarray(drawn_film("left", 0)).save(file, "PNG")
+    segment_files(BY_BRIGHTNESS, files, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").glob("*_mask.png")} == {"1.2.3.4_mask.png", "1.2.3.5_mask.png"}
+
+
 def test_a_film_that_cannot_be_read(tmp_path):
     (tmp_path / "film.png").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(DataError, match=r"film\.png: expected a readable image"):
@@ -145,6 +153,14 @@ def test_what_was_segmented_before_a_film_that_cannot_be_read_is_kept(tmp_path):
         segment_files(BY_BRIGHTNESS, [tmp_path / "good.png", tmp_path / "bad.png"], tmp_path / "out")
     assert pd.read_csv(tmp_path / "out" / "areas.csv")["file"].tolist() == [str(tmp_path / "good.png")]
     assert (tmp_path / "out" / "good_mask.png").exists()
+
+
+def test_where_no_film_can_be_read_the_table_of_before_stays(tmp_path):
+    (tmp_path / "areas.csv").write_text("of before")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        segment_files(BY_BRIGHTNESS, [tmp_path / "bad.png"], tmp_path)
+    assert (tmp_path / "areas.csv").read_text() == "of before"
 
 
 def test_a_film_as_png():

@@ -123,6 +123,7 @@ def test_a_cross_validation_is_refused(tmp_path):
 def test_a_pair_also_makes_synthesize(tmp_path, unet_run_here, gan_run_here, drawn_films):
     versions = export_runs([gan_run_here.path, unet_run_here.path], tmp_path / "to")
     assert versions == [tmp_path / "to" / name / "1" for name in ("generator", "unet", "synthesize")]
+    assert (versions[1] / "MODEL_CARD.md").read_text().startswith("# unet of this run\n")
     card = (versions[-1] / "MODEL_CARD.md").read_text()
     headings = [line for line in card.splitlines() if line.startswith("#")]
     assert headings[0].startswith("# Synthesize")
@@ -151,9 +152,10 @@ def test_a_pair_prepared_in_different_ways_is_refused(tmp_path, make_run, unet_r
         [UNetConfig(data=REGIONS), GANConfig(data=REGIONS)],
         [UNetConfig(data=WHOLE), GANConfig(data=REGIONS)],
         [UNetConfig(data=WHOLE), GANConfig(data=WHOLE, labels=("benign", "malignant"))],
+        [UNetConfig(data=WHOLE), GANConfig(data=WHOLE, labels=("malignant", "normal"))],
         [UNetConfig(data=WHOLE), UNetConfig(data=WHOLE), GANConfig(data=WHOLE)],
     ],
-    ids=["regions", "films-and-regions", "no-normal-films", "two-unets"],
+    ids=["regions", "films-and-regions", "no-normal-films", "no-benign-films", "two-unets"],
 )
 def test_some_networks_make_no_synthesize(configs, tmp_path, make_run, live_unet, live_generator, monkeypatch):
     networks = [live_generator if isinstance(config, GANConfig) else live_unet for config in configs]

@@ -56,6 +56,8 @@ def test_names_and_types_are_the_contract(version):
     contract = json.loads((version / "signature.json").read_text())
     assert contract["signatures"] == CONTRACT[contract["model"]]
     assert contract["size"] == SIZE
+    assert contract["view"] == "whole"
+    assert contract["classes"] == ["background", "adipose", "fibroglandular", "pectoral", "lesion"]
     assert contract["labels"] == ["benign", "malignant", "normal"]
 
 

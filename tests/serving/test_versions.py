@@ -77,12 +77,71 @@ def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, br
     assert library.available()["unet"] == 2
 
 
+def test_a_version_mended_without_a_change_of_size_is_tried_again(models, add_version):
+    graph = add_version(2) / "saved_model.pb"
+    content = graph.read_bytes()
+    graph.write_bytes(bytes(len(content)))
+    library = Library(models)
+    library.refresh()
+    assert library.available() == {"unet": 1}
+    graph.write_bytes(content)
+    library.refresh()
+    assert library.available() == {"unet": 2}
+
+
 def test_at_the_start_the_newest_version_that_loads_serves(models, add_version):
     (add_version(2) / "saved_model.pb").write_bytes(b"nonsense")
     (models / "unet" / "latest").mkdir()
     library = Library(models)
     library.refresh()
     assert library.available()["unet"] == 1
+
+
+def test_several_broken_versions_give_way_to_the_one_before(models, add_version):
+    for number in (2, 3):
+        (add_version(number) / "saved_model.pb").write_bytes(b"nonsense")
+    library = Library(models)
+    library.refresh()
+    assert states(library) == {3: END, 2: END, 1: AVAILABLE}
+    with library.borrow(ModelSpec(name="unet")) as (_, number):
+        assert number == 1
+
+
+def test_where_the_version_asked_for_is_broken_what_serves_goes_on(models, add_version):
+    library = Library(models)
+    library.refresh()
+    (add_version(2) / "saved_model.pb").write_bytes(b"nonsense")
+    library.configure({"unet": ModelConfig(model_version_policy={"specific": {"versions": [2]}})})
+    assert library.available() == {"unet": 1}
+
+
+def test_where_the_root_cannot_be_read_what_serves_goes_on(models):
+    library = Library(models)
+    library.refresh()
+    models.rename(models.with_name("elsewhere"))
+    library.refresh()
+    assert library.available() == {"unet": 1}
+
+
+def test_a_version_that_waits_for_its_last_request_takes_no_other(models, add_version):
+    library = Library(models)
+    library.refresh()
+    first = ModelSpec(name="unet", version={"value": 1})
+    with library.borrow(first):
+        add_version(2)
+        library.refresh()
+        with pytest.raises(Refusal, match=r"Specific\(unet, 1\)"), library.borrow(first):
+            pass
+
+
+def test_a_version_is_let_go_after_a_request_that_failed(models, add_version):
+    library = Library(models)
+    library.refresh()
+    with pytest.raises(ZeroDivisionError), library.borrow(ModelSpec(name="unet")):
+        raise ZeroDivisionError
+    add_version(2)
+    library.refresh()
+    assert states(library) == {2: AVAILABLE, 1: END}
 
 
 def test_a_version_taken_away_gives_way_to_the_one_before(models, add_version):
@@ -135,6 +194,17 @@ def test_a_configuration_chooses_models_versions_and_labels(models, add_version)
         assert number == 1, "as before"
 
 
+def test_a_configuration_leaves_none_of_the_labels_before_it(models):
+    library = Library(models)
+    for label in ("stable", "canary"):
+        library.configure({"unet": ModelConfig(version_labels={label: 1})})
+    with (
+        pytest.raises(Refusal, match="Unrecognized servable version label: stable"),
+        library.borrow(ModelSpec(name="unet", version_label="stable")),
+    ):
+        pass
+
+
 def test_a_version_that_is_being_copied_in_is_tried_once_a_look(models, add_version, monkeypatch):
     library = Library(models)
     library.refresh()
@@ -178,20 +248,22 @@ def test_a_label_moves_before_its_old_version_goes(models, add_version, monkeypa
 
 
 def test_a_label_of_a_version_that_is_to_go_is_refused(models, add_version):
-    add_version(2)
     library = Library(models)
+    library.refresh()
+    add_version(2)
     specific = {"specific": {"versions": [2]}}
     with pytest.raises(Refusal, match="version 1 of model unet, which is not currently available"):
         library.configure({"unet": ModelConfig(model_version_policy=specific, version_labels={"stable": 1})})
-    assert library.available() == {"unet": 2}
+    assert states(library) == {2: AVAILABLE, 1: END}
 
 
 def test_only_a_model_that_is_new_has_to_serve_at_once(models):
     library = Library(models)
     library.refresh()
     nothing = {"specific": {"versions": [9]}}
-    library.configure({"unet": ModelConfig(model_version_policy=nothing)})
-    assert library.available() == {}
+    for _ in range(2):
+        library.configure({"unet": ModelConfig(model_version_policy=nothing)})
+        assert library.available() == {}
     with pytest.raises(Refusal, match=r"1 servable.* did not become available: other"):
         library.configure({"unet": ModelConfig(), "other": ModelConfig(base_path="nowhere")})
     assert library.available() == {"unet": 1}

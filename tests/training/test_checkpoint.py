@@ -1,6 +1,7 @@
 import io
 import re
 import shutil
+from zipfile import ZipFile
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.training.checkpoint import Checkpoints, load_network, newest_checkpoint
+from tests.command_line import little_room
 
 
 def variables(*values):
@@ -167,8 +169,9 @@ def test_a_broken_one_is_not_kept_in_place_of_what_comes_after_it(tmp_path):
         (cut, variables([1.0, 2.0])),
         (lambda folder: None, variables([1.0, 2.0, 3.0])),
         (lambda folder: None, variables([1.0, 2.0], 1.0)),
+        (lambda folder: None, variables()),
     ],
-    ids=["broken", "of another shape", "of fewer variables"],
+    ids=["broken", "of another shape", "of fewer variables", "of more variables"],
 )
 def test_what_cannot_be_restored(tmp_path, harm, fresh):
     checkpoints(tmp_path, *variables([1.0, 2.0])).save(10)
@@ -198,6 +201,20 @@ def test_a_setting_that_the_run_did_not_begin_with(tmp_path, name, says):
         checkpoints(tmp_path, *variables(1.0), config={**CONFIG, name: "new"}).restore()
 
 
+def test_a_setting_that_the_run_began_with_and_has_no_more(tmp_path):
+    checkpoints(tmp_path, *variables(1.0), config={**CONFIG, "emphasis": "old"}).save(10)
+    with pytest.raises(ConfigError, match="began with, emphasis old, received: emphasis None; put them back"):
+        checkpoints(tmp_path, *variables(1.0)).restore()
+
+
+def test_a_full_disk_leaves_the_checkpoints_as_they_were(tmp_path):
+    states = checkpoints(tmp_path, *variables(np.zeros(1000)))
+    states.save(10)
+    with little_room(4000), pytest.raises(ModelError, match=r"expected room for a checkpoint, received: .*; free"):
+        states.save(20)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-10"]
+
+
 def test_no_room(tmp_path):
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
     with pytest.raises(ModelError, match=r"checkpoints: expected room for a checkpoint, received: .*; free") as caught:
@@ -212,6 +229,16 @@ def test_a_worker_that_is_not_the_chief_writes_elsewhere(tmp_path):
     assert states.restore()
     states.save(20)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["step-10"]
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["step-20"]
+
+
+def test_a_worker_that_is_not_the_chief_clears_up_after_itself_alone(tmp_path):
+    (value,) = variables(1.0)
+    checkpoints(tmp_path / "run", value).save(30)
+    states = checkpoints(tmp_path / "run", value, keep=1, write_below=tmp_path / "own")
+    for step in (10, 20):
+        states.save(step)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["step-30"]
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["step-20"]
 
 
@@ -235,4 +262,28 @@ def test_no_network(tmp_path, content, received):
     if content:
         (tmp_path / "model.keras").write_bytes(content)
     with pytest.raises(ModelError, match=rf"model\.keras: expected a trained network, received: {received}"):
+        load_network(tmp_path / "model.keras")
+
+
+def test_a_network_of_which_a_bit_has_changed(tmp_path):
+    path = tmp_path / "model.keras"
+    keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(8, 3)]).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.keras: expected a trained network, received: a broken file"):
+        load_network(path)
+
+
+@pytest.mark.parametrize("config", [None, "[]"])
+def test_a_network_of_which_the_config_is_missing_or_none(tmp_path, config):
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(8, 3)])
+    network.save(tmp_path / "whole.keras")
+    with ZipFile(tmp_path / "whole.keras") as whole, ZipFile(tmp_path / "model.keras", "w") as harmed:
+        for name in whole.namelist():
+            if name != "config.json":
+                harmed.writestr(name, whole.read(name))
+        if config:
+            harmed.writestr("config.json", config)
+    with pytest.raises(ModelError, match=r"model\.keras: expected a trained network, received: a broken file"):
         load_network(tmp_path / "model.keras")

@@ -77,6 +77,12 @@ def test_lesions_are_found_missed_and_false():
     assert {name: estimate["value"] for name, estimate in estimates.items()} == pytest.approx(expected)
 
 
+def test_lesion_figures_have_intervals_over_patients():
+    films = film_set([MIDDLE] * 6)
+    estimates = estimate_lesions(films, films.label_maps, (films.label_maps == 4).astype(float))
+    assert (estimates["sensitivity"]["n"], estimates["sensitivity"]["patients"]) == (6, 3)
+
+
 def test_without_lesions_there_is_no_sensitivity():
     scores = lesion_scores(film_set([EMPTY, EMPTY]), np.stack([EMPTY, MIDDLE]), np.zeros((2, SIDE, SIDE)))
     assert scores["sensitivity"] is None
@@ -87,6 +93,19 @@ def test_the_disc_has_the_radius_that_fits_the_training_windows():
     scores = compare_with_disc(film_set([MIDDLE, EMPTY, EMPTY]), films, films.label_maps)
     pixels, both = (MIDDLE == 4).sum(), ((MIDDLE == 4) & (films.label_maps[1] == 4)).sum()
     assert scores == {"network": 1.0, "disc": pytest.approx((1 + both / pixels) / 2), "radius": 2, "films": 2}
+
+
+@pytest.mark.parametrize(("radii", "best"), [([1], 1), ([3], 3), ([1, 3, 3], 3)])
+def test_the_disc_fits_all_training_windows_together(radii, best):
+    training = film_set([disc(3.5, 3.5, radius) for radius in radii])
+    assert compare_with_disc(training, training, training.label_maps)["radius"] == best
+
+
+def test_only_lesions_count_beside_the_disc():
+    breast = np.ones_like(EMPTY)
+    films = film_set([np.maximum(breast, MIDDLE), breast])
+    scores = compare_with_disc(films, films, films.label_maps)
+    assert scores == {"network": 1, "disc": 1, "radius": 2, "films": 1}
 
 
 def test_without_lesions_there_is_nothing_to_compare():
