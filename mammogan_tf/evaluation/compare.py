@@ -170,4 +170,7 @@ def _notes(reports: Sequence[Reported]) -> list[str]:
     if len(sizes) > 1:
         found = ", ".join(f"{size} pixels ({view})" for size, view in sorted(sizes))
         notes.append(f"The images differ in size or view ({found}): most measures do not compare.")
+    networks = sorted({each.report["segmented_by"] for each in reports})
+    if len(networks) > 1:
+        notes.append(f"Segmentation is that of several networks ({', '.join(networks)}): it does not compare.")
     return notes

@@ -1,5 +1,6 @@
 """Synthetic images that somebody else made: a folder of image files, and perhaps one of masks."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ def _read_8_bit(file: Path) -> np.ndarray:
 def synthetic_films(images: np.ndarray, masks: np.ndarray | None, real: RealFilms, seed: int = 0) -> SyntheticFilms:
     """Images of unknown origin, dealt at random to the unseen patients and to sets.
 
-    Masks that are those of unseen films tie their images to these. Other masks, and images without masks, say nothing of
+    Masks that are those of unseen films tie their images to these; where several films have one mask, as windows of one
+    class do, its images are dealt to them in turn. Other masks, and images without masks, say nothing of
     patients: they are dealt out, so that what is resampled is a mask with all its images, or a single image.
     """
     random = np.random.default_rng(seed)
@@ -69,9 +71,12 @@ def synthetic_films(images: np.ndarray, masks: np.ndarray | None, real: RealFilm
         kind = np.arange(count)
     else:
         kind = np.unique(masks.reshape(count, -1), axis=0, return_inverse=True)[1].ravel()
-        film_of = {mask.tobytes(): index for index, mask in enumerate(real.masks)}
-        found = np.array([film_of.get(mask.tobytes(), -1) for mask in masks])
-        films = found if (found >= 0).all() else None
+        films_of: dict[bytes, list[int]] = {}
+        for film, mask in enumerate(real.masks):
+            films_of.setdefault(mask.tobytes(), []).append(film)
+        turns = {content: itertools.cycle(alike) for content, alike in films_of.items()}
+        found = [next(turns.get(mask.tobytes(), itertools.repeat(-1))) for mask in masks]
+        films = np.array(found) if min(found) >= 0 else None
     if films is None:
         names = np.unique(real.patients)
         patients = names[random.permutation(kind.max() + 1) % len(names)][kind]

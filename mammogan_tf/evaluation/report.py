@@ -24,14 +24,18 @@ from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
+from mammogan_tf.inference.generate import masks_of_model
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["evaluate", "evaluate_images", "gather"]
 
 USE = "use.jsonl"
+
+MOST_CHANGED = 0.01
+"""Share of the pixels of training masks that may have changed: a U-Net on another device rounds otherwise."""
 
 
 def evaluate(
@@ -70,7 +74,7 @@ def evaluate(
 
     Raises:
         ModelError: the run is not a finished GAN; the weights of Inception-v3 cannot be had.
-        DataError: films of the split are missing, or there are too few test patients.
+        DataError: films of the split are missing, or others under their names, or there are too few test patients.
     """
     console, out = console or Console(), Path(out)
     evidence = gather(run, films, out, count, seed, judge_config, console, inception)
@@ -102,6 +106,7 @@ def gather(
     if not isinstance(config, GANConfig) or not run.finished:
         raise ModelError(f"{run.path}: expected a finished train-gan run, received: {run.command}; finish it first")
     extra = _extra_spaces(inception, console)
+    _require_trained_on(run, films, console)
     judge = out / "judge"
     reference = find_reference(films, config.data, run.split, run.data, judge, judge_config, console, run.labels)
     train, test = (
@@ -184,6 +189,20 @@ def _require_own_folder(out: Path) -> None:
     if (out / "config.json").exists():
         raise DataError(
             f"{out}: expected a folder of its own for the report, received: a run directory; choose another"
+        )
+
+
+def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> None:
+    """Refuses other films of the same names, of which no network knows any: memorisation could only pass."""
+    if not run.masks_path.exists():
+        return
+    kept = masks_of_model(load_generator(run.path))
+    training = condition(run, load_split(run, films, console.progress("preparing films"))[0]).cropped()
+    same = list(training.names) == kept.names and training.label_maps.shape == kept.label_maps.shape
+    if not same or (training.label_maps != kept.label_maps).mean() > MOST_CHANGED:
+        raise DataError(
+            f"{run.path}: expected the films that it was trained on, received: others under the same names; "
+            "name theirs with --data"
         )
 
 

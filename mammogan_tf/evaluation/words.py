@@ -70,11 +70,16 @@ def shown(section: Section, measures: Mapping[str, Estimate]) -> list[tuple[Meas
 def describe(report: Mapping[str, Any]) -> str:
     """What was judged, in a sentence or two."""
     films, synthetic = report["films"], report["synthetic"]
-    made = "from the masks of" if report["kind"] == "gan" else "beside"
+    unseen, known = "that no network was trained on", ""
+    made = "from the masks of"
+    if report["kind"] == "images":
+        made, unseen = "beside", "that the judge was not trained on"
+        known = " What the maker of the images was trained on is not known."
     return (
         f"{synthetic['images']} synthetic images of {report['size']} x {report['size']} pixels ({report['view']} view) "
-        f"{made} {films['test']} pictures of {films['test_patients']} patients that no network was trained on; "
-        f"{films['train']} pictures were. Masks: {report['masks']}. Seed {synthetic['seed']}."
+        f"{made} {films['test']} pictures of {films['test_patients']} patients {unseen}; "
+        f"{films['train']} pictures were.{known} Masks: {report['masks']}. Segmentation: {report['segmented_by']}. "
+        f"Seed {synthetic['seed']}."
     )
 
 

@@ -16,7 +16,7 @@ from mammogan_tf.evaluation.sections import REFERENCES
 from mammogan_tf.evaluation.sheet import comparison_sheet
 from mammogan_tf.evaluation.words import render_card, render_markdown
 from mammogan_tf.files import read_json, write_json, write_text
-from mammogan_tf.training.card import gan_card
+from mammogan_tf.training.card import gan_card, with_measured
 from mammogan_tf.training.run import Run
 
 __all__ = ["FORMAT", "PATIENTS", "REPORT", "digest", "write_card", "write_report"]
@@ -78,9 +78,9 @@ def _sheet(evidence: Evidence, out: Path) -> bytes:
 
 
 def write_card(run: Run, report: dict[str, Any], console: Console) -> None:
-    """Writes what was measured into the run's model card."""
+    """Writes what was measured into the run's model card; all else there stays."""
     try:
-        card = gan_card(run, read_json(run.report_path), render_card(report))
-        write_text(run.card_path, card)
-    except OSError as error:
+        card = run.card_path.read_text() if run.card_path.exists() else gan_card(run, read_json(run.report_path))
+        write_text(run.card_path, with_measured(card, render_card(report)))
+    except (OSError, UnicodeDecodeError) as error:
         console.line(f"{run.path}: the model card stays as it was ({error})")

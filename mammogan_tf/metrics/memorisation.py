@@ -1,5 +1,6 @@
 """Does a generator hand out its training images? Nearest neighbours, membership, and a verdict (NumPy, SciPy)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -142,6 +143,9 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None) ->
     for space, found in spaces.items():
         if found.copies:
             reasons.append(f"{space}: {found.copies} nearer than half of the nearest unseen real image")
+        if math.isnan(found.ratio):
+            reasons.append(f"{space}: nothing to compare with, as all unseen real images are training images")
+            continue
         if not found.near <= MOST_NEAR:
             reasons.append(f"{space}: {found.near:.0%} nearer than {NEAR}% of the unseen real images")
         if not found.ratio >= LEAST_RATIO:

@@ -6,7 +6,7 @@ from mammogan_tf import __version__
 from mammogan_tf.config import GANConfig
 from mammogan_tf.training.run import Run
 
-__all__ = ["cross_validation_card", "gan_card", "unet_card"]
+__all__ = ["cross_validation_card", "gan_card", "unet_card", "with_measured"]
 
 SEEN = {"whole": "a film", "roi": "a square of a film around a lesion, or around some tissue"}
 """What a network of each view sees."""
@@ -114,8 +114,15 @@ Not yet: `mammogan-tf evaluate --gan RUN` measures similarity, diversity, obedie
 that the training has not seen, and writes it here."""
 
 
-def gan_card(run: Run, report: dict[str, Any], measured: str = NOT_MEASURED) -> str:
-    """The card of a generator, in Markdown; ``measured`` is its section of figures."""
+def with_measured(card: str, measured: str) -> str:
+    """A card with this section "Measured" in place of the one it has, or at its end."""
+    before, _, after = card.partition("## Measured\n")
+    _, following, rest = after.partition("\n## ")
+    return f"{before.rstrip()}\n\n{measured}\n{following}{rest}"
+
+
+def gan_card(run: Run, report: dict[str, Any]) -> str:
+    """The card of a generator, in Markdown."""
     config = run.config
     assert isinstance(config, GANConfig)
     return f"""# Generator: mask-conditioned synthetic mammograms
@@ -127,7 +134,7 @@ with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to
 whose films of validation masks had the lowest KID to the training films.
 
 {_training(run, report)}
-{measured}
+{NOT_MEASURED}
 
 {INTENDED_USE}"""
 

@@ -19,6 +19,7 @@ def write(folder, value: float, without: dict[str, float] | None, **changes):
         "format": 3,
         "size": 64,
         "view": "whole",
+        "segmented_by": "the judge",
         "measures": {"fidelity": {"ssim_own_film": estimate, "ssim_left_right": {"not computed": "no such pair"}}},
         "memorisation": {
             "passed": value < 0.6,
@@ -84,7 +85,7 @@ def test_an_interval_that_ends_at_the_scale_s_end_has_the_error_of_its_longer_ha
 
 def test_the_table(tmp_path):
     reported(tmp_path, {name: value + 0.2 for name, value in A.items()})
-    write(tmp_path / "c", 0.5, None, size=32)
+    write(tmp_path / "c", 0.5, None, size=32, segmented_by="the run's U-Net")
     text = compare([tmp_path / name for name in "abc"], tmp_path / "table.md")
     assert (tmp_path / "table.md").read_text() == text
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
@@ -94,6 +95,7 @@ def test_the_table(tmp_path):
     assert rows[2][5].startswith("+0.000 [-0.310, 0.310] (unpaired)")
     assert rows[3][1:4] == ["PASS (pixels)", "FAIL: copies", "PASS (pixels)"]
     assert "differ in size or view (32 pixels (whole), 64 pixels (whole))" in text
+    assert "Segmentation is that of several networks (the judge, the run's U-Net)" in text
 
 
 def test_what_one_report_lacks_has_no_difference(tmp_path):

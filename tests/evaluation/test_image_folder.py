@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,6 +79,14 @@ def test_masks_of_unseen_films_tell_the_film(real):
     films = synthetic_films(np.zeros((4, SIZE, SIZE), np.float32), real.masks[rows], real)
     assert (real.masks[films.films] == real.masks[rows]).all()
     assert films.patients.tolist() == real.patients[rows].tolist()
+
+
+def test_a_mask_of_several_unseen_films_is_dealt_to_them_in_turn(real):
+    masks = real.masks.copy()
+    masks[[0, 2, 4]] = 1
+    films = synthetic_films(np.zeros(masks.shape, np.float32), masks, dataclasses.replace(real, masks=masks))
+    assert films.films.tolist() == list(range(len(real)))
+    assert films.patients.tolist() == real.patients.tolist()
 
 
 def test_few_images_make_one_small_set(real):

@@ -65,6 +65,12 @@ def test_the_progress_names_the_section_that_comes(faithful, progress):
     assert progress == [(done, count, key) for done, key in enumerate([*faithful, ""])]
 
 
+def test_images_of_one_mask_are_those_of_one_film(evidence, faithful):
+    alike = np.ones_like(evidence.synthetic.masks)
+    changed = dataclasses.replace(evidence, synthetic=dataclasses.replace(evidence.synthetic, masks=alike))
+    assert DIVERSITY.compute(changed)["ssim_same_mask"] == faithful["diversity"]["ssim_same_mask"]
+
+
 def test_a_faithful_generator_reaches_the_references(faithful):
     for region in ("breast", "pectoral", "dense", "lesion"):
         estimate = faithful["obedience"][f"dice_{region}"]

@@ -7,7 +7,7 @@ import pytest
 
 from mammogan_tf.evaluation.page import render_page
 from mammogan_tf.evaluation.sections import SECTIONS, Picture
-from mammogan_tf.evaluation.words import HEADLINES, format_estimate, in_words, render_card, render_markdown
+from mammogan_tf.evaluation.words import HEADLINES, describe, format_estimate, in_words, render_card, render_markdown
 from tests.report_schema import SCHEMA
 
 ESTIMATE: dict = {"value": 0.71349, "low": 0.6, "high": 0.8, "n": 40, "patients": 20}
@@ -45,6 +45,12 @@ def report() -> dict:
 def page(report) -> str:
     pictures = {section.key: [Picture("one", b"png", f"Figure of {section.key}.")] for section in SECTIONS}
     return render_page(report, b"sheet", pictures)
+
+
+def test_of_images_it_does_not_say_what_their_maker_was_trained_on(report):
+    assert "24 patients that no network was trained on; 242 pictures were." in describe(report)
+    text = describe(report | {"kind": "images"})
+    assert "24 patients that the judge was not trained on; 242 pictures were. What the maker" in text
 
 
 def test_the_example_is_a_report(report):

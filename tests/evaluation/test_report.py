@@ -18,7 +18,9 @@ from mammogan_tf.evaluation.compare import read_report
 from mammogan_tf.evaluation.reference import find_reference
 from mammogan_tf.evaluation.report import evaluate, evaluate_images
 from mammogan_tf.files import write_json
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.card import with_measured
+from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.samples import save_picture
 from tests.report_schema import SCHEMA
 
@@ -47,6 +49,10 @@ def run(films, tmp_path_factory) -> Run:
             "seconds": 1.0,
             "last": {},
         },
+    )
+    training = condition(made, load_split(made, films)[0]).cropped()
+    np.savez_compressed(
+        made.masks_path, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
     )
     build_critic(16, widths=(4, 4, 4)).save(made.path / "critic.keras")
     build_generator(16, z_dim=4, widths=(4, 4, 4)).save(made.model_path)
@@ -113,9 +119,31 @@ def test_a_second_call_trains_no_new_judge_and_says_the_same(evaluated, run, fil
     out, report = evaluated
     networks = {path: path.stat().st_mtime_ns for path in out.rglob("model.keras")}
     assert len(networks) == 1
+    card = run.card_path.read_text()
+    run.card_path.write_text(f"{card}\n## Ours\n\nkept\n")
     again = evaluate(run, films, out, count=20, judge_config=JUDGE, console=Console(quiet=True))
     assert again == report
+    assert run.card_path.read_text() == f"{card}\n## Ours\n\nkept\n"
     assert networks == {path: path.stat().st_mtime_ns for path in out.rglob("model.keras")}
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("# A\n\n## Measured\n\nNot yet.\n\n## Use\n\nNone.\n", "# A\n\n## Measured\n\n0.5\n\n## Use\n\nNone.\n"),
+        ("# A\n\n## Measured\n\nNot yet.\n", "# A\n\n## Measured\n\n0.5\n"),
+        ("# A\n\n## Use\n\nNone.\n", "# A\n\n## Use\n\nNone.\n\n## Measured\n\n0.5\n"),
+    ],
+)
+def test_a_card_keeps_all_else_than_what_was_measured(card, expected):
+    assert with_measured(card, "## Measured\n\n0.5") == expected
+
+
+def test_films_that_the_run_was_not_trained_on_are_refused(run, films, tmp_path):
+    others = [dataclasses.replace(film, path=other.path) for film, other in zip(films, reversed(films), strict=True)]
+    with pytest.raises(DataError, match="films that it was trained on, received: others under the same names"):
+        evaluate(run, others, tmp_path / "out", judge_config=JUDGE, console=Console(quiet=True))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_judge_is_of_the_films_as_they_are(run, films, tmp_path):

@@ -50,11 +50,13 @@ def _of_pairs(images: np.ndarray, patients: np.ndarray, allowed: np.ndarray, see
 
 
 def _same_mask(synthetic: SyntheticFilms, seed: int) -> Estimate:
-    """Of pairs of neighbours among the images of each mask."""
+    """Of pairs of neighbours among the images of each mask: of each film, where masks are those of films."""
     if synthetic.masks is None:
         return not_computed("no masks came with the images")
-    _, mask = np.unique(synthetic.masks.reshape(len(synthetic), -1), axis=0, return_inverse=True)
-    of_mask = [np.flatnonzero(mask.ravel() == number) for number in range(mask.max() + 1)]
+    mask = synthetic.films
+    if mask is None:
+        mask = np.unique(synthetic.masks.reshape(len(synthetic), -1), axis=0, return_inverse=True)[1].ravel()
+    of_mask = [np.flatnonzero(mask == number) for number in np.unique(mask)]
     pairs = np.array([pair for rows in of_mask for pair in zip(rows[::2], rows[1::2], strict=False)])
     if not len(pairs):
         return not_computed("no two images of one mask")
