@@ -46,7 +46,7 @@ def format_estimate(estimate: Estimate) -> str:
     if "not computed" in estimate:
         return f"not computed: {estimate['not computed']}"
     value, low, high = (
-        f"{round(estimate[name], 3) + 0.0:.3f}" if abs(estimate[name]) < 100 else f"{estimate[name]:.3g}"  # No -0.000.
+        f"{estimate[name]:.3f}" if abs(estimate[name]) < 100 else f"{estimate[name]:.3g}"
         for name in ("value", "low", "high")
     )
     return f"{value} [{low}, {high}]"
