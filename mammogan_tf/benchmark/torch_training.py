@@ -102,8 +102,10 @@ def unet_step(config: UNetConfig, image: np.ndarray, mask: np.ndarray, expected:
     def step() -> None:
         logits = segment(films)
         found = logits.softmax(1)
-        overlap, total = (truth * found).sum((0, 2, 3)), (truth + found).sum((0, 2, 3))
-        loss = 1 - ((2 * overlap + 1) / (total + 1)).mean() + F.cross_entropy(logits, truth)
+        overlap, total = (truth * found).sum((2, 3)), (truth + found).sum((2, 3))
+        tissues = (2 * overlap[:, :-1] + 1) / (total[:, :-1] + 1)
+        lesions = (2 * overlap[:, -1:].sum(0) + 1) / (total[:, -1:].sum(0) + 1)
+        loss = 1 - torch.cat([tissues.mean(0), lesions]).mean() + F.cross_entropy(logits, truth)
         adam.zero_grad()
         loss.backward()
         adam.step()
