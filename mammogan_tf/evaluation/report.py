@@ -12,6 +12,7 @@ import mammogan_tf
 from mammogan_tf.config import CLASSES, LABELS, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
+from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
@@ -24,7 +25,6 @@ from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
-from mammogan_tf.inference.generate import masks_of_model
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition
 from mammogan_tf.training.run import Run, load_split
@@ -148,7 +148,7 @@ def evaluate_images(
         like: a run whose split and preparation of the films are taken over; the default split where None.
 
     Raises:
-        DataError: the folder cannot be read as described, or there are too few films.
+        DataError: the folder cannot be read as described, there are too few films, or others than ``like`` was trained on.
         ModelError: the run is a cross-validation.
     """
     console, out = console or Console(), Path(out)
@@ -164,6 +164,8 @@ def evaluate_images(
     if like and data.size != size:
         raise DataError(f"{images}: expected images of {data.size} pixels, as {like.path} has, received: {size}")
     extra = _extra_spaces(inception, console)
+    if like and isinstance(like.config, GANConfig):
+        _require_trained_on(like, films, console)
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
     labels = like.labels if like else LABELS
     reference = find_reference(films, data, split, sources, out / "judge", judge_config, console, labels)
@@ -193,15 +195,18 @@ def _require_own_folder(out: Path) -> None:
 
 
 def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> None:
-    """Refuses other films of the same names, of which no network knows any: memorisation could only pass."""
+    """Refuses other films of the same names, of which no network knows any: memorisation could only pass.
+
+    It tells them by their masks.
+    """
     if not run.masks_path.exists():
         return
-    kept = masks_of_model(load_generator(run.path))
+    label_maps, names = read_masks(run.masks_path, ("label_maps", "ids"), "put it back, or train another run")
     training = condition(run, load_split(run, films, console.progress("preparing films"))[0]).cropped()
-    same = list(training.names) == kept.names and training.label_maps.shape == kept.label_maps.shape
-    if not same or (training.label_maps != kept.label_maps).mean() > MOST_CHANGED:
+    same = training.names == tuple(names) and training.label_maps.shape == label_maps.shape
+    if not same or (training.label_maps != label_maps).mean() > MOST_CHANGED:
         raise DataError(
-            f"{run.path}: expected the films that it was trained on, received: others under the same names; "
+            f"{run.path}: expected the films and masks that it was trained on, received: others under the same names; "
             "name theirs with --data"
         )
 

@@ -49,7 +49,7 @@ def format_estimate(estimate: Estimate) -> str:
         f"{estimate[name]:.3f}" if abs(estimate[name]) < 100 else f"{estimate[name]:.3g}"
         for name in ("value", "low", "high")
     )
-    return f"{value} [{low}, {high}]"
+    return f"{value.replace('-0.000', '0.000')} [{low}, {high}]"  # The sign of a bound says on which side of 0 it lies.
 
 
 def beside(measure: Measure, estimate: Estimate) -> list[str]:

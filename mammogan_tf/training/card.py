@@ -1,5 +1,6 @@
 """Model cards: what a model is, what it was trained on, and what it must not be used for."""
 
+import re
 from typing import Any
 
 from mammogan_tf import __version__
@@ -116,9 +117,9 @@ that the training has not seen, and writes it here."""
 
 def with_measured(card: str, measured: str) -> str:
     """A card with this section "Measured" in place of the one it has, or at its end."""
-    before, _, after = card.partition("## Measured\n")
-    _, following, rest = after.partition("\n## ")
-    return f"{before.rstrip()}\n\n{measured}\n{following}{rest}"
+    found = re.search(r"^## Measured[ \t]*$.*?(?=^##? |\Z)", card, re.MULTILINE | re.DOTALL)
+    before, after = (card[: found.start()], card[found.end() :]) if found else (card, "")
+    return "\n\n".join(part for part in (before.rstrip(), measured, after) if part).rstrip() + "\n"
 
 
 def gan_card(run: Run, report: dict[str, Any]) -> str:

@@ -130,4 +130,5 @@ def test_the_headlines_exist(report):
 def test_format_estimate():
     assert format_estimate(ESTIMATE) == "0.713 [0.600, 0.800]"
     assert format_estimate(ESTIMATE | {"high": 278648.5}) == "0.713 [0.600, 2.79e+05]"
+    assert format_estimate({"value": -1e-9, "low": -0.0004, "high": 0.1}) == "0.000 [-0.000, 0.100]"
     assert format_estimate(MISSING) == "not computed: needs 3 patients or more, found 1"

@@ -51,9 +51,9 @@ def run(films, tmp_path_factory) -> Run:
         },
     )
     training = condition(made, load_split(made, films)[0]).cropped()
-    np.savez_compressed(
-        made.masks_path, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
-    )
+    label_maps = training.label_maps.copy()
+    label_maps[0, 0, 0] ^= 1  # As by a U-Net on another device, which rounds otherwise.
+    np.savez_compressed(made.masks_path, label_maps=label_maps, labels=training.labels, ids=np.array(training.names))
     build_critic(16, widths=(4, 4, 4)).save(made.path / "critic.keras")
     build_generator(16, z_dim=4, widths=(4, 4, 4)).save(made.model_path)
     return made
@@ -133,6 +133,10 @@ def test_a_second_call_trains_no_new_judge_and_says_the_same(evaluated, run, fil
         ("# A\n\n## Measured\n\nNot yet.\n\n## Use\n\nNone.\n", "# A\n\n## Measured\n\n0.5\n\n## Use\n\nNone.\n"),
         ("# A\n\n## Measured\n\nNot yet.\n", "# A\n\n## Measured\n\n0.5\n"),
         ("# A\n\n## Use\n\nNone.\n", "# A\n\n## Use\n\nNone.\n\n## Measured\n\n0.5\n"),
+        ("# A\n\n## Measured \n## Use\n\nNone.\n", "# A\n\n## Measured\n\n0.5\n\n## Use\n\nNone.\n"),
+        ("# A\n\n## Measured", "# A\n\n## Measured\n\n0.5\n"),
+        ("## Measured\n\nNot yet.\n\n# Ours\n", "## Measured\n\n0.5\n\n# Ours\n"),
+        ("# A\n\n### Measured\n\nBy us.\n", "# A\n\n### Measured\n\nBy us.\n\n## Measured\n\n0.5\n"),
     ],
 )
 def test_a_card_keeps_all_else_than_what_was_measured(card, expected):
@@ -141,8 +145,14 @@ def test_a_card_keeps_all_else_than_what_was_measured(card, expected):
 
 def test_films_that_the_run_was_not_trained_on_are_refused(run, films, tmp_path):
     others = [dataclasses.replace(film, path=other.path) for film, other in zip(films, reversed(films), strict=True)]
-    with pytest.raises(DataError, match="films that it was trained on, received: others under the same names"):
+    with pytest.raises(
+        DataError, match="films and masks that it was trained on, received: others under the same names"
+    ):
         evaluate(run, others, tmp_path / "out", judge_config=JUDGE, console=Console(quiet=True))
+    for number in range(2):
+        save_picture(tmp_path / "images" / f"{number}.png", np.zeros((16, 16), np.uint8))
+    with pytest.raises(DataError, match="films and masks that it was trained on"):
+        evaluate_images(tmp_path / "images", None, others, run.data, tmp_path / "out", like=run)
     assert not (tmp_path / "out").exists()
 
 

@@ -115,8 +115,16 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
 
     spy("segmentation_batches")
     spy("validation_batches")
+    computed, test = set(), segmentation._test
+
+    def judge(network, *arguments):
+        computed.update(layer.compute_dtype for layer in network.layers)
+        return test(network, *arguments)
+
+    monkeypatch.setattr(segmentation, "_test", judge)
     run = make_run(precision=precision, epochs=1)
     report = train_unet(run, load_all(run.data), QUIET)
+    assert computed == {"float32"}, "judged as it will be used"
     assert keras.config.dtype_policy().name == precision
     assert all(np.isfinite(weight).all() for weight in keras.models.load_model(run.model_path).get_weights())
     assert report["best_epoch"] == 1

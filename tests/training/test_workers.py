@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -55,7 +56,11 @@ def test_two_processes_train_as_one_and_end_together(make_run):
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
 
-    processes = start_two("train-gan", "--resume", together)  # As a cluster does that starts all workers again.
+
+@pytest.mark.parametrize("command", ["train-gan", "train-unet"])
+def test_workers_of_a_finished_run_that_are_started_again_end_well(command, gan_run, unet_run, tmp_path):
+    run = shutil.copytree({"train-gan": gan_run, "train-unet": unet_run}[command], tmp_path / "00001")
+    processes = start_two(command, "--resume", run)  # As a cluster does that starts all of them again.
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
 
