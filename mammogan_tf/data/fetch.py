@@ -103,7 +103,8 @@ def _local_path(url: str) -> Path | None:
         raise DataError(f"{url}: expected an address of http, https or file, received: {scheme}; name another mirror")
     path = Path(urllib.request.url2pathname(urllib.parse.urlparse(url).path)) if scheme else Path(url)
     if not path.is_file():
-        raise DataError(f"{path}: expected an archive (all-mias.tar.gz), received: no such file; correct the path")
+        received = "a folder; name the file in it" if path.is_dir() else "no such file; correct the path"
+        raise DataError(f"{path}: expected an archive (all-mias.tar.gz), received: {received}")
     return path
 
 

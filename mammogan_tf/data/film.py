@@ -24,6 +24,9 @@ AUTOMATIC = 255
 BITS, PHOTOMETRIC = 258, 262
 """Tags of a TIFF: *Bits Per Sample*, one for each channel, and *Photometric Interpretation*."""
 
+ORIENTATION = 274
+"""Tag of EXIF and TIFF: how a picture is to be turned for viewing, 1 as it is stored, 2 to 8 in another way."""
+
 WHITE_IS_ZERO = 0
 """*Photometric Interpretation* of a film whose dark pixels have high values."""
 
@@ -80,8 +83,8 @@ def read_grey(path: Path) -> np.ndarray:
     or its content, is read by :func:`mammogan_tf.data.dicom.read_dicom`.
 
     Raises:
-        DataError: missing, unreadable, empty, truncated, several pages, colour, RGB of 16 bits, floating point, or
-            no image.
+        DataError: missing, unreadable, empty, truncated, several pages, to be turned for viewing, colour, RGB of 16 bits,
+            floating point, or no image.
     """
     _require_content(path)
     if is_dicom(path):
@@ -101,7 +104,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """Height and width that the header of an image states, without decoding its pixels.
 
     Raises:
-        DataError: missing, unreadable, empty, several pages or no image.
+        DataError: missing, unreadable, empty, several pages, to be turned for viewing, or no image.
     """
     _require_content(path)
     if is_dicom(path):
@@ -118,8 +121,8 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
         shape: height and width of its film.
 
     Raises:
-        DataError: missing, unreadable, of several pages, another mode or size, or with grey values that
-            ``drawn.classes`` leaves out.
+        DataError: missing, unreadable, of several pages, to be turned for viewing, of another mode or size, or with grey
+            values that ``drawn.classes`` leaves out.
     """
     path = drawn.path
     _require_content(path)
@@ -167,19 +170,26 @@ def _grey_if_equal(image: Image.Image) -> tuple[np.ndarray, str]:
 
 def _require_content(path: Path) -> None:
     if not path.is_file():
-        raise DataError(f"{path}: expected an image file, received: nothing there")
+        received = "a folder; name the files in it" if path.is_dir() else "nothing there"
+        raise DataError(f"{path}: expected an image file, received: {received}")
     if path.stat().st_size == 0:
         raise DataError(f"{path}: expected an image, received: an empty file; fetch it again")
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The open image of a file that holds no other; whatever is wrong, on opening or on decoding, is a DataError."""
+    """The open image of a file that holds no other; whatever is wrong, on opening or on decoding, is a DataError.
+
+    So is a picture that is to be turned for viewing: Pillow turns those in TIFF alone, and garbles some of them.
+    """
     try:
         with Image.open(path) as image:
             if (pages := _count_pages(image)) > 1:
                 advice = "save each as a file of its own"
                 raise DataError(f"{path}: expected a single picture, received: {pages} pages; {advice}")
+            if (orientation := _read_orientation(image)) in range(2, 9):
+                expected, advice = "a picture stored as it is seen", "turn it and save it again"
+                raise DataError(f"{path}: expected {expected}, received: EXIF orientation {orientation}; {advice}")
             yield image
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "no image format that Pillow knows" if isinstance(error, UnidentifiedImageError) else error
@@ -194,3 +204,11 @@ def _count_pages(image: Image.Image) -> int:
         return getattr(image, "n_frames", 1)
     except Exception as error:  # Pillow raises almost anything.
         raise ValueError("a damaged second page") from error
+
+
+def _read_orientation(image: Image.Image) -> object:
+    """What the header of an image says of its orientation; None where it says nothing that can be read."""
+    try:  # Not image.getexif(), which decodes a PNG to look behind its pixels.
+        return Image.Image.getexif(image).get(ORIENTATION)
+    except Exception:  # Pillow raises almost anything.
+        return None

@@ -16,7 +16,6 @@ import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ __all__ = [
     "SUFFIXES",
     "Folder",
     "build_film",
+    "build_films",
     "find_stray_masks",
-    "load_folder",
     "name_film",
     "open_folder",
 ]
@@ -56,7 +55,8 @@ class Folder:
 
     ``classes`` pairs grey values of masks with classes 0-4 or ``AUTOMATIC``; ``rows`` is None where there is no table,
     and a row holds what the table says under this module's own names of ``COLUMNS``. ``origins`` are patient and side as the
-    DICOM files say, by film; those that cannot be read are left out.
+    DICOM files say, by film; those that cannot be read are left out. ``patients`` are those whom DICOM files name, here or
+    in data sets that are loaded together with this one: the table may name them too.
     """
 
     name: str
@@ -65,14 +65,10 @@ class Folder:
     masks: Mapping[str, Path]
     rows: Mapping[str, Mapping[str, str]] | None
     origins: Mapping[str, Origin]
-
-    @cached_property
-    def patients(self) -> frozenset[str]:
-        """Digests of those whom the DICOM files name: the table may name them too."""
-        return frozenset(patient for patient, _ in self.origins.values() if patient)
+    patients: frozenset[str]
 
 
-def load_folder(root: Path) -> list[Film]:
+def build_films(folder: Folder) -> list[Film]:
     """All films of a folder data set, in the order of their file names. Pixels are not decoded.
 
     Ids and patients begin with the name of the data set, which is the folder's own where ``dataset.json`` gives none. What
@@ -80,10 +76,8 @@ def load_folder(root: Path) -> list[Film]:
     Without either, each film is a patient of its own, its side is found in the picture, and its label is normal.
 
     Raises:
-        DataError: a ``dataset.json`` or table that makes no sense, no films, a mask without its film, a film without
-            its row, a file that is no image, a mask of another size than its film.
+        DataError: a mask without its film, or as :func:`build_film` does.
     """
-    folder = open_folder(root)
     for path in find_stray_masks(folder):
         raise _error(path, "a film of the same name", "none", "rename it as its film or remove it")
     return [build_film(folder, film) for film in sorted(folder.images)]
@@ -109,13 +103,15 @@ def open_folder(root: Path) -> Folder:
     table = described.get("table")
     if "columns" in described and not table:
         raise _error(where, "a table with the columns", "no table", "name its CSV file")
+    origins = _read_origins(images)
     return Folder(
         name=described["name"],
         classes=tuple((int(grey), CLASS_NUMBERS[kind]) for grey, kind in described.get("classes", {}).items()),
         images=images,
         masks=_list_films(labels) if labels.is_dir() else {},
         rows=_read_table(root / table, described.get("columns", {}), images) if table else None,
-        origins=_read_origins(images),
+        origins=origins,
+        patients=frozenset(patient for patient, _ in origins.values() if patient),
     )
 
 
@@ -128,13 +124,16 @@ def build_film(folder: Folder, film: str) -> Film:
     """One film of a folder data set.
 
     Raises:
-        DataError: no row in the table, or one that makes no sense; a file that is no image; a mask of another size.
+        DataError: no row in the table, or one that makes no sense; a file that is no image; a mask in DICOM or of another
+            size.
     """
     path, mask = folder.images[film], folder.masks.get(film)
     if folder.rows is not None and film not in folder.rows:
         raise _error(path, "a row in the table of dataset.json", "none", "add it or remove the film")
     row = folder.rows[film] if folder.rows else {}
     size = read_size(path)
+    if mask and is_dicom(mask):
+        raise _error(mask, "a mask (PNG, TIFF or PGM)", "DICOM", "save it as PNG")
     if mask and read_size(mask) != size:
         expected, received = (f"{width}x{height}" for height, width in (size, read_size(mask)))
         raise _error(mask, f"{expected} pixels as its film has", received, "draw it on the film")
@@ -265,8 +264,10 @@ def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Pat
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            headings, *lines = list(csv.reader(map(_compose, stream), skipinitialspace=True)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
+            headings, *lines = list(csv.reader(map(_compose, stream), skipinitialspace=True, strict=True)) or [[]]
+    except csv.Error as error:
+        raise _error(path, "quotes that close at the end of their cell", error, "correct them") from error
+    except (OSError, ValueError) as error:
         raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
     if len(headings) == 1 and re.search(r"[;\t]", headings[0]):
         raise _error(path, "commas between the columns", headings[0], "save it with commas")

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mammogan_tf.data.film import Film
-from mammogan_tf.data.folder import DESCRIPTION, EXAMPLE, SUFFIXES, load_folder
+from mammogan_tf.data.folder import DESCRIPTION, EXAMPLE, SUFFIXES, build_films, open_folder
 from mammogan_tf.data.mias import find_images, load_mias
 from mammogan_tf.errors import DataError
 
@@ -40,24 +41,24 @@ def holds_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def load_data(path: str | os.PathLike[str]) -> list[Film]:
-    """The films of one data set, by :func:`load_folder` or :func:`load_mias`.
-
-    Raises:
-        DataError: as these do, or the folder holds images that nothing explains.
-    """
-    return load_folder(Path(path)) if holds_folder(path) else load_mias(path)
+    """The films of one data set, as :func:`load_all` reads it."""
+    return load_all([path])
 
 
 def load_all(paths: Sequence[str | os.PathLike[str]]) -> list[Film]:
-    """The films of several data sets, one after the other.
+    """The films of several data sets, one after the other, by :func:`build_films` or :func:`load_mias`.
 
     Raises:
-        DataError: as :func:`load_data` does, or two data sets have films of the same id.
+        DataError: as these and :func:`open_folder` do, a folder holds images that nothing explains, or two data sets have
+            films of the same id.
     """
+    folders = {path: open_folder(path) for path in map(Path, paths) if holds_folder(path)}
+    patients = frozenset(patient for folder in folders.values() for patient in folder.patients)
     films: list[Film] = []
     sources: dict[str, Path] = {}
     for path in map(Path, paths):
-        for film in load_data(path):
+        folder = folders.get(path)
+        for film in build_films(replace(folder, patients=patients)) if folder else load_mias(path):
             if film.id in sources:
                 raise DataError(
                     f"{path}: expected films that no other data set has, received: {film.id}, as in {sources[film.id]}; "

@@ -124,6 +124,7 @@ def test_archive_of_something_else(tmp_path):
     ("url", "expected"),
     [
         ("nowhere.tar.gz", r"expected an archive \(all-mias\.tar\.gz\), received: no such file"),
+        (".", r"\.: expected an archive \(all-mias\.tar\.gz\), received: a folder; name the file in it"),
         ("ftp://host/all-mias.tar.gz", "expected an address of http, https or file, received: ftp"),
     ],
 )

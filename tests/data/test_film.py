@@ -106,6 +106,10 @@ def test_grey_as_rgb_of_sixteen_bits_is_refused(tmp_path, content, mode):
         read_grey(path)
 
 
+def read_as_mask(path):
+    return read_drawn_mask(DrawnMask(path, tuple((grey, 0) for grey in range(256))), GREY.shape)
+
+
 def bound(kind: str, pages: int) -> bytes:
     """A file of several pictures."""
     stream = io.BytesIO()
@@ -120,9 +124,42 @@ def test_a_file_of_several_pictures_is_refused(tmp_path, kind, pages):
     path = tmp_path / "film.tif"
     path.write_bytes(bound(kind, pages))
     says = rf"film\.tif: expected a single picture, received: {pages} pages; save each as a file of its own$"
-    for read in (read_grey, read_size, lambda path: read_drawn_mask(DrawnMask(path, ((0, 0),)), (3, 4))):
+    for read in (read_grey, read_size, read_as_mask):
         with pytest.raises(DataError, match=says):
             read(path)
+
+
+def exif(orientation: int) -> bytes:
+    described = Image.Exif()
+    described[274] = orientation
+    return described.tobytes()
+
+
+FORMATS = [("tiff", {}), ("tiff", {"compression": "tiff_lzw"}), ("png", {}), ("jpeg", {})]
+
+
+@pytest.mark.parametrize("read", [read_grey, read_size, read_as_mask])
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize(("kind", "options"), FORMATS, ids=["tiff", "compressed tiff", "png", "jpeg"])
+def test_a_picture_that_is_to_be_turned_is_refused(tmp_path, kind, options, orientation, read):
+    """Else the same film would lie, stand or be garbled, by its format, and a mask would not be where it was drawn."""
+    (tmp_path / "film").write_bytes(encoded(GREY, kind, exif=exif(orientation), **options))
+    says = rf"film: expected a picture stored as it is seen, received: EXIF orientation {orientation}; turn it and save"
+    with pytest.raises(DataError, match=says):
+        read(tmp_path / "film")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [exif(1), exif(9), exif(6)[:-9], b"Exif\0\0?"],
+    ids=["as it is", "no orientation", "cut off", "no EXIF"],
+)
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated File Read")
+def test_a_picture_that_does_not_say_how_it_is_to_be_turned(tmp_path, kind, content):
+    (tmp_path / "film").write_bytes(encoded(GREY, kind, exif=content))
+    np.testing.assert_allclose(read_grey(tmp_path / "film"), GREY, atol=2)
+    assert read_size(tmp_path / "film") == GREY.shape
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -179,9 +216,15 @@ def test_read_grey_names_file_and_fault(tmp_path, content, received):
 
 
 def test_missing_file(tmp_path):
-    for read in (read_grey, read_size, lambda path: read_drawn_mask(DrawnMask(path, ((0, 0),)), (3, 4))):
+    for read in (read_grey, read_size, read_as_mask):
         with pytest.raises(DataError, match="nothing there"):
             read(tmp_path / "film.pgm")
+
+
+@pytest.mark.parametrize("read", [read_grey, read_size, read_as_mask])
+def test_a_folder_is_no_film(tmp_path, read):
+    with pytest.raises(DataError, match="expected an image file, received: a folder; name the files in it"):
+        read(tmp_path)
 
 
 def test_a_file_that_cannot_be_opened(tmp_path):

@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask, read_drawn_mask, read_grey
-from mammogan_tf.data.folder import load_folder
-from mammogan_tf.data.sources import load_all
+from mammogan_tf.data.sources import load_all, load_data
 from mammogan_tf.errors import DataError
 
 BENIGN, MALIGNANT, NORMAL = 0, 1, 2
@@ -36,7 +35,7 @@ def write(tmp_path):
 
 def test_the_least_that_is_needed(write):
     root = write({})
-    first, second = load_folder(root)
+    first, second = load_data(root)
     assert (first.id, second.id) == ("mine-a", "mine-b.one")
     assert (first.patient, second.patient) == ("mine-a", "mine-b.one")
     assert first.path == root / "images" / "a.png"
@@ -45,33 +44,33 @@ def test_the_least_that_is_needed(write):
 
 def test_a_name_begins_ids_and_patients(write):
     root = write({"name": "ddsm", "table": "films.csv"}, "film,patient\na,P1\nb.one,P1\n")
-    assert [(film.id, film.patient) for film in load_folder(root)] == [("ddsm-a", "ddsm-P1"), ("ddsm-b.one", "ddsm-P1")]
+    assert [(film.id, film.patient) for film in load_data(root)] == [("ddsm-a", "ddsm-P1"), ("ddsm-b.one", "ddsm-P1")]
 
 
 def test_a_table_with_its_own_headings(write):
     columns = {"film": "file", "patient": "case", "side": "wall", "label": "pathology", "tissue": "density"}
     rows = 'x,file,case,wall,pathology,density\n1,b.one.png,7,LEFT,Malignant,g\n\n2,"a",,right,,\n3,elsewhere,,,,\n'
-    a, b = load_folder(write({"table": "films.csv", "columns": columns}, "\ufeff" + rows))
+    a, b = load_data(write({"table": "films.csv", "columns": columns}, "\ufeff" + rows))
     assert (b.patient, b.side, b.label, b.tissue) == ("mine-7", "left", MALIGNANT, "G")
     assert (a.patient, a.side, a.label, a.tissue) == ("mine-a", "right", NORMAL, None)
 
 
 def test_columns_are_found_under_their_own_names(write):
-    a, b = load_folder(write({"table": "films.csv"}, "film,label\na,benign\nb.one\n"))
+    a, b = load_data(write({"table": "films.csv"}, "film,label\na,benign\nb.one\n"))
     assert (a.label, b.label) == (BENIGN, NORMAL)
 
 
 @pytest.mark.parametrize("heading", ["film, patient, label , tissue", "Film,PATIENT,Label,Tissue"])
 def test_headings_are_found_with_spaces_and_in_any_case(write, heading):
     """Else patients and labels would be lost without a word."""
-    a, b = load_folder(write({"table": "films.csv"}, f"{heading}\na, 7, benign, G\nb.one, 7, malignant, D\n,,,\n,,,\n"))
+    a, b = load_data(write({"table": "films.csv"}, f"{heading}\na, 7, benign, G\nb.one, 7, malignant, D\n,,,\n,,,\n"))
     assert (a.patient, a.label, a.tissue) == ("mine-7", BENIGN, "G")
     assert (b.patient, b.label, b.tissue) == ("mine-7", MALIGNANT, "D")
 
 
 def test_quotes_may_follow_a_space(write):
     rows = '"film", "patient", "label"\n"a", "7", "benign"\n"b.one", "7, or 8", "malignant"\n'
-    a, b = load_folder(write({"table": "films.csv"}, rows))
+    a, b = load_data(write({"table": "films.csv"}, rows))
     assert (a.patient, a.label) == ("mine-7", BENIGN)
     assert (b.patient, b.label) == ("mine-7, or 8", MALIGNANT)
 
@@ -79,7 +78,7 @@ def test_quotes_may_follow_a_space(write):
 def test_a_heading_that_is_spelt_alike_comes_before_one_in_another_case(write):
     description = {"table": "films.csv", "columns": {"patient": "ID"}}
     rows = "film,id,ID,Label,label\na,row-1,7,malignant,benign\nb.one,row-2,7,malignant,benign\n"
-    a, b = load_folder(write(description, rows))
+    a, b = load_data(write(description, rows))
     assert (a.patient, b.patient, a.label) == ("mine-7", "mine-7", BENIGN)
 
 
@@ -94,7 +93,7 @@ def test_names_are_the_same_however_their_letters_are_composed(write, on_disk, i
     columns = {"tissue": "Gewebe", "patient": spell(on_disk, "Größe")}
     films, mask = ([spell(on_disk, name) for name in ("Müller.png", "Öz.png")], spell(in_words, "Müller.tif"))
     root = write({"classes": CLASSES, "table": "films.csv", "columns": columns}, table, [mask], films)
-    first, second = load_folder(root)
+    first, second = load_data(root)
     assert (first.id, first.tissue, first.patient) == ("mine-Müller", "F", "mine-1")
     assert (second.id, second.tissue, second.patient) == ("mine-Öz", "G", "mine-2")
     assert first.drawn.path == root / "labels" / mask
@@ -103,7 +102,7 @@ def test_names_are_the_same_however_their_letters_are_composed(write, on_disk, i
 
 def test_drawn_masks(write):
     root = write({"classes": CLASSES}, masks=["a.tif"])
-    first, second = load_folder(root)
+    first, second = load_data(root)
     assert first.drawn == DrawnMask(root / "labels" / "a.tif", ((0, AUTOMATIC), (255, LESION)))
     assert second.drawn is None
 
@@ -111,13 +110,13 @@ def test_drawn_masks(write):
 def test_hidden_files_are_no_films(write):
     root = write({})
     (root / "images" / ".DS_Store").touch()
-    assert len(load_folder(root)) == 2
+    assert len(load_data(root)) == 2
 
 
 def test_pixels_are_not_decoded(write):
     root = write({}, films=())
     (root / "images" / "a.pgm").write_bytes(b"P5\n4 3\n255\n")
-    assert [film.id for film in load_folder(root)] == ["mine-a"]
+    assert [film.id for film in load_data(root)] == ["mine-a"]
 
 
 def test_dicom_says_patient_and_side_unless_the_table_does(write):
@@ -128,7 +127,7 @@ def test_dicom_says_patient_and_side_unless_the_table_does(write):
     for name in ("1.dcm", "2.dcm", "3.4"):
         dataset = make_dicom(GREY.astype(np.uint16), PatientID="secret", PatientOrientation=["P", "F"])
         write_dicom(root / "images" / name, dataset)
-    first, second, third = load_folder(root)
+    first, second, third = load_data(root)
     assert first.patient == second.patient != "mine-1"
     assert "secret" not in repr((first, second))
     assert (first.side, second.side) == ("right", "right")
@@ -141,14 +140,17 @@ def test_a_patient_whom_dicom_names_is_one_in_all_tables_and_data_sets(write, tm
     from tests.dicom_film import make_dicom, write_dicom
 
     rows = "film,patient\n1,secret\n2,\n3,secret\na,secret\nb.one,7\n"
-    mine, other = write({"table": "films.csv"}, rows), tmp_path / "other"
-    (other / "images").mkdir(parents=True)
-    (other / "dataset.json").write_text("{}")
+    mine, other, third = write({"table": "films.csv"}, rows), tmp_path / "other", tmp_path / "third"
+    for root, description in ((other, "{}"), (third, '{"table": "films.csv"}')):
+        (root / "images").mkdir(parents=True)
+        (root / "dataset.json").write_text(description)
+    Image.fromarray(GREY).save(third / "images" / "5.png")
+    (third / "films.csv").write_text("film,patient\n5,secret\n")
     ids = {mine / "images" / "1.dcm": "secret", mine / "images" / "2.dcm": "secret", mine / "images" / "3.dcm": None}
     for path, id_ in {**ids, other / "images" / "4.dcm": "secret"}.items():
         write_dicom(path, make_dicom(GREY.astype(np.uint16), PatientID=id_))
-    films = {film.id: film.patient for film in load_all([mine, other])}
-    assert len({films[name] for name in ("mine-1", "mine-2", "mine-3", "mine-a", "other-4")}) == 1
+    films = {film.id: film.patient for film in load_all([third, mine, other])}
+    assert len({films[name] for name in ("mine-1", "mine-2", "mine-3", "mine-a", "other-4", "third-5")}) == 1
     assert films["mine-b.one"] == "mine-7"
     assert "secret" not in repr(films)
 
@@ -178,13 +180,13 @@ def test_a_patient_whom_dicom_names_is_one_in_all_tables_and_data_sets(write, tm
 )
 def test_a_description_that_makes_no_sense(write, description, says):
     with pytest.raises(DataError, match=says) as error:
-        load_folder(write(description, "film\na\nb.one\n"))
+        load_data(write(description, "film\na\nb.one\n"))
     assert "\n" not in str(error.value)
 
 
 def test_labels_without_classes(write):
     with pytest.raises(DataError, match=r"received: labels/ alone; write it as .*automatic"):
-        load_folder(write({}, masks=["a.png"]))
+        load_data(write({}, masks=["a.png"]))
 
 
 @pytest.mark.parametrize(
@@ -205,26 +207,31 @@ def test_labels_without_classes(write):
         ("film,label\na,b\nb.one,\n", r"a\.png: expected benign, malignant, normal or nothing as its label .*: b;"),
         ("film,side\na,L\nb.one,\n", r"a\.png: expected left, right or nothing as its side .* received: L;"),
         ("film,tissue\na,C\nb.one,\n", r"a\.png: expected F, G, D or nothing as its tissue .* received: C;"),
+        (
+            'film,label,remark\na,benign,"large\nb.one,,\n',
+            r"films\.csv: expected quotes that close at the end of their cell, received: unexpected end of data; correct",
+        ),
+        ('film,remark,label\na,"5" long",benign\nb.one,,\n', r"films\.csv: expected quotes .* ',' expected after '\"'"),
         ("film\na\na.png\nb.one\n", r"films\.csv: expected one row for each film, received: two of a;"),
     ],
 )
 def test_a_table_that_makes_no_sense(write, table, says):
     with pytest.raises(DataError, match=says) as error:
-        load_folder(write({"table": "films.csv"}, table))
+        load_data(write({"table": "films.csv"}, table))
     assert "\n" not in str(error.value)
 
 
 def test_a_column_that_is_not_there(write):
     description = {"table": "films.csv", "columns": {"label": "pathology"}}
     with pytest.raises(DataError, match="expected a column pathology, received: film, label"):
-        load_folder(write(description, "film,label\na,benign\nb.one,benign\n"))
+        load_data(write(description, "film,label\na,benign\nb.one,benign\n"))
 
 
 def test_a_table_that_is_not_utf8(write):
     root = write({"table": "films.csv"})
     (root / "films.csv").write_bytes(b"film\n\xff\n")
     with pytest.raises(DataError, match=r"films\.csv: expected a CSV file in UTF-8"):
-        load_folder(root)
+        load_data(root)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +248,7 @@ def test_a_table_that_is_not_utf8(write):
 def test_files_that_do_not_fit_together(write, films, masks, says):
     root = write({"classes": CLASSES} if masks else {}, masks=masks, films=films)
     with pytest.raises(DataError, match=says) as error:
-        load_folder(root)
+        load_data(root)
     assert "\n" not in str(error.value)
 
 
@@ -249,11 +256,11 @@ def test_what_is_no_film(write):
     root = write({})
     (root / "images" / "notes.txt").write_text("notes")
     with pytest.raises(DataError, match=r"notes\.txt: expected an image .* received: something else; move it out"):
-        load_folder(root)
+        load_data(root)
     (root / "images" / "notes.txt").unlink()
     (root / "images" / "more").mkdir()
     with pytest.raises(DataError, match="more: expected an image"):
-        load_folder(root)
+        load_data(root)
 
 
 def test_no_folder_of_films(write):
@@ -262,21 +269,32 @@ def test_no_folder_of_films(write):
     with pytest.raises(
         DataError, match=r"images: expected a folder of films beside dataset\.json, received: no such folder"
     ):
-        load_folder(root)
+        load_data(root)
 
 
 def test_a_mask_of_another_size(write):
     root = write({"classes": CLASSES}, masks=["a.png"])
     Image.fromarray(GREY.T).save(root / "labels" / "a.png")
     with pytest.raises(DataError, match=r"labels/a\.png: expected 4x3 pixels as its film has, received: 3x4; draw it"):
-        load_folder(root)
+        load_data(root)
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.tif"])
+def test_a_mask_in_dicom(write, name):
+    root = write({"classes": CLASSES}, masks=["a.png"])
+    (root / "labels" / "a.png").unlink()
+    (root / "labels" / name).write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(
+        DataError, match=r"labels/a\..*: expected a mask \(PNG, TIFF or PGM\), received: DICOM; save it"
+    ):
+        load_data(root)
 
 
 def test_a_broken_film(write):
     root = write({})
     (root / "images" / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"a\.png: expected an image, received: an empty file"):
-        load_folder(root)
+        load_data(root)
 
 
 def test_real_films_drawn_by_hand(ddsm_root, tmp_path):
@@ -285,7 +303,7 @@ def test_real_films_drawn_by_hand(ddsm_root, tmp_path):
     for place in ("images", "labels"):
         (tmp_path / place).symlink_to(ddsm_root / place)
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "ddsm", "classes": classes}))
-    films = load_folder(tmp_path)
+    films = load_data(tmp_path)
     assert len(films) == 33
     assert films[0].id == "ddsm-A_0002_1.RIGHT_MLO"
     assert len({film.patient for film in films}) == 33
