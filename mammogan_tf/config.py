@@ -115,32 +115,29 @@ class _TrainConfig:
 class UNetConfig(_TrainConfig):
     """Training of the segmentation network.
 
-    ``widths`` are the channels of each level, top to bottom; ``attention`` puts gates on the skips; ``lesion_loss`` is one
+    ``widths`` are the channels of each level, top to bottom: where none are given, 16, doubled with each halving of the side
+    up to 128, down to 4 x 4 (:attr:`level_widths`); ``attention`` puts gates on the skips; ``lesion_loss`` is one
     of :data:`LESION_LOSSES`; a film with a lesion comes ``lesion_repeats`` times an epoch; ``ema`` is the decay of the
     averaged weights, which are judged and kept.
     """
 
     batch_size: int = 8
-    widths: tuple[int, ...] = (16, 32, 64, 128)
+    widths: tuple[int, ...] = ()
     attention: bool = False
     dropout: float = 0.1
     lesion_loss: str = "none"
     lesion_repeats: int = 1
     ema: float = 0.99
     learning_rate: float = 1e-3
-    epochs: int = 40
+    epochs: int = 60
     patience: int = 25
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(
-            len(self.widths) >= 2 and min(self.widths) >= 1,
-            "widths",
-            "two or more positive channel counts",
-            self.widths,
-        )
-        levels = 2 ** (len(self.widths) - 1)
-        require(self.data.size >= 2 * levels, "widths", f"a depth that fits {self.data.size} px", self.widths)
+        widths = self.level_widths
+        require(len(widths) >= 2 and min(widths) >= 1, "widths", "two or more positive channel counts", widths)
+        fits = self.data.size >= 2 ** len(widths)
+        require(fits, "widths", f"a depth that fits {self.data.size} px", widths)
         for name in ("dropout", "ema"):
             require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
         require(self.lesion_loss in LESION_LOSSES, "lesion_loss", " | ".join(LESION_LOSSES), self.lesion_loss)
@@ -148,6 +145,11 @@ class UNetConfig(_TrainConfig):
         require(self.learning_rate > 0, "learning_rate", "a positive number", self.learning_rate)
         require(self.epochs >= 1, "epochs", "1 or more", self.epochs)
         require(self.patience >= 1, "patience", "1 or more", self.patience)
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """Channels at S x S, S/2 x S/2, ..."""
+        return self.widths or tuple(min(16 * 2**level, 128) for level in range(self.data.size.bit_length() - 2))
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,14 @@ def test_widths_double_with_each_halving():
     assert [GANConfig(DataConfig(size=size)).octaves for size in (16, 64, 128, 256)] == [1, 1, 2, 3]
 
 
+def test_a_unet_goes_down_to_four_pixels_unless_told_its_widths():
+    # At 64, 32, 16, 8 and 4 pixels.
+    assert UNetConfig().level_widths == (16, 32, 64, 128, 128)
+    assert UNetConfig(DataConfig(size=16)).level_widths == (16, 32, 64)
+    assert len(UNetConfig(DataConfig(size=256)).level_widths) == 7
+    assert UNetConfig(widths=(8, 16)).level_widths == (8, 16)
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [

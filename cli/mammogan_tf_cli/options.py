@@ -184,7 +184,7 @@ def unet_options(command: Any) -> Any:
         click.option(
             "--widths",
             type=Widths(),
-            show_default=",".join(map(str, UNetConfig.widths)),
+            show_default="16, doubled up to 128, down to 4 x 4 pixels",
             help="Channels of each level, top to bottom.",
         ),
         click.option(

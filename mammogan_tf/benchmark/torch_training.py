@@ -91,7 +91,7 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
 
 def unet_step(config: UNetConfig, image: np.ndarray, mask: np.ndarray, expected: int, variant: str) -> Step:
     """One step of the U-Net on soft Dice plus cross-entropy; ``expected`` is its number of parameters."""
-    network, layout = UNet(config.widths, len(CLASSES), config.dropout), _layout(variant)
+    network, layout = UNet(config.level_widths, len(CLASSES), config.dropout), _layout(variant)
     assert parameters(network) == expected
     network.to(memory_format=layout)
     average = _Average(network, config.ema)

@@ -203,7 +203,7 @@ LOSSES = {"none": segmentation_loss, "focal-tversky": lesion_loss}
 
 def build_supervised(config: UNetConfig, steps_per_epoch: int) -> Supervised:
     """The U-Net and its loss as configured, and Adam with a cosine schedule."""
-    unet = build_unet(config.data.size, widths=config.widths, dropout=config.dropout, attention=config.attention)
+    unet = build_unet(config.data.size, widths=config.level_widths, dropout=config.dropout, attention=config.attention)
     judged = JUDGED[config.data.view]
     model = Supervised(unet, loss=LOSSES[config.lesion_loss], judged=judged, ema=config.ema)
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
