@@ -123,10 +123,9 @@ def request_generate(connect: Command, masks: Path, label: str | None, count: in
 @seed_option
 @click.option(
     "--lesion",
-    type=float,
-    nargs=3,
+    type=(float, float, click.FloatRange(min=0, min_open=True)),
     metavar="X Y RADIUS",
-    help="A lesion to draw, in pixels of the film from its upper left corner.",
+    help="A lesion to draw on the breast, in pixels of the film from its upper left corner.",
 )
 @click.option("--out", type=folder, required=True, help="Folder for images, masks and sheet.png.")
 def request_synthesize(
@@ -191,5 +190,9 @@ def _circle(geometry: "Geometry", column: float, row: float, radius: float) -> t
     if not (0 <= moved.column < geometry.side and 0 <= moved.row < geometry.side):
         raise DataError(
             f"--lesion: expected a centre on the film, without padding and dark edge, received: {column:g}, {row:g}"
+        )
+    if not radius <= geometry.side / 2:
+        raise DataError(
+            f"--lesion: expected a radius of at most {geometry.side / 2:g}, half of the film's side, received: {radius:g}"
         )
     return (moved.column + 0.5) / geometry.side, (moved.row + 0.5) / geometry.side, moved.radius / geometry.side

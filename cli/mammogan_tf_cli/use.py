@@ -101,8 +101,9 @@ def generate(
 ) -> None:
     """Make synthetic films from masks, with a train-gan run or an exported generator.
 
-    With --label, training masks of that label are used; masks from a folder may have any. The same --seed with and without
-    --lesion gives the same films but for the lesion; seeds whose breast it would miss are left out.
+    With --label, training masks of that label are used; masks from a folder may have any. With the same --seed, --masks
+    and --label, --lesion puts a lesion on the same films and changes little else; without --label their label goes with
+    it, and all of each film changes somewhat. Seeds whose breast it would miss are left out.
 
     \b
     Example:

@@ -67,10 +67,11 @@ def benchmark_serving(
     found = {}
     with ExitStack() as stack:
         address = stack.enter_context(_served(models, {}))
+        local = {name: _in_process(models, name) for name in MODELS}  # A missing one is said before any is measured.
         one_by_one = stack.enter_context(_served(models, {"max_batch_size": 1, "max_queue": 4 * MANY_CLIENTS}))
         crowd = stack.enter_context(_crowd())
         for done, name in enumerate(MODELS, start=1):
-            found[name] = _measure(models, name, address, one_by_one, crowd, rounds, seconds)
+            found[name] = _measure(name, *local[name], address, one_by_one, crowd, rounds, seconds)
             if progress:
                 progress(done, len(MODELS))
     return {
@@ -87,10 +88,16 @@ def benchmark_serving(
 
 
 def _measure(
-    models: Path, name: str, address: str, one_by_one: str, crowd: Executor, rounds: int, seconds: float
+    name: str,
+    local: Callable[[Inputs], object],
+    size: int,
+    address: str,
+    one_by_one: str,
+    crowd: Executor,
+    rounds: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """The figures of one model, from two servers: as it comes, and one that handles requests one by one."""
-    local, size = _in_process(models, name)
     single, several, many = (_inputs(name, size, batch) for batch in (1, BATCH, MANY_CLIENTS))
 
     def rate(server: str, clients: int, batch: int) -> float:

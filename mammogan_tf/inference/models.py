@@ -1,4 +1,7 @@
-"""Trained models, from a run directory or from an exported SavedModel, with the same results."""
+"""Trained models, from a run directory or from an exported SavedModel, with the same results.
+
+But for films whose values are no whole 255ths: a run rounds them to bytes, as which it was trained, an export does not.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mammogan_tf.arrays import require_films, to_numbers
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.files import numbered_folders, plain_path, read_json
@@ -29,7 +33,8 @@ BATCH = 32
 class Segmenter:
     """A U-Net for films of side ``size``: float32 [N, S, S] in [0, 1] to label maps uint8 [N, S, S].
 
-    ``view`` is what it was trained on: ``"whole"`` films or windows of them, ``"roi"``. Films of another shape raise DataError.
+    ``view`` is what it was trained on: ``"whole"`` films or windows of them, ``"roi"``. Films of another shape, or with values
+    outside [0, 1], raise DataError.
     """
 
     size: int
@@ -39,6 +44,7 @@ class Segmenter:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         _require_shape("films", images, self.size)
+        require_films(images, DataError)
         return np.concatenate([self._predict(part) for part in _parts(images)])
 
 
@@ -48,7 +54,7 @@ class Generator:
 
     Seeds int64 [N], label maps uint8 [N, S, S] (values 0-4) and labels [N] (0-2) to float32 [N, S, S] in [0, 1]. A film
     depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained on, ``labels``
-    are those of the films; of others it knows nothing, and it raises DataError.
+    are those of the films; of others it knows nothing, and it raises DataError, as it does for numbers that are not whole.
     A generator that is served takes seeds only, and any label: its ``z_dim``, the length of the noise vector, is None.
     """
 
@@ -61,7 +67,7 @@ class Generator:
     labels: tuple[str, ...] = LABELS
 
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return self._in_parts(self._predict, np.asarray(seeds, np.int64), label_maps, labels)
+        return self._in_parts(self._predict, to_numbers("seeds", seeds, np.int64, DataError), label_maps, labels)
 
     def from_noise(self, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """The films of noise float32 [N, Z] in place of seeds.
@@ -84,10 +90,12 @@ class Generator:
             )
 
     def _in_parts(self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        label_maps = to_numbers("label maps", label_maps, np.int32, DataError)
+        labels = to_numbers("labels", labels, np.int32, DataError)
         _require_shape("label maps", label_maps, self.size)
         _require_range("label maps", label_maps, len(CLASSES))
         self.require_labels(labels)
-        columns = noise, np.asarray(label_maps, np.int32), np.asarray(labels, np.int32)
+        columns = noise, label_maps, labels
         counts = [len(column) for column in columns]
         if len(set(counts)) > 1:
             names = "seeds or noise", "label maps", "labels"

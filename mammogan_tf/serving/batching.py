@@ -34,9 +34,10 @@ class Batcher:
     """Runs jobs on ``executor``, those of one servable and kind together, one pass at a time.
 
     ``max_batch_size`` counts the examples of a pass; ``timeout`` is how many seconds a pass may wait to fill up;
-    ``max_queue`` is how many requests may wait; ``observe`` is told the model and examples of every pass. Answers that their
-    clients do not read stay in memory: past :data:`UNREAD_LIMIT` bytes of them nothing more is computed until they are read,
-    and after :data:`PATIENCE` seconds what waits is refused. All methods belong to the event loop's thread.
+    ``max_queue`` is how many requests may wait, together as large as two of the largest messages; ``observe`` is told the
+    model and examples of every pass. Answers that their clients do not read stay in memory: past :data:`UNREAD_LIMIT` bytes
+    of them nothing more is computed until they are read, and after :data:`PATIENCE` seconds what waits is refused. All
+    methods belong to the event loop's thread.
     """
 
     def __init__(
@@ -101,8 +102,12 @@ class Batcher:
 
     def _enter(self, servable: Servable, job: Job) -> "_Entry":
         entry = _Entry(job)
-        if self.waiting >= self._max_queue or (self.waiting and self._waiting_bytes + entry.size > 2 * MESSAGE_LIMIT):
+        if self.waiting >= self._max_queue:
             raise exhausted(f"{self.waiting} requests wait already; try again later")
+        if self.waiting and self._waiting_bytes + entry.size > 2 * MESSAGE_LIMIT:
+            raise exhausted(
+                f"{self._waiting_bytes} bytes of requests wait already, {2 * MESSAGE_LIMIT} may; try again later"
+            )
         self.waiting += 1
         self._waiting_bytes += entry.size
         key = (servable, job.kind)

@@ -94,8 +94,8 @@ class MammoganClient:
         Args:
             films: PNGs of any size; black fills a film up to a square, on the right or at the bottom.
             seeds: integers [N].
-            lesions: x, y and radius of a lesion on each film, [N, 3], in sides of that square, from its upper left corner;
-                none where None.
+            lesions: x, y and radius of a lesion on the breast of each film, [N, 3], in sides of that square, from its upper
+                left corner; none where None or the radius is 0.
             version: of the model; the newest where None.
 
         Raises:

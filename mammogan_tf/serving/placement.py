@@ -5,8 +5,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mammogan_tf.config import CLASSES
+from mammogan_tf.serving.checks import require
 
-__all__ = ["Placement", "find_placement", "move_columns", "paint_lesions"]
+__all__ = ["LESION", "Placement", "find_placement", "move_columns", "paint_lesions"]
 
 LESION = CLASSES.index("lesion")
 
@@ -49,14 +50,20 @@ def move_columns(pictures: tf.Tensor, sources: tf.Tensor) -> tf.Tensor:
 
 
 def paint_lesions(label_map: tf.Tensor, circles: tf.Tensor) -> tf.Tensor:
-    """Label maps int32 [B, S, S] with a lesion on each: circles float32 [B, 3] as x, y and radius, in sides of the map.
+    """Label maps int32 [B, S, S] with a lesion on each, as far as the breast reaches: circles float32 [B, 3] as x, y and
+    radius, in sides of the map. A radius of 0 asks for none.
 
     x counts from the left edge, y from the top. As in training, a lesion wins a pixel from a quarter of it on (about where
-    the circle comes as near as a quarter of a pixel to its centre), and always has one.
+    the circle comes as near as a quarter of a pixel to its centre), and always has one: a circle that meets no breast fails.
     """
     size = label_map.shape[-1]
     x, y, radius = (part[:, None, None] * size for part in tf.unstack(circles, axis=1))
     centres = tf.range(size, dtype=tf.float32) + 0.5
     distance = tf.sqrt((centres[None, None, :] - x) ** 2 + (centres[None, :, None] - y) ** 2)
     reach = tf.maximum(radius + 0.25, 0.71)  # The corner of a pixel is 0.7071 from its centre.
-    return tf.where(distance <= reach, LESION, label_map)
+    lesion = (distance <= reach) & (radius > 0) & (label_map > 0)
+    missed = (circles[:, 2] > 0) & ~tf.reduce_any(lesion, axis=[1, 2])
+    received = tf.reshape(tf.boolean_mask(circles, missed), [-1])
+    check = require(~tf.reduce_any(missed), "lesion: expected a place on the breast, received:", received)
+    with tf.control_dependencies([check]):
+        return tf.where(lesion, LESION, label_map)

@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from mammogan_tf.arrays import require_films, to_numbers
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.channel import is_too_large
 
@@ -119,10 +120,8 @@ def segment(images: np.ndarray | Sequence[bytes], version: int | None = None) ->
     wanted = ("label_map", "probabilities")
     if isinstance(images, np.ndarray):
         batch = _numbers("films", images, np.float32)[..., None]
-        _require_films("segment", batch)
-        if not (batch.min() >= 0 and batch.max() <= 1):  # NaN is neither.
-            received = f"{batch.min():.9g} to {batch.max():.9g}"
-            raise ServingError(f"films: expected float32 in [0, 1], received: {received}; divide bytes by 255")
+        _require_some("segment", batch)
+        require_films(batch, ServingError)
         costs = [ANSWER_SIZE * batch[0].nbytes] * len(batch)
         return Question("unet", "serving_default", {"image": batch}, wanted, costs, read, version)
     pngs = _pngs("segment", images, "an array [N, S, S] or PNG files as bytes in a list")
@@ -243,23 +242,15 @@ def _pngs(what: str, films: Any, expected: str) -> np.ndarray:
     others = [film for film in films if not isinstance(film, bytes)] if several else [films]
     if others:
         raise ServingError(f"{what}: expected {expected}, received: {type(others[0]).__name__}")
-    _require_films(what, films)
+    _require_some(what, films)
     return np.array(films, object)
 
 
 def _numbers(what: str, values: Any, kind: type[np.number]) -> np.ndarray:
-    try:
-        numbers = np.asarray(values, kind)
-        if numbers.ndim == 0:
-            raise ValueError("one alone")
-        if issubclass(kind, np.integer) and not np.array_equal(numbers, values):
-            raise ValueError("others")
-    except (OverflowError, TypeError, ValueError) as error:
-        raise ServingError(f"{what}: expected numbers that {kind.__name__} holds, received: {error}") from error
-    return numbers
+    return to_numbers(what, values, kind, ServingError)
 
 
-def _require_films(what: str, films: Sequence[Any] | np.ndarray) -> None:
+def _require_some(what: str, films: Sequence[Any] | np.ndarray) -> None:
     if len(films) == 0:
         raise ServingError(f"{what}: expected one film or more, received: none")
 

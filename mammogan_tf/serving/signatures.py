@@ -10,7 +10,7 @@ from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.models.unet import anatomy_of
 from mammogan_tf.serving.checks import require_one_each, require_range
 from mammogan_tf.serving.film_png import decode_films, encode_films
-from mammogan_tf.serving.placement import Placement, find_placement, move_columns, paint_lesions
+from mammogan_tf.serving.placement import LESION, Placement, find_placement, move_columns, paint_lesions
 
 __all__ = ["Signature", "generator_signatures", "synthesize_signatures", "unet_signatures"]
 
@@ -67,13 +67,16 @@ def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, 
     """Signatures of both networks in a row: ``png`` string [B] and ``seed`` int64 [B] to ``label_map`` int32 [B, S, S], the
     anatomy of each film, and a synthetic film of it as ``image`` float32 [B, S, S, 1] in [0, 1] and ``png`` string [B].
 
-    ``with_lesion`` takes ``lesion`` float32 [B, 3] too: x, y and radius of a circle in sides of the label map. As in
-    training, the lesions that the U-Net finds do not count. The film is normal, or benign with a lesion.
+    ``with_lesion`` takes ``lesion`` float32 [B, 3] too: x, y and radius of a circle in sides of the label map, which has to
+    meet the breast; none where the radius is 0. As in training, the lesions that the U-Net finds do not count. The film is
+    normal, or benign with a lesion.
     """
 
-    def draw(label_map: tf.Tensor, placement: Placement, seed: tf.Tensor, label: str) -> dict[str, tf.Tensor]:
+    def draw(label_map: tf.Tensor, placement: Placement, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         turned = move_columns(label_map, placement.turn)  # The generator has learned from maps that lie like this.
-        image = _draw(generator, seeded_noise(seed, z_dim), turned, tf.fill(tf.shape(seed), LABELS.index(label)))
+        has_lesion = tf.reduce_any(label_map == LESION, axis=[1, 2])
+        label = tf.where(has_lesion, LABELS.index("benign"), LABELS.index("normal"))
+        image = _draw(generator, seeded_noise(seed, z_dim), turned, label)
         image = move_columns(image[..., 0], placement.back)[..., None]
         return {"label_map": label_map, "image": image, "png": encode_films(image)}
 
@@ -83,7 +86,7 @@ def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, 
     def synthesize(png: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([require_one_each("one seed to each png", png, seed)]):
             anatomy = find_anatomy(tf.identity(png))
-        return draw(anatomy, find_placement(anatomy), seed, "normal")
+        return draw(anatomy, find_placement(anatomy), seed)
 
     def with_lesion(png: tf.Tensor, seed: tf.Tensor, lesion: tf.Tensor) -> dict[str, tf.Tensor]:
         checks = [
@@ -92,7 +95,7 @@ def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, 
         ]
         with tf.control_dependencies(checks):
             anatomy = find_anatomy(tf.identity(png))
-        return draw(paint_lesions(anatomy, lesion), find_placement(anatomy), seed, "benign")
+        return draw(paint_lesions(anatomy, lesion), find_placement(anatomy), seed)
 
     film = [tf.TensorSpec([None], tf.string, "png"), tf.TensorSpec([None], tf.int64, "seed")]
     return {

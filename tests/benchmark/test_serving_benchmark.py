@@ -27,5 +27,11 @@ def test_serving_is_measured_in_one_run(unet_run, gan_run, tmp_path):
     assert found["added_latency_ms"] == max(each["added_latency_ms"]["median"] for each in found["models"].values())
 
 
+def test_a_model_that_is_missing_is_said_before_any_is_measured(unet_run, tmp_path, monkeypatch):
+    export_runs([unet_run], tmp_path)
+    monkeypatch.setattr("mammogan_tf.benchmark.serving._measure", lambda *given: pytest.fail("measured"))
+    fails("benchmark", "serve", "--models", tmp_path, says="expected an exported generator, received: none")
+
+
 def test_there_is_nothing_to_serve(tmp_path):
     fails("benchmark", "serve", "--models", tmp_path, says="expected exported models")

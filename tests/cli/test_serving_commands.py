@@ -139,17 +139,21 @@ def test_request_synthesize(server, film, tmp_path):
     rows, columns = np.nonzero(read_label_map(tmp_path / "out" / "masks" / "mdb001.png") == 4)
     assert (rows.mean() + 0.5) / SIZE == pytest.approx(512 / geometry.side, abs=0.5 / SIZE)
     assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.left) / geometry.side, abs=0.5 / SIZE)
-    fails(
-        "request",
-        "synthesize",
-        film,
-        *options,
-        "--lesion",
-        5000,
-        5,
-        5,
-        says="--lesion: expected a centre on the film, without padding and dark edge, received: 5000, 5",
-    )
+
+
+@pytest.mark.parametrize(
+    ("lesion", "says", "status"),
+    [
+        ((5000, 5, 5), "--lesion: expected a centre on the film, without padding and dark edge, received: 5000, 5", 1),
+        ((500, 500, 0), "'--lesion': 0.0 is not in the range x>0", 2),
+        ((500, 500, 600), "--lesion: expected a radius of at most ... half of the film's side, received: 600", 1),
+        ((500, 500, "nan"), "half of the film's side, received: nan", 1),
+    ],
+)
+def test_request_synthesize_with_a_lesion_that_makes_no_sense(server, film, tmp_path, lesion, says, status):
+    options = ["--server", server.address, "--out", tmp_path / "out", "--lesion", *lesion]
+    fails("request", "synthesize", film, *options, says=says, status=status)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture

@@ -172,6 +172,39 @@ def test_arrays_of_another_shape_are_refused(shape, unet_run, gan_run):
         load_generator(gan_run)(np.zeros(2), np.zeros(shape, np.uint8), np.zeros(2))
 
 
+@pytest.mark.parametrize(
+    ("films", "received"),
+    [
+        (np.uint8([0, 255]), "0 to 255"),
+        (np.float32([-0.5, 1]), "-0.5 to 1"),
+        (np.float32([0, np.nan]), "nan to nan"),
+    ],
+    ids=["bytes", "negative", "NaN"],
+)
+def test_films_outside_0_to_1_are_refused(unet_run, films, received):
+    message = rf"films: expected values in \[0, 1\], received: {received}; divide bytes by 255"
+    with pytest.raises(DataError, match=message):
+        load_segmenter(unet_run)(np.resize(films, (1, SIZE, SIZE)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, 1.9, "seeds: expected numbers that int64 holds, received: 1.9"),
+        (0, 2**63, "seeds: expected numbers that int64 holds, received: 9223372036854775808"),
+        (1, 1.9, "label maps: expected numbers that int32 holds, received: 1.9"),
+        (2, np.nan, "labels: expected numbers that int32 holds, received: nan"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_refused(gan_run, place, value, message):
+    generator = load_generator(gan_run)
+    columns = [np.ones(1), np.ones((1, SIZE, SIZE)), np.ones(1)]
+    assert generator(*columns).shape == (1, SIZE, SIZE)
+    columns[place] = np.full(columns[place].shape, value)
+    with pytest.raises(DataError, match=message):
+        generator(*columns)
+
+
 def test_as_many_seeds_as_label_maps_and_labels(gan_run):
     with pytest.raises(DataError, match="expected as many of each, received: 2 seeds or noise, 1 label maps, 1 labels"):
         load_generator(gan_run)(np.zeros(2), np.zeros((1, SIZE, SIZE), np.uint8), np.zeros(1))

@@ -103,8 +103,8 @@ def test_examples_count_and_a_request_over_the_size_runs_alone():
     assert sizes == [[1], [3, 1], [9], [1], [None], [1]]
 
 
-async def one_more_is_refused(batcher, recorder):
-    with pytest.raises(Refusal, match="2 requests wait already") as refused:
+async def one_more_is_refused(batcher, recorder, what):
+    with pytest.raises(Refusal, match=f"{what} wait already.*; try again later") as refused:
         await batcher.answer(recorder, job(), read_at_once)
     assert refused.value.code.name == "RESOURCE_EXHAUSTED"
 
@@ -113,7 +113,7 @@ def test_a_full_queue_refuses():
     async def scenario(batcher, recorder):
         tasks = ask(batcher, recorder, job(), job(), job())
         await asyncio.sleep(0.05)
-        await one_more_is_refused(batcher, recorder)
+        await one_more_is_refused(batcher, recorder, "2 requests")
         recorder.go.set()
         await asyncio.gather(*tasks)
 
@@ -121,14 +121,15 @@ def test_a_full_queue_refuses():
 
 
 def test_messages_count_against_their_limit_only_while_they_wait(monkeypatch):
-    monkeypatch.setattr("mammogan_tf.serving.batching.MESSAGE_LIMIT", job().request.ByteSize())  # Two of them may wait.
+    size = job().request.ByteSize()
+    monkeypatch.setattr("mammogan_tf.serving.batching.MESSAGE_LIMIT", size)  # Two of them may wait.
 
     async def scenario(batcher, recorder):
         for _ in range(2):
             recorder.go.clear()
             tasks = ask(batcher, recorder, job(), job(), job())
             await asyncio.sleep(0.05)
-            await one_more_is_refused(batcher, recorder)
+            await one_more_is_refused(batcher, recorder, f"{2 * size} bytes of requests")
             recorder.go.set()
             await asyncio.gather(*tasks)
 
@@ -238,6 +239,23 @@ def test_an_error_stays_with_the_request_that_caused_it(servable):
             assert "label: expected values 0-2" in str(answer)
         else:
             np.testing.assert_allclose(image(answer), image(servable.answer([jobs[seed]])[0]), atol=1e-5)
+
+
+def test_a_lesion_beside_the_breast_fails_alone(everything, drawn_films):
+    servable = Servable(everything / "synthesize" / "1")
+
+    def ask(radius):
+        request = predict_pb2.PredictRequest(output_filter=["label_map"])
+        request.model_spec.signature_name = "with_lesion"
+        inputs = {"png": [drawn_films[2]], "seed": np.int64([1]), "lesion": np.float32([[0.5, 0.25, radius]])}  # Black.
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return servable.job(request)
+
+    *answers, refused, last = servable.answer([ask(radius) for radius in (0, 0, 0, 0.125, 0)])
+    assert refused.code.name == "INVALID_ARGUMENT"
+    assert str(refused) == "lesion: expected a place on the breast, received: [0.5 0.25 0.125]"
+    assert not any(isinstance(answer, Refusal) for answer in [*answers, last])
 
 
 def test_an_answer_over_the_limit_is_refused_after_its_first_part(servable, monkeypatch):

@@ -131,7 +131,7 @@ def test_synthesize_gives_label_maps_and_films(client, drawn_films):
 
 
 def test_synthesize_paints_lesions(client, drawn_films):
-    answer = client.synthesize(drawn_films, [1, 2, 3], [(0.5, 0.5, 0.1)] * 3)
+    answer = client.synthesize(drawn_films[:2], [1, 2], [(0.5, 0.5, 0.1)] * 2)
     assert (answer.label_map[:, 7:9, 7:9] == 4).all()
 
 
@@ -207,6 +207,8 @@ def test_a_refusal_carries_the_servers_reason(client, condition, drawn_films):
         client.segment(np.zeros((1, 8, 8)))
     with pytest.raises(ServingError, match="INVALID_ARGUMENT: lesion: expected values 0-1"):
         client.synthesize(drawn_films, [1, 2, 3], [(0.5, 0.5, 2)] * 3)
+    with pytest.raises(ServingError, match=r"lesion: expected a place on the breast, received: \[0.5 0.5 0.125\]$"):
+        client.synthesize(drawn_films[2:], [1], [(0.5, 0.5, 0.125)])  # A black film.
 
 
 def test_a_server_that_is_not_there_is_one_line(connect, films):

@@ -50,9 +50,11 @@ def test_every_film_of_a_batch_is_placed_for_itself():
     np.testing.assert_array_equal(turned, [LEFT, LEFT])
 
 
-def paint(x: float, y: float, radius: float, size: int = SIZE) -> np.ndarray:
-    blank = tf.ones([1, size, size], tf.int32)
-    return paint_lesions(blank, tf.constant([[x, y, radius]]))[0].numpy() == 4
+TISSUE = np.ones((SIZE, SIZE), np.int32)
+
+
+def paint(x: float, y: float, radius: float, label_map: np.ndarray = TISSUE) -> np.ndarray:
+    return paint_lesions(tf.constant(label_map[None]), tf.constant([[x, y, radius]], tf.float32))[0].numpy() == 4
 
 
 def test_a_lesion_lies_where_the_circle_does():
@@ -66,7 +68,31 @@ def test_a_lesion_lies_where_the_circle_does():
 
 @pytest.mark.parametrize("centre", [0.0, 0.3, 0.5, 1.0])
 def test_the_smallest_lesion_has_a_pixel(centre):
-    assert paint(centre, centre, 0).any()
+    assert paint(centre, centre, 1e-9).any()
+
+
+def test_a_lesion_reaches_as_far_as_the_breast():
+    whole, painted = paint(3 / SIZE, 0.5, 0.3), paint(3 / SIZE, 0.5, 0.3, LEFT)
+    np.testing.assert_array_equal(painted, whole & (LEFT > 0))
+    assert 0 < painted.sum() < whole.sum()
+
+
+def test_a_radius_of_0_asks_for_no_lesion():
+    for label_map in (LEFT, np.zeros_like(LEFT)):
+        assert not paint(0, 0, 0, label_map).any()
+
+
+def test_a_lesion_beside_the_breast_is_refused():
+    batch, circles = tf.constant(np.stack([LEFT, LEFT, LEFT])), [[0.2, 0.2, 0.1], [0.9, 0.5, 0.1], [0.8, 0.5, 0.1]]
+
+    @tf.function
+    def paint_all():
+        return paint_lesions(batch, tf.constant(circles))
+
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"lesion: expected a place on the breast, .*received:\] \[0.9 0.5 0.1"
+    ):
+        paint_all()
 
 
 def test_a_lesion_wins_a_pixel_from_about_a_quarter_of_it():
@@ -75,6 +101,6 @@ def test_a_lesion_wins_a_pixel_from_about_a_quarter_of_it():
     grid = (np.arange(size * fine) + 0.5) / (size * fine)
     inside = (grid[None, :] - x) ** 2 + (grid[:, None] - y) ** 2 <= radius**2
     share = inside.reshape(size, fine, size, fine).mean(axis=(1, 3))
-    painted = paint(x, y, radius, size)
+    painted = paint(x, y, radius, np.ones((size, size), np.int32))
     assert not painted[share < 0.15].any()
     assert painted[share > 0.35].all()

@@ -51,7 +51,7 @@ def test_answers_are_read_from_either_encoding(packed):
         (lambda: questions.segment(np.zeros((0, 4, 4))), "segment: expected one film or more"),
         (
             lambda: questions.segment(np.uint8([[[0, 255]]])),
-            r"films: expected float32 in \[0, 1\], received: 0 to 255; divide bytes by 255",
+            r"films: expected values in \[0, 1\], received: 0 to 255; divide bytes by 255",
         ),
         (lambda: questions.segment(np.full((1, 4, 4), -0.5)), "received: -0.5 to -0.5"),
         (lambda: questions.segment(np.array([[[0, np.nan]]])), "received: nan to nan"),
@@ -81,7 +81,7 @@ def test_answers_are_read_from_either_encoding(packed):
         (lambda: questions.generate([1], np.zeros((2, 4, 4)), [1]), "1 seeds, 2 label maps, 1 labels"),
         (lambda: questions.synthesize([b"a"], [1, 2]), "1 films, 2 seeds"),
         (lambda: questions.synthesize([b"a"], [1], []), "1 films, 1 seeds, 0 lesions"),
-        (lambda: questions.generate([1.9], np.zeros((1, 4, 4)), [0]), "seeds: expected numbers that int64 holds"),
+        (lambda: questions.generate([1.9], np.zeros((1, 4, 4)), [0]), "that int64 holds, received: 1.9"),
         (
             lambda: questions.generate([1], np.full((1, 4, 4), 2**32), [0]),
             "label maps: expected numbers that int32 holds",

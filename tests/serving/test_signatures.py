@@ -150,6 +150,9 @@ def test_a_film_is_normal_and_with_a_lesion_benign(plain, drawn_films):
     np.testing.assert_allclose(
         benign["image"].numpy()[..., 0][same], normal["image"].numpy()[..., 0][same] / 2, atol=1e-6
     )
+    none = plain["with_lesion"](**inputs, lesion=tf.constant([[0.2, 0.5, 0]]))
+    for name in ("label_map", "image"):
+        np.testing.assert_array_equal(none[name], normal[name])
 
 
 def test_a_synthesized_film_depends_on_its_own_png_and_seed_alone(synthesize, drawn_films):
@@ -182,6 +185,14 @@ def test_a_lesion_is_painted_on_the_anatomy(synthesize, drawn_films):
 def test_a_lesion_off_the_film_is_refused(synthesize, drawn_films, lesion):
     with pytest.raises(tf.errors.InvalidArgumentError, match="lesion: expected values 0-1"):
         draw(synthesize, drawn_films[:1], [3], [lesion])
+
+
+def test_a_lesion_beside_the_breast_is_refused(synthesize, drawn_films):
+    black = drawn_films[2:]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="lesion: expected a place on the breast"):
+        draw(synthesize, black, [3], [[0.5, 0.5, 0.1]])
+    answer, plain = draw(synthesize, black, [3], [[0.5, 0.5, 0]]), draw(synthesize, black, [3])
+    np.testing.assert_array_equal(answer["label_map"], plain["label_map"])
 
 
 def test_bytes_that_are_no_film_are_refused(unet, synthesize):
