@@ -14,8 +14,8 @@ __all__ = ["anatomy_of", "build_unet"]
 def build_unet(
     size: int = 64,
     *,
+    widths: Sequence[int],
     classes: int = 5,
-    widths: Sequence[int] = (16, 32, 64, 128),
     dropout: float = 0.1,
     attention: bool = False,
 ) -> keras.Model:
@@ -23,8 +23,8 @@ def build_unet(
 
     Args:
         size: height and width S of the film, divisible by ``2 ** (len(widths) - 1)``.
-        classes: number of classes C.
         widths: channels of each level, from full resolution to the bottom; its length is the depth.
+        classes: number of classes C.
         dropout: share of channels dropped at the bottom while training.
         attention: weigh the skips by attention gates (Oktay et al. 2018).
 
