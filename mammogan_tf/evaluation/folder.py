@@ -1,6 +1,8 @@
 """Synthetic images that somebody else made: a folder of image files, and perhaps one of masks."""
 
 import itertools
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,29 +61,38 @@ def _read_8_bit(file: Path) -> np.ndarray:
 
 
 def synthetic_films(images: np.ndarray, masks: np.ndarray | None, real: RealFilms, seed: int = 0) -> SyntheticFilms:
-    """Images of unknown origin, dealt at random to the unseen patients and to sets.
+    """Images of unknown origin, with the unseen patients that they are counted with, and in sets.
 
-    Masks that are those of unseen films tie their images to these; where several films have one mask, as windows of one
-    class do, its images are dealt to them in turn. Other masks, and images without masks, say nothing of
-    patients: they are dealt out, so that what is resampled is a mask with all its images, or a single image.
+    Masks that are those of unseen films tie their images to these and their patients; where several films have one mask, as
+    windows of one class do, its images are dealt to them in turn. Other masks, and images without masks, say nothing of
+    patients: they are dealt out at random, so that what is resampled is a mask with all its images, or a single image.
+    ``films`` are known where all images are tied. The images of a film, or of another mask, are spread evenly over the sets.
     """
     random = np.random.default_rng(seed)
-    count, films = len(images), None
-    if masks is None:
-        kind = np.arange(count)
-    else:
+    count = len(images)
+    kind, film = np.arange(count), np.full(count, -1)
+    if masks is not None:
         kind = np.unique(masks.reshape(count, -1), axis=0, return_inverse=True)[1].ravel()
         films_of: dict[bytes, list[int]] = {}
-        for film, mask in enumerate(real.masks):
-            films_of.setdefault(mask.tobytes(), []).append(film)
+        for number, mask in enumerate(real.masks):
+            films_of.setdefault(mask.tobytes(), []).append(number)
         turns = {content: itertools.cycle(alike) for content, alike in films_of.items()}
-        found = [next(turns.get(mask.tobytes(), itertools.repeat(-1))) for mask in masks]
-        films = np.array(found) if min(found) >= 0 else None
-    if films is None:
-        names = np.unique(real.patients)
-        patients = names[random.permutation(kind.max() + 1) % len(names)][kind]
-    else:
-        patients = real.patients[films]
-    order, size = random.permutation(count), min(len(real), count)
+        film = np.array([next(turns.get(mask.tobytes(), itertools.repeat(-1))) for mask in masks])
+    tied, names = film >= 0, np.unique(real.patients)
+    dealt = names[random.permutation(kind.max() + 1) % len(names)][kind]
+    patients = np.where(tied, real.patients[film], dealt)
+    order, size = _spread(np.where(tied, film, len(real) + kind), random), min(len(real), count)
     sets = tuple(order[start : start + size] for start in range(0, count - size + 1, size))
-    return SyntheticFilms(images, masks, films, patients, sets)
+    return SyntheticFilms(images, masks, film if tied.all() else None, patients, sets)
+
+
+def _spread(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """An order at random of images, of ``groups`` [M], in which those of a group are evenly far apart.
+
+    Of N groups of one size each N images in order are one of each group.
+    """
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = random.permutation(len(groups))
+    before: defaultdict[int, Iterator[int]] = defaultdict(itertools.count)
+    ranks = np.array([next(before[group]) for group in groups[order]])
+    return order[np.argsort((ranks + random.random(len(order))) / sizes[groups[order]])]

@@ -78,7 +78,7 @@ def _sheet(picture: bytes) -> str:
         for name, (red, green, blue) in colours
     )
     return (
-        f"<h2>Masks, their real films, and synthetic images</h2>\n{_image(picture, 'Comparison sheet')}\n"
+        f"<h2>Masks, real films, and synthetic images</h2>\n{_image(picture, 'Comparison sheet')}\n"
         f'<p class="note">{swatches}</p>\n'
         '<p class="note">Test films and images drawn at random by the seed, not by taste. Small pictures forgive: '
         "missing texture shows only when they are enlarged.</p>"

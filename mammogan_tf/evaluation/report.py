@@ -20,7 +20,7 @@ from mammogan_tf.evaluation.evidence import Evidence, Score, Segmentation, synth
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
 from mammogan_tf.evaluation.judge import judge
 from mammogan_tf.evaluation.reference import Reference, find_reference, real_films
-from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
+from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, masks_of_training
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
@@ -262,7 +262,12 @@ def _report(
             "test": len(evidence.real),
             "test_patients": len(np.unique(evidence.real.patients)),
         },
-        "synthetic": {"images": len(evidence.synthetic), "seed": evidence.seed},
+        "synthetic": {
+            "images": len(evidence.synthetic),
+            "seed": evidence.seed,
+            "tied": evidence.synthetic.films is not None,
+            "masks_of_training": masks_of_training(evidence),
+        },
         "memorisation": judge_memorisation(evidence, measures["memorisation"]),
         "measures": measures,
     }

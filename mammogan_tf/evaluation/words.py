@@ -68,13 +68,24 @@ def shown(section: Section, measures: Mapping[str, Estimate]) -> list[tuple[Meas
 
 
 def describe(report: Mapping[str, Any]) -> str:
-    """What was judged, in a sentence or two."""
+    """What was judged, in a few sentences."""
     films, synthetic = report["films"], report["synthetic"]
     unseen, known = "that no network was trained on", ""
     made = "from the masks of"
     if report["kind"] == "images":
         made, unseen = "beside", "that the judge was not trained on"
         known = " What the maker of the images was trained on is not known."
+        if not synthetic["tied"]:
+            known += (
+                " The images are not all tied to the test films by their masks: where a section says that both share "
+                "their masks, they do not, and a set is as many images as there are films; ceilings are those of the test "
+                "films' masks."
+            )
+        if synthetic["masks_of_training"]:
+            known += (
+                f" {synthetic['masks_of_training']} of {synthetic['images']} masks are those of training films: distances "
+                "to these, and the verdict, are lowered by the mask alone."
+            )
     return (
         f"{synthetic['images']} synthetic images of {report['size']} x {report['size']} pixels ({report['view']} view) "
         f"{made} {films['test']} pictures of {films['test_patients']} patients {unseen}; "

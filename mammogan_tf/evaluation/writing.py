@@ -63,14 +63,14 @@ def _take_out(measures: Measured) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _sheet(evidence: Evidence, out: Path) -> bytes:
-    """Mask, real film and synthetic image, drawn at random; without masks real films and images that have no relation."""
-    real, synthetic = evidence.real, evidence.synthetic
-    rows = np.random.default_rng(evidence.seed).permutation(synthetic.sets[0])[:SHEET_ROWS]
+    """Mask, real film and synthetic image, drawn at random; real films that have no relation where images are not tied."""
+    real, synthetic, random = evidence.real, evidence.synthetic, np.random.default_rng(evidence.seed)
+    rows = random.permutation(synthetic.sets[0])[:SHEET_ROWS]
     if synthetic.films is not None:
         rows = np.sort(rows)
         films, title = synthetic.films[rows], "its real film"
     else:
-        films, title = np.arange(len(rows)) % len(real), "some real film"
+        films, title = random.permutation(len(real))[: len(rows)], "some real film"
     masks = real.masks[films] if synthetic.masks is None else synthetic.masks[rows]
     titles = ("mask" if synthetic.masks is not None else "mask of the film", title, "synthetic")
     path = comparison_sheet(masks, real.images[films], synthetic.images[rows], out / "sheet.png", titles)

@@ -6,8 +6,11 @@ from PIL import Image
 
 from mammogan_tf.data.label_maps import save_label_map
 from mammogan_tf.errors import DataError
+from mammogan_tf.evaluation import writing
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
-from tests.toy_films import SIZE, draw_films
+from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, masks_of_training
+from mammogan_tf.evaluation.sheet import comparison_sheet
+from tests.toy_films import SIZE, draw_films, evidence_of
 
 
 @pytest.fixture
@@ -81,12 +84,65 @@ def test_masks_of_unseen_films_tell_the_film(real):
     assert films.patients.tolist() == real.patients[rows].tolist()
 
 
+def test_a_mask_of_no_unseen_film_unties_no_other_image(real):
+    masks = real.masks.copy()
+    masks[3, 0, 0] ^= 1
+    films = synthetic_films(np.zeros(masks.shape, np.float32), masks, real)
+    assert films.films is None
+    tied = np.arange(len(masks)) != 3
+    assert films.patients[tied].tolist() == real.patients[tied].tolist()
+
+
+@pytest.mark.parametrize("numbers", [[2] * 12, [4] * 2 + [2] * 8], ids=["as of a GAN", "unequal"])
+def test_the_images_of_a_film_are_spread_evenly_over_the_sets(real, numbers):
+    masks = np.repeat(real.masks[: len(numbers)], numbers, axis=0)
+    films = synthetic_films(np.zeros(masks.shape, np.float32), masks, real)
+    assert len(films.sets) == 2
+    for rows in films.sets:
+        assert (2 * np.bincount(films.films[rows])).tolist() == numbers
+
+
 def test_a_mask_of_several_unseen_films_is_dealt_to_them_in_turn(real):
     masks = real.masks.copy()
     masks[[0, 2, 4]] = 1
     films = synthetic_films(np.zeros(masks.shape, np.float32), masks, dataclasses.replace(real, masks=masks))
     assert films.films.tolist() == list(range(len(real)))
     assert films.patients.tolist() == real.patients.tolist()
+
+
+@pytest.mark.parametrize(
+    ("copied", "known", "reason"),
+    [
+        (True, False, "12 of 12 masks are those of training films, which lowers distances"),
+        (True, True, None),
+        (False, False, None),
+    ],
+    ids=["copies", "copies, of masks of unseen films too", "no copies"],
+)
+def test_masks_of_training_films_are_a_reason_of_a_verdict_that_fails(real, copied, known, reason):
+    train = draw_films(range(100, 106), 1000)
+    unseen = dataclasses.replace(real, masks=train.masks) if known else real
+    images = train.images if copied else real.images
+    evidence = evidence_of(unseen, train, synthetic_films(images, train.masks, unseen))
+    assert masks_of_training(evidence) == (0 if known else 12)
+    found = judge_memorisation(evidence, {"membership_auc": {}})
+    assert found["passed"] != copied
+    assert (found["reasons"][-1] if reason else reason) == reason
+    assert known == (evidence.synthetic.films is not None)
+
+
+def test_the_sheet_of_images_that_are_not_tied_shows_films_drawn_by_the_seed(real, tmp_path, monkeypatch):
+    shown = []
+
+    def note(masks, films, *others):
+        shown.append(films)
+        return comparison_sheet(masks, films, *others)
+
+    monkeypatch.setattr(writing, "comparison_sheet", note)
+    evidence = evidence_of(real, real, synthetic_films(real.images[:6], None, real))
+    for seed in range(2):
+        writing._sheet(dataclasses.replace(evidence, seed=seed), tmp_path)
+    assert (shown[0] != shown[1]).any()
 
 
 def test_few_images_make_one_small_set(real):

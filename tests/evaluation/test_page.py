@@ -30,7 +30,7 @@ def report() -> dict:
         "view": "whole",
         "segmented_by": "the judge",
         "films": {"train": 242, "test": 48, "test_patients": 24},
-        "synthetic": {"images": 1008, "seed": 7},
+        "synthetic": {"images": 1008, "seed": 7, "tied": True, "masks_of_training": 0},
         "memorisation": {
             "passed": False,
             "rule": "Pass: no copies.",
@@ -51,6 +51,21 @@ def test_of_images_it_does_not_say_what_their_maker_was_trained_on(report):
     assert "24 patients that no network was trained on; 242 pictures were." in describe(report)
     text = describe(report | {"kind": "images"})
     assert "24 patients that the judge was not trained on; 242 pictures were. What the maker" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ({"tied": False}, "not all tied to the test films"),
+        ({"masks_of_training": 9}, "9 of 1008 masks are those of training films: distances to these, and the verdict,"),
+    ],
+)
+def test_of_images_it_says_what_their_masks_are(report, found, says):
+    report["kind"] = "images"
+    assert says not in render_page(report, b"sheet", {})
+    report["synthetic"] |= found
+    for text in (render_page(report, b"sheet", {}), render_markdown(report)):
+        assert text.count(says) == 1
 
 
 def test_the_example_is_a_report(report):

@@ -70,7 +70,8 @@ def test_the_report_is_complete(evaluated, run):
     assert report == json.loads((out / "report.json").read_text())
     jsonschema.validate(report, SCHEMA)
     test_films = len(run.split.test)
-    assert report["synthetic"] == {"images": test_films * round(20 / test_films), "seed": 0}
+    images = test_films * round(20 / test_films)
+    assert report["synthetic"] == {"images": images, "seed": 0, "tied": True, "masks_of_training": 0}
     assert report["films"] == {"train": len(run.split.train), "test": test_films, "test_patients": test_films // 2}
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width > sheet.height / 3
@@ -210,6 +211,7 @@ def test_a_folder_of_images(run, films, images, tmp_path):
     )
     jsonschema.validate(report, SCHEMA)
     assert (report["kind"], report["masks"], report["synthetic"]["images"]) == ("images", "none", 12)
+    assert not report["synthetic"]["tied"]
     assert "no masks" in report["measures"]["obedience"]["dice_breast"]["not computed"]
     assert report["measures"]["distribution"]["kid_segmenter"]["value"] > 0
     assert (tmp_path / "out" / "report.html").exists()

@@ -104,7 +104,7 @@ def _require_enough(evidence: Evidence, space: str) -> None:
 
 
 def _test(evidence: Evidence, space: str) -> TwoSampleTest:
-    """Unseen films against synthetic images of their masks."""
+    """Unseen films against synthetic images."""
     _, real, made = evidence.features(space)
     return classifier_auc(real, made, evidence.real.patients, evidence.synthetic.patients, FOLDS, evidence.seed)
 
@@ -180,8 +180,9 @@ DISTRIBUTION = Section(
     "segmenter that judges, or those of a network for photographs. Distances are means over sets of one synthetic image "
     "for each film, so that both sides have equal numbers.",
     caution="Few films give wide intervals; values below the floor hint at copied training films. A classifier may see a "
-    "difference that matters to nobody, such as the generator's rounding of the darkest grey. Texture does not see "
-    "whether anatomy makes sense; photographs are not mammograms.",
+    "difference that matters to nobody, such as the generator's rounding of the darkest grey; where images come without "
+    "their masks, those made from masks of test films lower its AUC. Texture does not see whether anatomy makes sense; "
+    "photographs are not mammograms.",
     measures=(
         Measure(
             "fine_texture",

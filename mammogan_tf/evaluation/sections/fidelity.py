@@ -19,7 +19,7 @@ MAX_PAIRS = 500
 SIMILARITIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"ssim": ssim, "ms_ssim": ms_ssim}
 TITLES = {"ssim": "SSIM", "ms_ssim": "MS-SSIM"}
 
-NO_FILMS = "no mask of an unseen film is known to belong to an image"
+NO_FILMS = "not every image is known to have the mask of an unseen film"
 
 
 def _compute(evidence: Evidence) -> dict[str, Estimate]:

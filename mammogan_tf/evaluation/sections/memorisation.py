@@ -21,7 +21,7 @@ from mammogan_tf.metrics.memorisation import (
     verdict,
 )
 
-__all__ = ["MEMORISATION", "judge_memorisation"]
+__all__ = ["MEMORISATION", "judge_memorisation", "masks_of_training"]
 
 CRITIC_BATCH = 16
 PAIRS = 10
@@ -73,6 +73,13 @@ def _critic_scores(evidence: Evidence) -> np.ndarray:
     return scores
 
 
+def masks_of_training(evidence: Evidence) -> int:
+    """How many images have the mask of a training film that is no unseen film's: by that alone they come nearer to it."""
+    asked = [] if evidence.synthetic.masks is None else [mask.tobytes() for mask in evidence.synthetic.masks]
+    train, unseen = ({mask.tobytes() for mask in films.masks} for films in (evidence.train, evidence.real))
+    return sum(mask in train and mask not in unseen for mask in asked)
+
+
 def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]:
     """``{"passed", "rule", "judged", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`.
 
@@ -81,6 +88,10 @@ def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]
     spaces = {space: closeness(found.made, found.unseen) for space, found in evidence.neighbours.items()}
     membership = measures["membership_auc"].get("value", None if evidence.critic is None else float("nan"))
     reasons = list(verdict(spaces, membership).reasons)
+    if reasons and (count := masks_of_training(evidence)):
+        reasons.append(
+            f"{count} of {len(evidence.synthetic)} masks are those of training films, which lowers distances"
+        )
     reasons += [f"{space}: no distances could be computed" for space in evidence.spaces if space not in spaces]
     try:
         evidence.require_equal_numbers()
