@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mammogan_tf.config import LABELS, VIEWS
-from mammogan_tf.errors import DataError
+from mammogan_tf.errors import DataError, ServingError
 from mammogan_tf.serving.channel import MOST_SECONDS
 from mammogan_tf_cli.options import OF_A_MASK, Command, folder
 from mammogan_tf_cli.quiet import import_tensorflow
@@ -152,9 +152,16 @@ def request_synthesize(
     with connect() as client:
         version = newest_version(client, "synthesize")
         for names, geometries, films in _read_films(images, "whole"):
-            circles = None if lesion is None else [_circle(geometry, *lesion) for geometry in geometries]
+            circles = (
+                None if lesion is None else [_circle(*film, *lesion) for film in zip(names, geometries, strict=True)]
+            )
             seeds = range(seed + len(rows), seed + len(rows) + len(films))
-            answer = client.synthesize([*map(film_to_png, films)], seeds, circles, version)
+            try:
+                answer = client.synthesize([*map(film_to_png, films)], seeds, circles, version)
+            except ServingError as error:
+                if lesion is None:
+                    raise
+                raise ServingError(f"{error}; --lesion on {', '.join(names)}") from error
             for name, png, label_map in zip(names, answer.png, answer.label_map, strict=True):
                 write_bytes(out / "images" / f"{name}.png", png)
                 save_label_map(out / "masks" / f"{name}.png", label_map)
@@ -182,17 +189,17 @@ def _read_films(images: Sequence[Path], view: str) -> "Iterator[tuple[list[str],
         yield names[begin : begin + GROUP], geometries, squares
 
 
-def _circle(geometry: "Geometry", column: float, row: float, radius: float) -> tuple[float, float, float]:
+def _circle(name: str, geometry: "Geometry", column: float, row: float, radius: float) -> tuple[float, float, float]:
     """A circle in pixels of a film as x, y and radius in sides of the square that is sent."""
     from mammogan_tf.data.film import Lesion
 
     moved = geometry.move(Lesion("", 0, column, row, radius))
     if not (0 <= moved.column < geometry.side and 0 <= moved.row < geometry.side):
         raise DataError(
-            f"--lesion: expected a centre on the film, without padding and dark edge, received: {column:g}, {row:g}"
+            f"{name}: expected a centre of --lesion on the film, without padding and dark edge, received: {column:g}, {row:g}"
         )
     if not radius <= geometry.side / 2:
         raise DataError(
-            f"--lesion: expected a radius of at most {geometry.side / 2:g}, half of the film's side, received: {radius:g}"
+            f"{name}: expected a radius of --lesion of at most {geometry.side / 2:g}, half of its side, received: {radius:g}"
         )
     return (moved.column + 0.5) / geometry.side, (moved.row + 0.5) / geometry.side, moved.radius / geometry.side

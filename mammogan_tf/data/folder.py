@@ -264,9 +264,11 @@ def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Pat
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            headings, *lines = list(csv.reader(map(_compose, stream), skipinitialspace=True, strict=True)) or [[]]
+            reader = csv.reader((_close_quotes(_compose(line)) for line in stream), skipinitialspace=True, strict=True)
+            headings, *lines = list(reader) or [[]]
     except csv.Error as error:
-        raise _error(path, "quotes that close at the end of their cell", error, "correct them") from error
+        received = f"{error} (line {reader.line_num})"
+        raise _error(path, "quotes that close at the end of their cell", received, "correct them") from error
     except (OSError, ValueError) as error:
         raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
     if len(headings) == 1 and re.search(r"[;\t]", headings[0]):
@@ -295,6 +297,11 @@ def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Pat
             raise _error(path, "one row for each film", f"two of {film}", "keep one")
         rows[film] = row
     return rows
+
+
+def _close_quotes(line: str) -> str:
+    """A line of CSV without the spaces between a quote and the comma or the end, which a strict reader refuses."""
+    return re.sub(r'"[ \t]+(?=,|\r?\n?$)', '"', line)
 
 
 def _error(where: Path, expected: str, received: Any, advice: str) -> DataError:

@@ -79,8 +79,9 @@ def synthetic_films(images: np.ndarray, masks: np.ndarray | None, real: RealFilm
         turns = {content: itertools.cycle(alike) for content, alike in films_of.items()}
         film = np.array([next(turns.get(mask.tobytes(), itertools.repeat(-1))) for mask in masks])
     tied, names = film >= 0, np.unique(real.patients)
-    dealt = names[random.permutation(kind.max() + 1) % len(names)][kind]
-    patients = np.where(tied, real.patients[film], dealt)
+    patients, loose = real.patients[film], np.unique(kind[~tied])
+    dealt = names[random.permutation(len(loose)) % len(names)]
+    patients[~tied] = dealt[np.searchsorted(loose, kind[~tied])]
     order, size = _spread(np.where(tied, film, len(real) + kind), random), min(len(real), count)
     sets = tuple(order[start : start + size] for start in range(0, count - size + 1, size))
     return SyntheticFilms(images, masks, film if tied.all() else None, patients, sets)

@@ -23,10 +23,10 @@ from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_fil
 from mammogan_tf.evaluation.evidence import Generate, RealFilms, UseResult
 from mammogan_tf.evaluation.sections.use import ARMS, Arm
 from mammogan_tf.files import write_text
-from mammogan_tf.losses import cross_entropy, dice_loss
 from mammogan_tf.metrics.segmentation import dice
 from mammogan_tf.models.blocks import convolution_block
 from mammogan_tf.models.unet import build_unet
+from mammogan_tf.training.segmentation import segmentation_loss
 from mammogan_tf.training.strategy import set_up_device
 
 __all__ = ["Recipe", "measure_use"]
@@ -37,7 +37,7 @@ MOST_SYNTHETIC = max(arm.synthetic for arm in ARMS.values())
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every network is trained. ``steps`` counts updates, for pre-training again as many; ``seeds`` the repetitions."""
+    """How every network is trained. ``steps`` counts updates, pre-training among them; ``seeds`` the repetitions."""
 
     widths: tuple[int, ...] = (8, 16, 32)
     steps: int = 400
@@ -164,7 +164,7 @@ def _classify(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, te
     network = _classifier(size, recipe.widths)
     for pool in pools:
         batches = _batches(pool, recipe, limits, size, seed).map(lambda image, lesions, malignant: (image, malignant))
-        _fit(network, keras.losses.BinaryCrossentropy(from_logits=True), batches, recipe)
+        _fit(network, keras.losses.BinaryCrossentropy(from_logits=True), batches, recipe, recipe.steps // len(pools))
     scores = np.concatenate([network(part, training=False)[:, 0] for part in _parts(test.images)])
     return np.where(test.labels == LABELS.index("normal"), np.nan, scores)
 
@@ -178,7 +178,7 @@ def _segment(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, tes
         batches = _batches(pool, recipe, limits, size, seed).map(
             lambda image, lesions, malignant: (image, tf.one_hot(tf.cast(lesions, tf.int32), 2))
         )
-        _fit(network, lambda truth, found: dice_loss(truth, found) + cross_entropy(truth, found), batches, recipe)
+        _fit(network, segmentation_loss, batches, recipe, recipe.steps // len(pools))
     found = np.concatenate([np.argmax(network(part, training=False), axis=-1) for part in _parts(test.images)])
     values = dice(test.masks == LESION, found, 1)
     return np.where((test.masks == LESION).any(axis=(1, 2)), values, np.nan)
@@ -193,10 +193,10 @@ def _classifier(size: int, widths: tuple[int, ...]) -> keras.Model:
     return keras.Model(image, layers.Dense(1, name="malignant")(x), name="classifier")
 
 
-def _fit(network: keras.Model, loss: Callable, batches: tf.data.Dataset, recipe: Recipe) -> None:
-    rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.steps, alpha=0.01)
+def _fit(network: keras.Model, loss: Callable, batches: tf.data.Dataset, recipe: Recipe, steps: int) -> None:
+    rate = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps, alpha=0.01)
     network.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
-    network.fit(batches, epochs=1, steps_per_epoch=recipe.steps, shuffle=False, verbose=0)
+    network.fit(batches, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
 def _batches(pool: Pool, recipe: Recipe, limits: Augmentation | None, size: int, seed: int) -> tf.data.Dataset:
@@ -242,7 +242,7 @@ def _write(file: Path, results: list[tuple[str, UseResult]]) -> None:
     lines = []
     for key, result in results:
         arrays = {
-            name: [None if np.isnan(value) else round(float(value), 6) for value in getattr(result, name)]
+            name: [None if np.isnan(value) else float(value) for value in getattr(result, name)]
             for name in ("malignant", "dice")
         }
         lines.append(json.dumps({"key": key, "arm": result.arm, "seed": result.seed, **arrays}))

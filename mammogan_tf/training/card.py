@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from mammogan_tf import __version__
-from mammogan_tf.config import GANConfig
+from mammogan_tf.config import GANConfig, UNetConfig
 from mammogan_tf.training.run import Run
 
 __all__ = ["cross_validation_card", "gan_card", "unet_card", "with_measured"]
@@ -22,6 +22,7 @@ wherever it is shown, and it supplements real, annotated films but does not stan
 def unet_card(run: Run, report: dict[str, Any]) -> str:
     """The card of a segmentation network, in Markdown."""
     config = run.config
+    assert isinstance(config, UNetConfig)
     rows = []
     for region in report["dice"]["cleaned"]:
         cells = [report["dice"][kind][region] for kind in ("cleaned", "as_it_is")]
@@ -30,6 +31,7 @@ def unet_card(run: Run, report: dict[str, Any]) -> str:
 
 Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px, grey levels in [0, 1].
 Output: probabilities of background, adipose tissue, fibroglandular tissue, pectoral muscle and lesion for each pixel.
+Levels of {", ".join(map(str, config.level_widths))} channels, {report["parameters"]:,} parameters.
 
 {_training(run, report)}
 ## Dice on test patients

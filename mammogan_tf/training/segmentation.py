@@ -31,7 +31,7 @@ from mammogan_tf.training.strategy import require_divisible, scaled, set_up_devi
 from mammogan_tf.training.supervised import Supervised
 from mammogan_tf.training.workers import from_chief, own_copy
 
-__all__ = ["PICTURES", "create_unet_run", "lesion_chances", "predict_label_maps", "train_unet"]
+__all__ = ["PICTURES", "create_unet_run", "lesion_chances", "predict_label_maps", "segmentation_loss", "train_unet"]
 
 PICTURES = {"cleaned": "images", "as_it_is": "films"}
 """Ways in which a film can come, as a report calls them, and where a film set keeps them."""
@@ -87,7 +87,12 @@ def train_unet(
     training, validation, test = load_split(run, films, console.progress("preparing films"))
     console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}{sharing(strategy)}")
     repeated = _repeat_lesions(training, config.lesion_repeats)
-    began_with = {**to_dict(config), "policy": policy, "films": fingerprint(repeated, validation)}
+    began_with = {
+        **to_dict(config),
+        "widths": config.level_widths,
+        "policy": policy,
+        "films": fingerprint(repeated, validation),
+    }
     with own_copy(run, strategy) as own:
         with strategy.scope():
             model = build_supervised(config, _steps_per_epoch(config, repeated))

@@ -144,10 +144,14 @@ def test_request_synthesize(server, film, tmp_path):
 @pytest.mark.parametrize(
     ("lesion", "says", "status"),
     [
-        ((5000, 5, 5), "--lesion: expected a centre on the film, without padding and dark edge, received: 5000, 5", 1),
+        (
+            (5000, 5, 5),
+            ": expected a centre of --lesion on the film, without padding and dark edge, received: 5000, 5",
+            1,
+        ),
         ((500, 500, 0), "'--lesion': 0.0 is not in the range x>0", 2),
-        ((500, 500, 600), "--lesion: expected a radius of at most ... half of the film's side, received: 600", 1),
-        ((500, 500, "nan"), "half of the film's side, received: nan", 1),
+        ((500, 500, 600), ": expected a radius of --lesion of at most ... half of its side, received: 600", 1),
+        ((500, 500, "nan"), "half of its side, received: nan", 1),
     ],
 )
 def test_request_synthesize_with_a_lesion_that_makes_no_sense(server, film, tmp_path, lesion, says, status):

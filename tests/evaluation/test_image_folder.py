@@ -93,6 +93,13 @@ def test_a_mask_of_no_unseen_film_unties_no_other_image(real):
     assert films.patients[tied].tolist() == real.patients[tied].tolist()
 
 
+def test_masks_of_no_unseen_film_are_dealt_evenly_beside_others(real):
+    others = np.arange(1, 7, dtype=np.uint8)[:, None, None] * np.ones((1, SIZE, SIZE), np.uint8)
+    masks = np.concatenate([real.masks, others])
+    films = synthetic_films(np.zeros(masks.shape, np.float32), masks, real)
+    assert sorted(films.patients[len(real) :]) == sorted(set(real.patients))
+
+
 @pytest.mark.parametrize("numbers", [[2] * 12, [4] * 2 + [2] * 8], ids=["as of a GAN", "unequal"])
 def test_the_images_of_a_film_are_spread_evenly_over_the_sets(real, numbers):
     masks = np.repeat(real.masks[: len(numbers)], numbers, axis=0)

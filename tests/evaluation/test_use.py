@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -109,6 +110,25 @@ def test_what_an_arm_is_trained_on(train, arm, sizes):
         assert pool.images.shape == pool.lesions.shape
         assert pool.lesions.any(axis=(1, 2)).all()
         assert set(pool.malignant) == {0, 1}
+
+
+@pytest.mark.parametrize("arm", ["real", "pretrained"])
+def test_no_arm_has_more_updates_than_another(train, unseen, arm, monkeypatch):
+    fit, updates = keras.Model.fit, []
+
+    def spy(network, *arguments, **options):
+        history = fit(network, *arguments, **options)
+        updates.append(int(network.optimizer.iterations.numpy()))
+        return history
+
+    monkeypatch.setattr(keras.Model, "fit", spy)
+    rows = np.flatnonzero(train.labels != 2)
+    real = use._pool(train, rows, train.images[rows])
+    pools = use._pools(ARMS[arm], real, real + real, seed=0)
+    recipe = dataclasses.replace(RECIPE, steps=6)
+    use._segment(recipe, pools, None, unseen, seed=0)
+    use._classify(recipe, pools, None, unseen, seed=0)
+    assert updates == [6 // len(pools)] * 2 * len(pools)
 
 
 def test_the_networks_learn(train, unseen):

@@ -19,7 +19,7 @@ class Arm:
     """What the networks of an arm are trained on.
 
     ``synthetic``: synthetic images for each real film; ``real``: with the real films or without them; ``augment``: change
-    the films at random; ``pretrain``: the synthetic images first, then the real films alone.
+    the films at random; ``pretrain``: the synthetic images for half of the updates, then the real films alone.
     """
 
     title: str
@@ -36,7 +36,7 @@ ARMS = {
     "equal": Arm("real films and as many synthetic", synthetic=1.0),
     "double": Arm("real films and twice as many synthetic", synthetic=2.0),
     "synthetic": Arm("synthetic images only, twice as many", synthetic=2.0, real=False),
-    "pretrained": Arm("pre-trained on synthetic, then real films", synthetic=2.0, pretrain=True),
+    "pretrained": Arm("half of the updates on synthetic, then real films", synthetic=2.0, pretrain=True),
 }
 """All are compared with the first."""
 
@@ -127,8 +127,8 @@ USE = Section(
     title="Is it of use to train on the synthetic images?",
     meaning="A small classifier of benign and malignant films and a small segmenter of lesions, trained on the training "
     "films that have a lesion, on synthetic images made from their masks and labels, or on both, and tested on the films "
-    "of unseen patients. Every arm has the same networks and the same number of updates (pre-training has as many again) "
-    "and is repeated with several seeds. Gains are paired: the same films, the same seeds.",
+    "of unseen patients. Every arm has the same networks and the same number of updates, and is repeated with several "
+    "seeds. Gains are paired: the same films, the same seeds.",
     caution="The recipe is small and fixed; its numbers are no measure of what is possible. Intervals are over the few "
     "test patients with a lesion; how much seeds matter is noted beside. What helps a weak network may not help a good "
     "one. A null result is a result.",
