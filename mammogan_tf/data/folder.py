@@ -10,9 +10,7 @@ All of its names may be left out; ``classes`` is needed where there are ``labels
     }
 """
 
-import csv
 import re
-import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.data.dicom import DICOM_SUFFIXES, digest_patient, is_dicom, read_dicom_origin
 from mammogan_tf.data.film import AUTOMATIC, SIDES, TISSUES, DrawnMask, Film, read_size
+from mammogan_tf.data.film_table import COLUMNS, compose, fault, read_table
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import read_json
 
@@ -41,7 +40,6 @@ DESCRIPTION = "dataset.json"
 EXAMPLE = '{"name": "my-films", "classes": {"0": "automatic", "255": "lesion"}}'
 SUFFIXES = (*DICOM_SUFFIXES, ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
 
-COLUMNS = ("film", "patient", "side", "label", "tissue")
 CLASS_NUMBERS = {**{name: number for number, name in enumerate(CLASSES)}, "automatic": AUTOMATIC}
 
 
@@ -54,7 +52,7 @@ class Folder:
     """A folder data set. ``images``, ``masks`` and ``rows`` are by film: the name of its file without its suffix.
 
     ``classes`` pairs grey values of masks with classes 0-4 or ``AUTOMATIC``; ``rows`` is None where there is no table,
-    and a row holds what the table says under this module's own names of ``COLUMNS``. ``origins`` are patient and side as the
+    and a row holds what the table says under the names of ``COLUMNS``. ``origins`` are patient and side as the
     DICOM files say, by film; those that cannot be read are left out. ``patients`` are those whom DICOM files name, here or
     in data sets that are loaded together with this one: the table may name them too.
     """
@@ -79,7 +77,7 @@ def build_films(folder: Folder) -> list[Film]:
         DataError: a mask without its film, or as :func:`build_film` does.
     """
     for path in find_stray_masks(folder):
-        raise _error(path, "a film of the same name", "none", "rename it as its film or remove it")
+        raise fault(path, "a film of the same name", "none", "rename it as its film or remove it")
     return [build_film(folder, film) for film in sorted(folder.images)]
 
 
@@ -93,23 +91,23 @@ def open_folder(root: Path) -> Folder:
     described = _read_description(where)
     labels = root / "labels"
     if labels.is_dir() and "classes" not in described:
-        raise _error(where, "classes of the grey values in labels/", "labels/ alone", f"write it as {EXAMPLE}")
+        raise fault(where, "classes of the grey values in labels/", "labels/ alone", f"write it as {EXAMPLE}")
     if "classes" in described and not labels.is_dir():
         advice = "make it, or take classes out"
-        raise _error(where, "labels/ beside images/, as classes says", "no such folder", advice)
+        raise fault(where, "labels/ beside images/, as classes says", "no such folder", advice)
     images = _list_films(root / "images")
     if not images:
-        raise _error(root / "images", f"films ({', '.join(SUFFIXES)})", "none", "put them there")
+        raise fault(root / "images", f"films ({', '.join(SUFFIXES)})", "none", "put them there")
     table = described.get("table")
     if "columns" in described and not table:
-        raise _error(where, "a table with the columns", "no table", "name its CSV file")
+        raise fault(where, "a table with the columns", "no table", "name its CSV file")
     origins = _read_origins(images)
     return Folder(
         name=described["name"],
         classes=tuple((int(grey), CLASS_NUMBERS[kind]) for grey, kind in described.get("classes", {}).items()),
         images=images,
         masks=_list_films(labels) if labels.is_dir() else {},
-        rows=_read_table(root / table, described.get("columns", {}), images) if table else None,
+        rows=read_table(root / table, described.get("columns", {}), images) if table else None,
         origins=origins,
         patients=frozenset(patient for patient, _ in origins.values() if patient),
     )
@@ -129,14 +127,14 @@ def build_film(folder: Folder, film: str) -> Film:
     """
     path, mask = folder.images[film], folder.masks.get(film)
     if folder.rows is not None and film not in folder.rows:
-        raise _error(path, "a row in the table of dataset.json", "none", "add it or remove the film")
+        raise fault(path, "a row in the table of dataset.json", "none", "add it or remove the film")
     row = folder.rows[film] if folder.rows else {}
     size = read_size(path)
     if mask and is_dicom(mask):
-        raise _error(mask, "a mask (PNG, TIFF or PGM)", "DICOM", "save it as PNG")
+        raise fault(mask, "a mask (PNG, TIFF or PGM)", "DICOM", "save it as PNG")
     if mask and read_size(mask) != size:
         expected, received = (f"{width}x{height}" for height, width in (size, read_size(mask)))
-        raise _error(mask, f"{expected} pixels as its film has", received, "draw it on the film")
+        raise fault(mask, f"{expected} pixels as its film has", received, "draw it on the film")
     tagged, side = folder.origins.get(film) or _read_origin(path)  # Which says why it cannot be read.
     named = row.get("patient")
     digest = digest_patient(named) if named else tagged
@@ -156,12 +154,7 @@ def name_film(path: Path) -> str:
 
     Letters are composed, whichever way the system spells them.
     """
-    return _compose(path.stem if path.suffix[1:2].isalpha() else path.name)
-
-
-def _compose(text: str) -> str:
-    """The same text with each letter and its accents as one character: macOS spells names apart, tables do not (NFD, NFC)."""
-    return unicodedata.normalize("NFC", text)
+    return compose(path.stem if path.suffix[1:2].isalpha() else path.name)
 
 
 def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str, ...]) -> str | None:
@@ -172,22 +165,22 @@ def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str,
     for value in allowed:
         if value.lower() == text.lower():
             return value
-    raise _error(path, f"{', '.join(allowed)} or nothing as its {column} in the table", text, "correct the table")
+    raise fault(path, f"{', '.join(allowed)} or nothing as its {column} in the table", text, "correct the table")
 
 
 def _list_films(folder: Path) -> dict[str, Path]:
     """Visible files by film."""
     if not folder.is_dir():
-        raise _error(folder, "a folder of films beside dataset.json", "no such folder", "make it")
+        raise fault(folder, "a folder of films beside dataset.json", "no such folder", "make it")
     films: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if not path.is_file() or not (path.suffix.lower() in SUFFIXES or _may_be_dicom(path)):
-            raise _error(path, f"an image ({', '.join(SUFFIXES)})", "something else", f"move it out of {folder.name}/")
+            raise fault(path, f"an image ({', '.join(SUFFIXES)})", "something else", f"move it out of {folder.name}/")
         film = name_film(path)
         if not _is_safe(film):
-            raise _error(folder, "names that every system can hold", ascii(film), "rename it")
+            raise fault(folder, "names that every system can hold", ascii(film), "rename it")
         if film in films:
-            raise _error(path, f"one file called {film}", f"{films[film].name} as well", "rename or remove one")
+            raise fault(path, f"one file called {film}", f"{films[film].name} as well", "rename or remove one")
         films[film] = path
     return films
 
@@ -224,9 +217,9 @@ def _read_description(path: Path) -> dict[str, Any]:
     try:
         described = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
-        raise _error(path, f"JSON such as {EXAMPLE}", error, "correct it") from error
+        raise fault(path, f"JSON such as {EXAMPLE}", error, "correct it") from error
     if not isinstance(described, dict):
-        raise _error(path, f"an object such as {EXAMPLE}", described, "correct it")
+        raise fault(path, f"an object such as {EXAMPLE}", described, "correct it")
     described = {"name": path.parent.resolve().name, **described}
     checks = {
         "name": (_is_safe, 'a text without < > : " / \\ | ? *'),
@@ -236,10 +229,10 @@ def _read_description(path: Path) -> dict[str, Any]:
     }
     for name, value in described.items():
         if name not in checks:
-            raise _error(path, f"the names {', '.join(checks)}", name, "correct it")
+            raise fault(path, f"the names {', '.join(checks)}", name, "correct it")
         holds, expected = checks[name]
         if not holds(value):
-            raise _error(path, f"{name}: {expected}", value, f"write it as in {EXAMPLE}")
+            raise fault(path, f"{name}: {expected}", value, f"write it as in {EXAMPLE}")
     return described
 
 
@@ -254,55 +247,3 @@ def _are_columns(value: Any) -> bool:
     return isinstance(value, dict) and all(
         column in COLUMNS and isinstance(heading, str) for column, heading in value.items()
     )
-
-
-def _read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    """Rows by film. A column is found under the heading that ``columns`` gives, else under its own name, in any case.
-
-    Empty rows, which spreadsheets write at the end, are none. A table may name films alone, but one of which nothing else is
-    understood was meant to say more.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader((_close_quotes(_compose(line)) for line in stream), skipinitialspace=True, strict=True)
-            headings, *lines = list(reader) or [[]]
-    except csv.Error as error:
-        received = f"{error} (line {reader.line_num})"
-        raise _error(path, "quotes that close at the end of their cell", received, "correct them") from error
-    except (OSError, ValueError) as error:
-        raise _error(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
-    if len(headings) == 1 and re.search(r"[;\t]", headings[0]):
-        raise _error(path, "commas between the columns", headings[0], "save it with commas")
-    places, exact = {}, [heading.strip() for heading in headings]
-    in_any_case = [heading.lower() for heading in exact]
-    for column in COLUMNS:
-        heading = _compose(columns.get(column, column)).strip()
-        if heading in exact:
-            places[column] = exact.index(heading)
-        elif heading.lower() in in_any_case:
-            places[column] = in_any_case.index(heading.lower())
-        elif column in columns or column == "film":
-            raise _error(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
-    if [*places] == ["film"] and sum(map(bool, exact)) > 1:
-        expected = f"a column {', '.join(COLUMNS[1:-1])} or {COLUMNS[-1]}"
-        raise _error(path, expected, ", ".join(headings), "name them under columns in dataset.json")
-    names = {_compose(image.name): film for film, image in images.items()}
-    rows: dict[str, dict[str, str]] = {}
-    for line in lines:
-        if not any(cell.strip() for cell in line):
-            continue
-        row = {column: line[place].strip() if place < len(line) else "" for column, place in places.items()}
-        film = names.get(row["film"], row["film"])
-        if film in rows:
-            raise _error(path, "one row for each film", f"two of {film}", "keep one")
-        rows[film] = row
-    return rows
-
-
-def _close_quotes(line: str) -> str:
-    """A line of CSV without the spaces between a quote and the comma or the end, which a strict reader refuses."""
-    return re.sub(r'"[ \t]+(?=,|\r?\n?$)', '"', line)
-
-
-def _error(where: Path, expected: str, received: Any, advice: str) -> DataError:
-    return DataError(f"{where}: expected {expected}, received: {received}; {advice}")

@@ -1,0 +1,80 @@
+"""The table of a folder of films: what a CSV file says of each film, as spreadsheets write it."""
+
+import csv
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mammogan_tf.errors import DataError
+
+__all__ = ["COLUMNS", "compose", "fault", "read_table"]
+
+COLUMNS = ("film", "patient", "side", "label", "tissue")
+
+
+def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Rows by film. A column is found under the heading that ``columns`` gives, else under its own name, in any case.
+
+    Empty rows, which spreadsheets write at the end, are none. A table may name films alone, but one of which nothing else is
+    understood was meant to say more.
+
+    Args:
+        path: the CSV file.
+        columns: headings by names out of :data:`COLUMNS`.
+        images: files by film; a row may name a film by its file.
+
+    Raises:
+        DataError: no CSV in UTF-8, an open quote, another separator, a column that is missing, or two rows of a film.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader((_close_quotes(compose(line)) for line in stream), skipinitialspace=True, strict=True)
+            headings, *lines = list(reader) or [[]]
+    except csv.Error as error:
+        received = f"{error} (line {reader.line_num})"
+        raise fault(path, "quotes that close at the end of their cell", received, "correct them") from error
+    except (OSError, ValueError) as error:
+        raise fault(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
+    if len(headings) == 1 and re.search(r"[;\t]", headings[0]):
+        raise fault(path, "commas between the columns", headings[0], "save it with commas")
+    places, exact = {}, [heading.strip() for heading in headings]
+    in_any_case = [heading.lower() for heading in exact]
+    for column in COLUMNS:
+        heading = compose(columns.get(column, column)).strip()
+        if heading in exact:
+            places[column] = exact.index(heading)
+        elif heading.lower() in in_any_case:
+            places[column] = in_any_case.index(heading.lower())
+        elif column in columns or column == "film":
+            raise fault(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
+    if [*places] == ["film"] and sum(map(bool, exact)) > 1:
+        expected = f"a column {', '.join(COLUMNS[1:-1])} or {COLUMNS[-1]}"
+        raise fault(path, expected, ", ".join(headings), "name them under columns in dataset.json")
+    names = {compose(image.name): film for film, image in images.items()}
+    rows: dict[str, dict[str, str]] = {}
+    for line in lines:
+        if not any(cell.strip() for cell in line):
+            continue
+        row = {column: line[place].strip() if place < len(line) else "" for column, place in places.items()}
+        film = names.get(row["film"], row["film"])
+        if film in rows:
+            raise fault(path, "one row for each film", f"two of {film}", "keep one")
+        rows[film] = row
+    return rows
+
+
+def _close_quotes(line: str) -> str:
+    """A line of CSV without the spaces between a quote and the comma or the end, which a strict reader refuses."""
+    return re.sub(r'"[ \t]+(?=,|\r?\n?$)', '"', line)
+
+
+def compose(text: str) -> str:
+    """The same text with each letter and its accents as one character: macOS spells names apart, tables do not (NFD, NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def fault(where: Path, expected: str, received: Any, advice: str) -> DataError:
+    """What is wrong with a data set of one's own, in one line."""
+    return DataError(f"{where}: expected {expected}, received: {received}; {advice}")
