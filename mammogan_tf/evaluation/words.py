@@ -83,8 +83,8 @@ def describe(report: Mapping[str, Any]) -> str:
             )
         if synthetic["masks_of_training"]:
             known += (
-                f" {synthetic['masks_of_training']} of {synthetic['images']} masks are those of training films: distances "
-                "to these, and the verdict, are lowered by the mask alone."
+                f" {synthetic['masks_of_training']} of {synthetic['images']} masks are those of training films: by the "
+                "mask alone distances to these are smaller, and the verdict is worse."
             )
     return (
         f"{synthetic['images']} synthetic images of {report['size']} x {report['size']} pixels ({report['view']} view) "

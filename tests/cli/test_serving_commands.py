@@ -14,6 +14,9 @@ from PIL import Image
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.preparation import find_geometry
+from mammogan_tf.models.dcgan import build_generator
+from mammogan_tf.models.unet import build_unet
+from mammogan_tf.serving.export import export_synthesize
 from mammogan_tf.serving.server import Server
 from tests.command_line import call, fails, little_room, unfinished_files
 
@@ -139,6 +142,16 @@ def test_request_synthesize(server, film, tmp_path):
     rows, columns = np.nonzero(read_label_map(tmp_path / "out" / "masks" / "mdb001.png") == 4)
     assert (rows.mean() + 0.5) / SIZE == pytest.approx(512 / geometry.side, abs=0.5 / SIZE)
     assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.left) / geometry.side, abs=0.5 / SIZE)
+
+
+def test_request_synthesize_names_the_films_without_a_place_for_the_lesion(film, tmp_path):
+    blind = build_unet(SIZE, widths=(2, 2))
+    blind.get_layer("logits").bias.assign([9.0, 0.0, 0.0, 0.0, 0.0])  # It sees background everywhere.
+    export_synthesize(blind, build_generator(SIZE, z_dim=2, widths=(2, 2, 2)), tmp_path)
+    with Server(tmp_path, port=0) as server:
+        options = ["--server", server.address, "--out", tmp_path / "out", "--lesion", 500, 500, 50]
+        says = "lesion: expected a place on the breast ... --lesion on mdb001"
+        fails("request", "synthesize", film, *options, says=says)
 
 
 @pytest.mark.parametrize(
