@@ -124,14 +124,16 @@ class TorchEmphasis(nn.Module):
         super().__init__()
         ours = Emphasis(gain, octaves)
         self.gain, self.channels = gain, ours.channels
-        self.blurs = [(weight, torch.from_numpy(row)) for weight, row in ours.blurs]
+        self.weights = [weight for weight, _ in ours.blurs]
+        for octave, (_, row) in enumerate(ours.blurs):
+            self.register_buffer(f"row{octave}", torch.from_numpy(row))
 
     def forward(self, film: torch.Tensor) -> torch.Tensor:
         if not self.gain:
             return film
         film = film + (((film + 1) * 127.5).round() / 127.5 - 1 - film).detach()
         lifted = film
-        for weight, row in self.blurs:
+        for weight, row in zip(self.weights, self.buffers(), strict=True):
             mirrored = F.pad(film, [len(row) // 2] * 4, "reflect")
             detail = film - F.conv2d(F.conv2d(mirrored, row.reshape(1, 1, -1, 1)), row.reshape(1, 1, 1, -1))
             lifted = lifted + weight * detail

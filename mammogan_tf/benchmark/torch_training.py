@@ -1,4 +1,7 @@
-"""The training steps in plain PyTorch, as a user would write them: float32, Adam, an average of the weights."""
+"""The training steps in plain PyTorch, as a user would write them: float32, Adam, an average of the weights.
+
+On a GPU where there is one, with products in TF32, as TensorFlow has them.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -16,6 +19,10 @@ VARIANTS = ("eager", "channels_last", "compiled")
 """Ways to run the same step; the fastest that works counts."""
 
 Step = Callable[[], object]
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+torch.set_float32_matmul_precision("high")
 
 
 def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mapping[str, int], variant: str) -> Step:
@@ -47,23 +54,24 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
     assert {"generator": parameters(generator), "critic": parameters(critic)} == expected
     networks, layout = (generator, critic), _layout(variant)
     for network in networks:
-        network.to(memory_format=layout)
+        network.to(DEVICE, memory_format=layout)
+    emphasis.to(DEVICE)
     average = _Average(generator, config.ema)
     betas = (config.beta_1, config.beta_2)
     generator_adam = torch.optim.Adam(generator.parameters(), config.generator_learning_rate, betas, eps=1e-7)
     critic_adam = torch.optim.Adam(critic.parameters(), config.critic_learning_rate, betas, eps=1e-7)
     generate, score = (torch.compile(network) if variant == "compiled" else network for network in networks)
     images, masks = (_images(batch[name], layout).chunk(config.n_critic) for name in ("image", "mask"))
-    labels = torch.from_numpy(batch["label"]).chunk(config.n_critic)
+    labels = torch.from_numpy(batch["label"]).to(DEVICE).chunk(config.n_critic)
 
     def noise(rows: int) -> torch.Tensor:
-        return torch.randn(rows, config.z_dim)
+        return torch.randn(rows, config.z_dim, device=DEVICE)
 
     def critic_step(real: torch.Tensor, mask: torch.Tensor, label: torch.Tensor) -> None:
         with torch.no_grad():
             fake = emphasis(generate(noise(len(real)), mask, label))
         real = emphasis(real)
-        between = (real + torch.rand(len(real), 1, 1, 1) * (fake - real)).requires_grad_()
+        between = (real + torch.rand(len(real), 1, 1, 1, device=DEVICE) * (fake - real)).requires_grad_()
         wasserstein = score(fake, mask, label).mean() - score(real, mask, label).mean()
         scores = score(between, mask, label, constant_deviation=True)
         (slopes,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
@@ -85,6 +93,7 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
             critic_step(real, mask, label)
         generator_step(masks[0], labels[0])
         average.update()
+        _wait()
 
     return step
 
@@ -93,7 +102,7 @@ def unet_step(config: UNetConfig, image: np.ndarray, mask: np.ndarray, expected:
     """One step of the U-Net on soft Dice plus cross-entropy; ``expected`` is its number of parameters."""
     network, layout = UNet(config.level_widths, len(CLASSES), config.dropout), _layout(variant)
     assert parameters(network) == expected
-    network.to(memory_format=layout)
+    network.to(DEVICE, memory_format=layout)
     average = _Average(network, config.ema)
     adam = torch.optim.Adam(network.parameters(), config.learning_rate, eps=1e-7)
     segment = torch.compile(network) if variant == "compiled" else network
@@ -110,6 +119,7 @@ def unet_step(config: UNetConfig, image: np.ndarray, mask: np.ndarray, expected:
         loss.backward()
         adam.step()
         average.update()
+        _wait()
 
     return step
 
@@ -132,4 +142,10 @@ def _layout(variant: str) -> torch.memory_format:
 
 
 def _images(batch: np.ndarray, layout: torch.memory_format) -> torch.Tensor:
-    return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+    return torch.from_numpy(batch).to(DEVICE).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+
+
+def _wait() -> None:
+    """Until a GPU has done what it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()

@@ -45,7 +45,7 @@ def benchmark_gan_training(
     Returns:
         Plain JSON types: ``batches``, for each size ``ours_step_s``, ``textbook_step_s``, ``torch_step_s`` (of the fastest
         of ``torch_variants``), ``ratio_textbook`` and ``ratio_torch``, how many times as fast ours is. Without PyTorch,
-        and on a GPU, its figures are null.
+        or with one that does not see the GPU that ours runs on, its figures are null.
     """
     return _benchmark(config, batch_sizes, rounds, compiled, progress, _gan_steps)
 
@@ -145,15 +145,15 @@ def _measure(tensorflow: dict[str, Step], torch: tuple[dict[str, Step], dict[str
 
 
 def _torch_steps(step: Callable[[ModuleType, str], Step], compiled: bool) -> tuple[dict[str, Step], dict[str, str]]:
-    """The variants that work, each after its first step, and why others do not. They are written for processors."""
-    if tf.config.list_physical_devices("GPU"):
-        return {}, {"not measured": "it would run on the processor, and ours runs on a GPU"}
-    # For GPUs, and not needed here; its LLVM, loaded after TensorFlow's, ends the process.
+    """The variants that work, each after its first step, and why others do not."""
+    # What compiles for GPUs: its LLVM, loaded after TensorFlow's, ends the process.
     sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
     try:
         from mammogan_tf.benchmark import torch_training
     except ImportError:
         return {}, {}
+    if tf.config.list_physical_devices("GPU") and torch_training.DEVICE.type != "cuda":
+        return {}, {"not measured": "it would run on the processor, and ours runs on a GPU"}
     working, failed = {}, {}
     for variant in torch_training.VARIANTS:
         if variant == "compiled" and not compiled:

@@ -1,6 +1,4 @@
-"""What a training runs on: devices, precision, determinism, memory."""
-
-import contextlib
+"""What a training runs on: devices, precision, determinism."""
 
 import keras
 import tensorflow as tf
@@ -24,9 +22,6 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         ConfigError: ``TF_CONFIG`` is missing or broken.
         ModelError: the other machines cannot be reached.
     """
-    for gpu in tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # the process has used it before
-            tf.config.experimental.set_memory_growth(gpu, True)
     gpus = len(tf.config.list_physical_devices("GPU"))
     if name == "auto":
         name = "multiworker" if len(cluster()) > 1 else "mirrored" if gpus > 1 else "one"

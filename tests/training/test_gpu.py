@@ -1,7 +1,9 @@
 """What differs on a GPU. Nobody has run these yet: no machine with one was at hand."""
 
+import subprocess
+import sys
+
 import pytest
-import tensorflow as tf
 
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
@@ -15,9 +17,15 @@ from tests.disturbed import final_weights
 pytestmark = pytest.mark.gpu
 
 
-def test_memory_grows_as_it_is_needed():
-    make_strategy("one")
-    assert all(map(tf.config.experimental.get_memory_growth, tf.config.list_physical_devices("GPU")))
+def test_a_command_takes_the_memory_that_it_needs():
+    program = """
+from mammogan_tf_cli.quiet import import_tensorflow
+import_tensorflow()
+import tensorflow as tf
+print(*map(tf.config.experimental.get_memory_growth, tf.config.list_physical_devices("GPU")))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert set(found.stdout.split()) == {"True"}
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])
