@@ -51,6 +51,8 @@ def _steps(devices: int, data: Path, out: Path) -> None:
                 model, make, size = build_supervised(unet, 10), segmentation_batches, unet.batch_size
         fit(model, partial(_batches, make, films, size), STEPS, [], save=lambda step: None)
         values |= {f"{name}/{n}": variable.numpy() for n, variable in enumerate(model.variables)}
+        counts = {tracker.name: tracker.count for tracker in model.trackers.values() if hasattr(tracker, "count")}
+        values |= {f"{name}/count of {tracker}": np.float64(count) for tracker, count in counts.items()}
         values |= {f"{name}/{tracker}": np.float64(value) for tracker, value in model.take().items()}
     np.savez(out, **values)
 

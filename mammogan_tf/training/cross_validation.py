@@ -86,7 +86,7 @@ def cross_validate(
     everything = load_films(
         films, config.data.size, config.data.view, config.data.lesions, progress=console.progress("preparing films")
     )
-    _require_same(run, everything)
+    _require_same(run, everything.select(sorted(run.split.test)))
     for split in _folds(config, films):
         train, validation, test = (len(everything.select(ids)) for ids in (split.train, split.validation, split.test))
         require_pictures(training=train, validation=validation, test=test)

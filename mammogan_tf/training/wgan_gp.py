@@ -116,8 +116,8 @@ class WGANGP(Stepped):
             loss = (wasserstein + self.gp * penalty) / replicas()
         variables = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(loss, variables), variables)
-        self.trackers["wasserstein"].update_state(-wasserstein)
-        self.trackers["penalty"].update_state(penalty)
+        self._track("wasserstein", -wasserstein)
+        self._track("penalty", penalty)
 
     def _generator_step(self, mask: tf.Tensor, label: tf.Tensor) -> None:
         condition = {"mask": mask, "label": label}
@@ -127,8 +127,12 @@ class WGANGP(Stepped):
             if self.probabilities:
                 anatomy = anatomy_loss(mask, self.probabilities((fake + 1) / 2))
                 loss += self.anatomy_weight * anatomy
-                self.trackers["anatomy_loss"].update_state(anatomy)
+                self._track("anatomy_loss", anatomy)
             scaled = self.generator_optimizer.scale_loss(loss / replicas())
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
-        self.trackers["generator_loss"].update_state(loss)
+        self._track("generator_loss", loss)
+
+    def _track(self, name: str, mean: tf.Tensor) -> None:
+        """Counts a replica's mean for its share of the batch, so that a step weighs as much on any number of devices."""
+        self.trackers[name].update_state(mean, sample_weight=1 / replicas())

@@ -129,6 +129,12 @@ def test_other_films_than_at_the_beginning_are_refused(finished, films):
         cross_validate(finished, films[1:], QUIET)
 
 
+def test_the_order_of_the_data_sets_does_not_matter(finished, films, tmp_path):
+    path = shutil.copytree(finished.path, tmp_path / "run")
+    report = cross_validate(Run.open(path), films[len(films) // 2 :] + films[: len(films) // 2], QUIET)
+    assert report["films"] == len(masks_of(finished)["ids"])
+
+
 def test_folds_that_would_be_dealt_otherwise_are_refused(finished, films):
     others = [dataclasses.replace(film, tissue="GD"[place % 2]) for place, film in enumerate(films)]
     before = sorted(finished.path.rglob("*"))

@@ -27,6 +27,13 @@ def test_the_metrics_are_of_the_whole_batch(one_and_two):
         assert two[name] == pytest.approx(one[name], rel=1e-4), name
 
 
+def test_a_step_counts_as_much_on_each_number_of_devices(one_and_two):
+    """A mean that goes on in a run that was resumed on another number of them counts every step once."""
+    one, two = ({name: count for name, count in values.items() if "count of" in name} for values in one_and_two)
+    assert {name: float(count) for name, count in two.items()} == {name: float(count) for name, count in one.items()}
+    assert one["gan/count of generator_loss"] == 3
+
+
 @pytest.mark.parametrize("replica", [0, 1])
 def test_no_replica_takes_a_step_in_which_another_overflows(tmp_path, replica):
     np.testing.assert_array_equal(weights_after_an_overflow(replica, tmp_path / "weights.npy"), [1, 1])
