@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import mammogan_tf  # noqa: F401 - before TensorFlow, whose arithmetic it chooses
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
