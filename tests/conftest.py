@@ -10,6 +10,8 @@ import pytest
 import mammogan_tf  # noqa: F401 - before TensorFlow, whose arithmetic it chooses
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), "127.0.0.1"]))
+"""Where tests ask a server of their own without the project's client, no proxy stands between."""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell lets what it starts in the background ignore Ctrl-C, and the commands under test would inherit that."""

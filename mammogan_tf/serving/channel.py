@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,16 @@ from mammogan_tf.serving.pem import require_pem
 if TYPE_CHECKING:
     import grpc
 
-__all__ = ["MESSAGE_LIMIT", "MOST_SECONDS", "OPTIONS", "explain", "is_too_large", "require_timeout", "tls_credentials"]
+__all__ = [
+    "MESSAGE_LIMIT",
+    "MOST_SECONDS",
+    "OPTIONS",
+    "channel_options",
+    "explain",
+    "is_too_large",
+    "require_timeout",
+    "tls_credentials",
+]
 
 MESSAGE_LIMIT = 64 * 2**20
 """Largest message in bytes, and largest tensor that a request may unfold to."""
@@ -41,8 +51,16 @@ OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
 ]
 
+THIS_MACHINE = re.compile(r"(^|[:/])(localhost|127(\.\d+){3}|0\.0\.0\.0|\[::1?\])(:\d+)?$", re.IGNORECASE)
+"""The end of an address on this machine, with any scheme before it (``dns:///localhost:8500``)."""
+
 TOO_LARGE = ("expected an answer of at most", "larger than max")
 """How the embedded server and gRPC say that a message is over the limit."""
+
+
+def channel_options(address: str) -> list[tuple[str, Any]]:
+    """For a channel to ``address``: one to this machine goes through no HTTP proxy, also where ``no_proxy`` forgets it."""
+    return [*OPTIONS, ("grpc.enable_http_proxy", int(not THIS_MACHINE.search(address)))]
 
 
 def tls_credentials(
@@ -84,6 +102,11 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
     """A ``grpc.RpcError`` in one line; ``asked`` is the model and version that a request insisted on, if any."""
     code, details = error.code().name, " ".join((error.details() or "no reason").split())
     trouble = details.partition("last error: ")[2]  # With a connection.
+    if code == "UNAVAILABLE" and "HTTP proxy" in details:
+        return ServingError(
+            f"{address}: expected a model server, received: {trouble or details}; "
+            "where it is reached without the proxy, add its host to the environment variable no_proxy"
+        )
     if code == "UNAVAILABLE" and any(word in details.lower() for word in ("handshake", "verification")):
         return ServingError(f"{address}: expected a server with TLS and a certificate to trust, received: {details}")
     if code == "UNAVAILABLE" and "failed to connect to remote host" in trouble.lower():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mammogan_tf.serving import questions
-from mammogan_tf.serving.channel import OPTIONS, explain, require_timeout, tls_credentials
+from mammogan_tf.serving.channel import channel_options, explain, require_timeout, tls_credentials
 from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ class MammoganClient:
 
         require_timeout(timeout)
         self.address, self.timeout = address, timeout
-        secure = credentials is not None
+        secure, options = credentials is not None, channel_options(address)
         self._channel = (
-            grpc.secure_channel(address, credentials, OPTIONS) if secure else grpc.insecure_channel(address, OPTIONS)
+            grpc.secure_channel(address, credentials, options) if secure else grpc.insecure_channel(address, options)
         )
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)

@@ -2,7 +2,7 @@ import grpc
 import pytest
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving.channel import explain, tls_credentials
+from mammogan_tf.serving.channel import channel_options, explain, tls_credentials
 
 
 def test_pem_files_make_credentials(pem):
@@ -17,16 +17,52 @@ def test_a_certificate_without_its_key_is_refused(pem):
 
 
 class Failure(grpc.RpcError):
-    """What gRPC raises where the certificate is for another host."""
+    """What gRPC raises where it cannot connect."""
+
+    def __init__(self, reason):
+        self.reason = reason
 
     def code(self):
         return grpc.StatusCode.UNAVAILABLE
 
     def details(self):
-        return "failed to connect to all addresses; last error: UNKNOWN: Hostname Verification Check failed."
+        return f"failed to connect to all addresses; last error: UNKNOWN: {self.reason}"
 
 
 def test_a_certificate_for_another_host_is_said_to_be_that():
-    says = str(explain(Failure(), "models.example:8500", 1))
+    says = str(explain(Failure("Hostname Verification Check failed."), "models.example:8500", 1))
     assert says.startswith("models.example:8500: expected a server with TLS and a certificate to trust, received: ")
     assert "Hostname Verification Check failed" in says
+
+
+def test_a_proxy_that_refuses_is_said_to_be_that():
+    failure = Failure("ipv4:10.0.0.1:3128: HTTP proxy returned response code 403")
+    says = str(explain(failure, "models.example:8500", 1))
+    assert says.startswith(
+        "models.example:8500: expected a model server, received: UNKNOWN: ipv4:10.0.0.1:3128: HTTP proxy"
+    )
+    assert says.endswith("add its host to the environment variable no_proxy")
+    assert "tls" not in says
+
+
+@pytest.mark.parametrize(
+    ("host", "proxied"),
+    [
+        ("localhost", 0),
+        ("LOCALHOST", 0),
+        ("127.0.0.1", 0),
+        ("127.1.2.3", 0),
+        ("0.0.0.0", 0),
+        ("[::1]", 0),
+        ("[::]", 0),
+        ("models.example", 1),
+        ("localhost.example", 1),
+        ("not-localhost", 1),
+        ("10.127.0.0.1", 1),
+        ("127.example", 1),
+        ("[fe80::1]", 1),
+    ],
+)
+def test_only_other_machines_are_reached_through_a_proxy(host, proxied):
+    for address in (f"{host}:8500", host, f"dns:///{host}:8500"):
+        assert dict(channel_options(address))["grpc.enable_http_proxy"] == proxied

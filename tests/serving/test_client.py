@@ -153,9 +153,8 @@ def test_films_whose_answers_are_too_large_for_a_message_go_in_smaller_pieces(
         if limited == "the server":
             monkeypatch.setattr(servable, "MESSAGE_LIMIT", 2.5 * film)
     if limited == "gRPC":
-        for clients in ("client", "aio"):
-            options = [*OPTIONS[1:], ("grpc.max_receive_message_length", int(2.5 * film))]
-            monkeypatch.setattr(f"mammogan_tf.serving.{clients}.OPTIONS", options)
+        options = [*OPTIONS[1:], ("grpc.max_receive_message_length", int(2.5 * film))]
+        monkeypatch.setattr("mammogan_tf.serving.channel.OPTIONS", options)
     monkeypatch.setattr(servable._Signature, "call", lambda self, *given: (passes.append(1), call(self, *given))[1])
     with connect(server.address) as client:
         np.testing.assert_allclose(client.segment(pngs).probabilities, whole.probabilities, atol=1e-6)
@@ -214,6 +213,26 @@ def test_a_refusal_carries_the_servers_reason(client, condition, drawn_films):
 def test_a_server_that_is_not_there_is_one_line(connect, films):
     with connect("127.0.0.1:9") as client, pytest.raises(ServingError, match="mammogan-tf serve"):
         client.segment(films)
+
+
+@pytest.fixture
+def bare_proxy(monkeypatch):
+    """Names port 9, where nothing listens, as the HTTP proxy for every host."""
+    for name in ("no_grpc_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_server_on_this_machine_is_reached_past_the_proxy(server, connect, bare_proxy, films, host):
+    with connect(f"{host}:{server.port}") as client:
+        assert client.segment(films).label_map.shape == films.shape
+
+
+def test_a_server_elsewhere_is_reached_through_the_proxy(connect, bare_proxy, films):
+    with connect("models.invalid:8500", 5) as client, pytest.raises(ServingError, match="no connection"):
+        client.segment(films)  # The proxy is not there; without one it would be a name that is not found.
 
 
 def test_what_is_no_model_server_is_not_called_absent(connect, films):
