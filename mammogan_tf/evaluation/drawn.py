@@ -45,8 +45,10 @@ def compare_with_drawn(
 ) -> pd.DataFrame:
     """Dice of the automatic anatomy, and of segmenters, with the masks drawn on films, all at ``size`` x ``size`` pixels.
 
-    A film is judged by the regions that its data set's classes draw. One whose drawn mask leaves pixels to the automatic anatomy
-    is judged by its lesions alone, and the automatic anatomy, which knows no lesions, not by them.
+    A film is judged by the regions that its data set's classes draw and that its drawn mask holds: by the same for every method,
+    so that a region in excess, such as a muscle in a view without one, costs Dice of its neighbours alone. A film whose drawn
+    mask leaves pixels to the automatic anatomy is judged by its lesions alone, and the automatic anatomy, which knows no
+    lesions, not by them.
 
     Args:
         films: films with a drawn mask; others are left out.
@@ -65,12 +67,13 @@ def compare_with_drawn(
     raw = plain.films.astype(np.float32) / 255
     found = {AUTOMATIC_METHOD: plain.label_maps}
     found |= {name: segment(raw) for name, segment in (segmenters or {}).items()}
+    holds = {region: np.isin(drawn.label_maps, classes).any(axis=(1, 2)) for region, classes in DRAWN_REGIONS.items()}
     rows = [
         (film.id, film.patient, method, region, float(value))
         for method, label_maps in found.items()
         for region, classes in DRAWN_REGIONS.items()
-        for film, value in zip(films, dice(drawn.label_maps, label_maps, classes), strict=True)
-        if not np.isnan(value) and _is_judged(film, method, region)
+        for film, held, value in zip(films, holds[region], dice(drawn.label_maps, label_maps, classes), strict=True)
+        if held and _is_judged(film, method, region)
     ]
     table = pd.DataFrame(rows, columns=["film", "patient", "method", "region", "dice"])
     write_text(out / "drawn.csv", table.round(4).to_csv(index=False))

@@ -89,6 +89,30 @@ def test_what_a_data_set_does_not_draw_is_not_judged(films, tmp_path):
     assert set(table.region) == {"breast with pectoral"}
 
 
+def test_a_region_counts_where_it_is_drawn_for_every_method_alike(films, tmp_path):
+    """A muscle is drawn on film0 and film1: one that a method invents on film2 costs it Dice of the breast there."""
+    for film in films[:2]:
+        with Image.open(film.drawn.path) as mask:
+            label_map = np.array(mask)
+        label_map[:16, :16] = 3
+        save_label_map(film.drawn.path, label_map)
+    drawn = load_films(films, SIZE * 4).label_maps
+
+    def invents(images):
+        found = drawn.copy()
+        found[2, SIZE * 2 :, :8] = 3
+        return found
+
+    table = compare_with_drawn(films, SIZE * 4, tmp_path / "out", {"right": lambda images: drawn, "unet": invents})
+    judged = table.groupby(["method", "region"])["film"].agg(set)
+    for method in ("automatic", "right", "unet"):
+        assert judged[method, "pectoral"] == {"film0", "film1"}
+        assert judged[method, "breast"] == judged[method, "breast with pectoral"] == {"film0", "film1", "film2"}
+    assert (table[table.method == "right"].dice == 1).all()
+    breast = table[(table.method == "unet") & (table.region == "breast")].set_index("film")["dice"]
+    assert breast["film2"] < breast["film1"] == 1
+
+
 @pytest.mark.parametrize(
     ("classes", "regions"),
     [
