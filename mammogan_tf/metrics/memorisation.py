@@ -147,9 +147,23 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None) ->
             reasons.append(f"{space}: nothing to compare with, as all unseen real images are training images")
             continue
         if not found.near <= MOST_NEAR:
-            reasons.append(f"{space}: {found.near:.0%} nearer than {NEAR}% of the unseen real images")
+            near = _beyond(100 * MOST_NEAR, 100 * found.near, decimals=0)
+            reasons.append(f"{space}: {near}% nearer than {NEAR}% of the unseen real images (at most {MOST_NEAR:.0%})")
         if not found.ratio >= LEAST_RATIO:
-            reasons.append(f"{space}: median distance {found.ratio:.2f} times that of unseen real images")
+            ratio = _beyond(LEAST_RATIO, found.ratio)
+            reasons.append(
+                f"{space}: median distance {ratio} times that of unseen real images (at least {LEAST_RATIO})"
+            )
     if membership is not None and not membership <= MOST_MEMBERSHIP:
-        reasons.append(f"scores tell training from unseen real images with an AUC of {membership:.2f}")
+        area = _beyond(MOST_MEMBERSHIP, membership)
+        reasons.append(
+            f"scores tell training from unseen real images with an AUC of {area} (at most {MOST_MEMBERSHIP})"
+        )
     return Verdict(not reasons, tuple(reasons))
+
+
+def _beyond(limit: float, number: float, decimals: int = 2) -> str:
+    """A number that breaks a limit, with these decimals or as many more as tell the two apart."""
+    while f"{number:.{decimals}f}" == f"{limit:.{decimals}f}":
+        decimals += 1
+    return f"{number:.{decimals}f}"

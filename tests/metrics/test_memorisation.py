@@ -104,6 +104,18 @@ def test_verdict_names_what_broke_the_rule(found, membership, word):
     assert word in result.reasons[0]
 
 
+def test_a_reason_contradicts_no_limit():
+    """Numbers that rounding would turn into the limits they break."""
+    spaces = {"pixels": Closeness(0.7996, 127 / 504, 0), "features": Closeness(0.5, 0.2502, 0)}
+    assert verdict(spaces, 0.6504).reasons == (
+        "pixels: 25.2% nearer than 5% of the unseen real images (at most 25%)",
+        "pixels: median distance 0.7996 times that of unseen real images (at least 0.8)",
+        "features: 25.02% nearer than 5% of the unseen real images (at most 25%)",
+        "features: median distance 0.50 times that of unseen real images (at least 0.8)",
+        "scores tell training from unseen real images with an AUC of 0.6504 (at most 0.65)",
+    )
+
+
 def test_unseen_images_that_were_seen_pass_nothing():
     found = closeness(np.zeros(5), np.zeros(5))
     assert found.copies == 0
