@@ -6,6 +6,7 @@ import pytest
 from mammogan_tf.console import Console
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.evidence import SyntheticFilms, synthesise
+from mammogan_tf.evaluation.folder import synthetic_films
 from mammogan_tf.evaluation.judge import draw, judge
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
@@ -184,6 +185,15 @@ def test_masks_of_one_patient_have_nobody_to_be_shuffled_with(evidence):
     patients = np.full(len(evidence.synthetic), evidence.real.patients[0])
     alone = dataclasses.replace(evidence, synthetic=dataclasses.replace(evidence.synthetic, patients=patients))
     assert "one patient only" in OBEDIENCE.compute(alone)["dice_breast"]["control"]["not computed"]
+
+
+def test_a_report_on_the_training_films_themselves(evidence):
+    unseen = draw_films(range(len(evidence.train) // 2), 1000)
+    handed_out = evidence_of(unseen, evidence.train, synthetic_films(evidence.train.images, None, unseen))
+    measured = judge(handed_out)
+    reason = "the FID is 0: the images have the features of the training films"
+    assert measured["distribution"]["floor_over_fid_segmenter"] == {"not computed": reason}
+    assert not judge_memorisation(handed_out, measured["memorisation"])["passed"]
 
 
 def test_films_without_any_texture(evidence):

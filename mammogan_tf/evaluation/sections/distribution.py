@@ -24,6 +24,9 @@ SETS = 10
 EASIEST = 10
 FOLDS = 5
 
+ROUNDING = 1e-6
+"""Frechet distance of scaled features up to which two sets are one."""
+
 Distance = Callable[[np.ndarray, np.ndarray], float]
 
 LIMITS: dict[Distance, tuple[float, float]] = {kid: (-np.inf, np.inf), frechet_distance: (0, np.inf)}
@@ -82,9 +85,10 @@ def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
     _require_enough(evidence, space)
 
     def ratio(kept: np.ndarray) -> float:
-        return _to_real(evidence, space, frechet_distance, kept) / _to_synthetic(
-            evidence, space, frechet_distance, kept
-        )
+        floor, fid = (to(evidence, space, frechet_distance, kept) for to in (_to_real, _to_synthetic))
+        if fid <= ROUNDING:
+            raise DataError("the FID is 0: the images have the features of the training films")
+        return floor / fid
 
     return left_out(ratio, evidence.real.patients, LIMITS[frechet_distance])
 
