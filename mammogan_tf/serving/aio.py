@@ -1,12 +1,12 @@
 """The client for asyncio."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from mammogan_tf.serving import questions
-from mammogan_tf.serving.channel import channel_options, explain, require_timeout
+from mammogan_tf.serving.channel import channel_options, closed, explain, require_timeout
 from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class AsyncMammoganClient:
         found = {}
         for model in models:
             try:
-                response = await self._model.GetModelStatus(questions.status_request(model), timeout=self.timeout)
+                response = await self._call(self._model.GetModelStatus, questions.status_request(model))
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.NOT_FOUND:
                     continue
@@ -97,10 +97,18 @@ class AsyncMammoganClient:
         try:
             while left:
                 try:
-                    responses.append(await self._prediction.Predict(question.request(left[0]), timeout=self.timeout))
+                    responses.append(await self._call(self._prediction.Predict, question.request(left[0])))
                     left = left[1:]
                 except grpc.RpcError as error:
                     left = questions.smaller(left, error)
         except grpc.RpcError as error:
             raise explain(error, self.address, self.timeout, question.asked) from error
         return question.answer(responses)
+
+    async def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        from grpc import aio
+
+        try:
+            return await method(request, timeout=self.timeout)
+        except aio.UsageError as error:  # The channel is closed.
+            raise closed(self.address) from error

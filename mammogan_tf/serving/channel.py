@@ -17,6 +17,7 @@ __all__ = [
     "MOST_SECONDS",
     "OPTIONS",
     "channel_options",
+    "closed",
     "explain",
     "is_too_large",
     "require_timeout",
@@ -96,6 +97,11 @@ def require_timeout(seconds: float) -> None:
 def is_too_large(error: Any) -> bool:
     """Whether a ``grpc.RpcError`` says that a message, most likely the answer, is over the limit of a server or of gRPC."""
     return error.code().name == "RESOURCE_EXHAUSTED" and any(words in (error.details() or "") for words in TOO_LARGE)
+
+
+def closed(address: str) -> ServingError:
+    """What to raise where a client is asked after its end."""
+    return ServingError(f"{address}: expected an open client, received: a closed one; make another")
 
 
 def explain(error: Any, address: str, timeout: float, asked: str = "") -> ServingError:

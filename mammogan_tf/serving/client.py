@@ -1,12 +1,12 @@
 """Clients of the served models: NumPy in, NumPy out, over gRPC to TensorFlow Serving or the embedded server."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from mammogan_tf.serving import questions
-from mammogan_tf.serving.channel import channel_options, explain, require_timeout, tls_credentials
+from mammogan_tf.serving.channel import channel_options, closed, explain, require_timeout, tls_credentials
 from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class MammoganClient:
         found = {}
         for model in models:
             try:
-                response = self._model.GetModelStatus(questions.status_request(model), timeout=self.timeout)
+                response = self._call(self._model.GetModelStatus, questions.status_request(model))
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.NOT_FOUND:
                     continue
@@ -129,10 +129,16 @@ class MammoganClient:
         try:
             while left:
                 try:
-                    responses.append(self._prediction.Predict(question.request(left[0]), timeout=self.timeout))
+                    responses.append(self._call(self._prediction.Predict, question.request(left[0])))
                     left = left[1:]
                 except grpc.RpcError as error:
                     left = questions.smaller(left, error)
         except grpc.RpcError as error:
             raise explain(error, self.address, self.timeout, question.asked) from error
         return question.answer(responses)
+
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        try:
+            return method(request, timeout=self.timeout)
+        except ValueError as error:  # What gRPC raises where the channel is closed.
+            raise closed(self.address) from error

@@ -261,6 +261,16 @@ def test_a_server_with_tls_is_not_called_absent(connect, models, pem, films):
             client.segment(films)
 
 
+def test_a_closed_client_is_one_line(connect, films):
+    with connect("127.0.0.1:9") as client:
+        client.close()
+        for ask in (lambda: client.segment(films), client.status):
+            with pytest.raises(ServingError) as refused:
+                ask()
+            says = "127.0.0.1:9: expected an open client, received: a closed one; make another"
+            assert str(refused.value) == says
+
+
 def test_a_slow_server_is_one_line(connect, serve_predict, films):
     address = serve_predict(lambda request, context: time.sleep(1))
     with connect(address, timeout=0.2) as client, pytest.raises(ServingError, match=r"within 0\.2 s"):
