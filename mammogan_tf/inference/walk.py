@@ -30,7 +30,8 @@ def walk(
 
     ``"noise"`` keeps a mask, and goes from the noise of ``seed`` to that of ``seed + 1`` along a great circle, on which noise
     keeps its usual length. ``"mask"`` keeps the noise, and moves the outlines of one mask to those of another. The masks
-    are the first in an order shuffled by ``seed`` and, of those with the same label, the next.
+    are the first in an order shuffled by ``seed`` and, of those with the same label, the next; where two are wanted, one
+    alone of its label is passed over.
 
     Args:
         generator: a model on disk.
@@ -55,7 +56,10 @@ def walk(
     rows = np.random.default_rng(seed).permutation(len(masks.names))
     rows = rows[masks.usable[rows]]
     if label is None:
-        rows = rows[masks.labels[rows] == masks.labels[rows[0]]]
+        labels = masks.labels[rows]
+        if kind == "mask":
+            rows = rows[np.bincount(labels)[labels] > 1]
+        rows = rows[masks.labels[rows] == masks.labels[rows[:1]]]
     if kind == "mask" and len(rows) < 2:
         raise DataError("masks: expected two of one label to walk between, received: one; give a folder with more")
     shares = np.linspace(0, 1, frames)

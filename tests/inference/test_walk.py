@@ -38,6 +38,15 @@ def test_a_walk_of_masks_keeps_the_noise(generator, masks):
     np.testing.assert_allclose(films, generator(np.full(4, 7), label_maps, np.ones(4, int)) * 255, atol=1.01)
 
 
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_walk_of_masks_passes_over_one_alone_of_its_label(generator, masks, place):
+    order = np.random.default_rng(7).permutation(4)
+    labels = np.full(4, 2)
+    labels[order[place]] = 0
+    _, label_maps = walk(generator, MaskSet(masks.label_maps[:4], labels, masks.names[:4]), "mask", 2, seed=7)
+    np.testing.assert_array_equal(label_maps, masks.label_maps[np.delete(order, place)[:2]])
+
+
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_a_label_for_every_film_of_a_walk(generator, masks, label):
     drawn = []
