@@ -93,7 +93,7 @@ def audit(source: Path, report: Path | None, table: Path | None) -> None:
 @click.option("--lesions", type=click.Choice(LESION_OUTLINES), default="circle", help="How lesions are drawn.")
 @click.option("--unet", type=folder, metavar="MODEL", help="Compare this U-Net with drawn masks as well.")
 def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, unet: Path | None) -> None:
-    """Write the masks as index PNGs, with overlays and a contact sheet.
+    """Write the masks as index PNGs, with overlays and a contact sheet. OUT may hold those of the same films only.
 
     Where masks are drawn by hand, prints how well the automatic ones match them, and shows the worst films.
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import overlay, save_label_map
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import atomic_path
+from mammogan_tf.files import atomic_path, visible_pngs
 
 __all__ = ["write_masks"]
 
@@ -18,13 +18,22 @@ def write_masks(films: FilmSet, out: Path) -> Path:
     """Writes ``masks/NAME.png``, ``overlays/NAME.png`` and ``contact_sheet.png`` under ``out``; returns the last.
 
     Raises:
-        DataError: there is no picture.
+        DataError: there is no picture, or ``out`` has masks or overlays of other films, which would pass for these.
     """
     out = Path(out)
     if not len(films):
         raise DataError(
             "masks: expected one picture or more, received: none; in the roi view a film needs a lesion's place"
         )
+    wanted = {f"{name}.png" for name in films.names}
+    for folder in (out / "masks", out / "overlays"):
+        others = [file.name for file in visible_pngs(folder) if file.name not in wanted]
+        if others:
+            received = ", ".join(others[:8]) + (", ..." if len(others) > 8 else "")
+            raise DataError(
+                f"{folder}: expected pictures of these films only, received: {received}; "
+                "remove them or choose another folder"
+            )
     overlays = []
     for name, image, label_map in zip(films.names, films.images, films.label_maps, strict=True):
         save_label_map(out / "masks" / f"{name}.png", label_map)

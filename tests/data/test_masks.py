@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,3 +33,17 @@ def test_write_masks(make_film, tmp_path, view):
         np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "masks" / f"{name}.png"), label_map)
         with Image.open(tmp_path / "out" / "overlays" / f"{name}.png") as image:
             assert (image.mode, image.size) == ("RGB", (SIZE, SIZE))
+
+
+@pytest.mark.parametrize("place", ["masks", "overlays"])
+def test_pictures_of_other_films_are_refused(make_film, tmp_path, place):
+    films, out = load_films([make_film("mdb002"), make_film("mdb004")], SIZE), tmp_path / "out"
+    for _ in range(2):  # Those of the same films are written again.
+        write_masks(films, out)
+    (out / place / "mdb006.png").write_bytes(b"of the user")
+    (out / "masks" / "mdb002.png").unlink()
+    says = f"{out / place}: expected pictures of these films only, received: mdb006.png; remove them or choose another"
+    with pytest.raises(DataError, match=re.escape(says)):
+        write_masks(films, out)
+    assert (out / place / "mdb006.png").read_bytes() == b"of the user"
+    assert not (out / "masks" / "mdb002.png").exists(), "it is refused before anything is written"
