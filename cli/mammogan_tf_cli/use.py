@@ -16,7 +16,12 @@ __all__ = ["generate", "segment"]
 @click.command()
 @click.argument("model", type=folder)
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--out", type=folder, required=True, help="Folder for masks, overlays and areas.csv.")
+@click.option(
+    "--out",
+    type=folder,
+    required=True,
+    help="Folder for masks, overlays and areas.csv; further films may be added later.",
+)
 @click.option(
     "--anatomy",
     type=click.Choice(ANATOMIES),

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,8 @@ from mammogan_tf.training.samples import save_picture
 
 __all__ = ["distinct_names", "film_to_png", "segment_files", "segment_grey"]
 
+AREAS = ["file", *CLASSES, "dense_of_breast"]
+
 
 def segment_files(
     segmenter: Segmenter,
@@ -31,6 +34,8 @@ def segment_files(
     anatomy: str = ANATOMIES[0],
 ) -> Path:
     """Writes ``NAME_mask.png`` (index PNG) and ``NAME_overlay.png`` at the film's own size, and ``areas.csv``.
+
+    What earlier calls wrote there stays; a film takes the place of one of the same name.
 
     Args:
         segmenter: the model.
@@ -44,9 +49,11 @@ def segment_files(
         breast's own pixels; empty where there is no breast.
 
     Raises:
-        DataError: a film cannot be read, or two have the same name; those before it are written.
+        DataError: a film cannot be read, and those before it are written; before any work, two have the same name, or the
+            ``areas.csv`` in the folder is something else.
     """
-    names, rows = distinct_names(files), []
+    names, table, rows = distinct_names(files), out / "areas.csv", {}
+    _read_areas(table)
     try:
         for name, file in zip(names, files, strict=True):
             grey = read_grey(Path(file))
@@ -56,13 +63,35 @@ def segment_files(
             areas = np.bincount(label_map.ravel(), minlength=len(CLASSES))
             dense, breast = (int(areas[list(REGIONS[region])].sum()) for region in ("dense", "breast"))
             shares = dict(zip(CLASSES, areas / label_map.size, strict=True))
-            rows.append({"file": str(file), **shares, "dense_of_breast": dense / breast if breast else None})
+            rows[name] = {"file": str(file), **shares, "dense_of_breast": dense / breast if breast else None}
             if progress:
                 progress(len(rows), len(files))
     finally:
         if rows:
-            write_text(out / "areas.csv", pd.DataFrame(rows).round(6).to_csv(index=False))
-    return out / "areas.csv"
+            rows = _read_areas(table) | rows
+            write_text(table, pd.DataFrame(rows.values()).round(6).to_csv(index=False))
+    return table
+
+
+def _read_areas(table: Path) -> dict[str, dict[Any, Any]]:
+    """The rows of an ``areas.csv`` by the names of their films; none where there is none.
+
+    Raises:
+        DataError: it is no such table.
+    """
+    if not table.exists():
+        return {}
+    types: dict[str, type] = dict.fromkeys(AREAS, float) | {"file": str}
+    try:
+        areas = pd.read_csv(table, dtype=types, keep_default_na=False, na_values={"dense_of_breast": [""]})
+        if areas.columns.tolist() != AREAS:
+            raise ValueError(f"columns {', '.join(areas.columns)}")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{table}: expected the table of an earlier call (columns {', '.join(AREAS)}), "
+            f"received: {str(error).strip()}; remove it or choose another folder"
+        ) from error
+    return {name_film(Path(row["file"])): row for row in areas.to_dict("records")}
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:

@@ -155,12 +155,40 @@ def test_what_was_segmented_before_a_film_that_cannot_be_read_is_kept(tmp_path):
     assert (tmp_path / "out" / "good_mask.png").exists()
 
 
+def test_the_films_of_earlier_calls_stay_in_the_table(tmp_path):
+    dark, bright = np.full((20, 30), 30, np.uint8), np.full((20, 30), 90, np.uint8)
+    first, second = write(tmp_path / "NA.png", dark), write(tmp_path / "001.png", bright)
+    for file in (first, second):
+        table = segment_files(BY_BRIGHTNESS, [file], tmp_path / "out", anatomy="unet")
+    before = table.read_text().splitlines()
+    assert [line.split(",")[0] for line in before] == ["file", str(first), str(second)]
+    write(first, bright)
+    segment_files(BY_BRIGHTNESS, [first], tmp_path / "out", anatomy="unet")
+    after = table.read_text().splitlines()
+    assert after == [before[0], before[2].replace(str(second), str(first)), before[2]]
+
+
 def test_where_no_film_can_be_read_the_table_of_before_stays(tmp_path):
-    (tmp_path / "areas.csv").write_text("of before")
+    table = segment_files(BY_BRIGHTNESS, [write(tmp_path / "good.png", drawn_film("left", 0))], tmp_path / "out")
+    before = table.read_text()
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"bad\.png"):
-        segment_files(BY_BRIGHTNESS, [tmp_path / "bad.png"], tmp_path)
-    assert (tmp_path / "areas.csv").read_text() == "of before"
+        segment_files(BY_BRIGHTNESS, [tmp_path / "bad.png"], tmp_path / "out")
+    assert table.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "of before", "film,dense\na,0\n", ",".join(["file", *CLASSES, "dense_of_breast"]) + "\na,b,c,d,e,f,g\n"],
+)
+def test_a_table_of_something_else_is_refused_before_any_work(tmp_path, content):
+    file = write(tmp_path / "good.png", drawn_film("left", 0))
+    (tmp_path / "areas.csv").write_text(content)
+    with pytest.raises(DataError, match=r"areas\.csv: expected the table of an earlier call .*, received: ") as refused:
+        segment_files(BY_BRIGHTNESS, [file], tmp_path)
+    assert "\n" not in str(refused.value)
+    assert (tmp_path / "areas.csv").read_text() == content
+    assert not (tmp_path / "good_mask.png").exists()
 
 
 def test_a_film_as_png():
