@@ -67,7 +67,9 @@ def compare_with_drawn(
     raw = plain.films.astype(np.float32) / 255
     found = {AUTOMATIC_METHOD: plain.label_maps}
     found |= {name: segment(raw) for name, segment in (segmenters or {}).items()}
-    holds = {region: np.isin(drawn.label_maps, classes).any(axis=(1, 2)) for region, classes in DRAWN_REGIONS.items()}
+    holds = {
+        region: np.any(np.isin(drawn.label_maps, classes), axis=(1, 2)) for region, classes in DRAWN_REGIONS.items()
+    }
     rows = [
         (film.id, film.patient, method, region, float(value))
         for method, label_maps in found.items()
