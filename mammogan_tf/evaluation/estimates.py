@@ -1,13 +1,13 @@
 """Estimates that remember what they would be without each patient, so that two reports can be compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.intervals import MIN_PATIENTS, Estimate, Statistic, bootstrap, jackknife, mean, not_computed
 
-__all__ = ["WITHOUT", "auc_between", "between", "computed", "left_out", "over_pairs", "over_patients"]
+__all__ = ["WITHOUT", "auc_between", "between", "computed", "left_out", "over_pairs", "over_patients", "over_sets"]
 
 WITHOUT = "without"
 """Key of an estimate under which the values without each patient, by name, are kept."""
@@ -131,6 +131,20 @@ def left_out(
     values.pop("")
     estimate |= {end: float(np.clip(estimate[end], *limits)) for end in ("low", "high")}
     return estimate | {"n": len(patients), "patients": len(names), WITHOUT: values}
+
+
+def over_sets(
+    statistic: Callable[[np.ndarray], float],
+    sets: Sequence[np.ndarray],
+    limits: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
+    """:func:`left_out` for a mean over sets of images, given the patients [N] of the images of each set.
+
+    Only patients who have an image in a set are left out: without another one nothing would change, and yet she would
+    count. ``n`` is that of one set, as the statistic depends on it.
+    """
+    estimate = left_out(statistic, np.concatenate(sets), limits)
+    return estimate | {"n": len(sets[0])} if "value" in estimate else estimate
 
 
 def computed(measure: Callable[[], Estimate]) -> Estimate:

@@ -79,6 +79,10 @@ class SyntheticFilms:
     def __len__(self) -> int:
         return len(self.images)
 
+    def patients_of_sets(self, count: int) -> list[np.ndarray]:
+        """The patients of the images in each of the first ``count`` sets."""
+        return [self.patients[rows] for rows in self.sets[:count]]
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -194,6 +198,13 @@ class Evidence:
         """Raises a DataError where fewer images than unseen films are there: many measures depend on the number."""
         if len(self.synthetic.sets[0]) < len(self.real):
             raise DataError(f"needs as many images as test films, {len(self.real)}, found {len(self.synthetic)}")
+
+    def require_comparable(self, sets: int) -> None:
+        """As :meth:`require_equal_numbers`, and where one of the first ``sets`` sets has images of too few patients."""
+        self.require_equal_numbers()
+        fewest = min(len(np.unique(patients)) for patients in self.synthetic.patients_of_sets(sets))
+        if fewest < MIN_PATIENTS:
+            raise DataError(f"needs {MIN_PATIENTS} patients or more in each set of images, found {fewest}")
 
     def someone_else(self, patients: np.ndarray) -> np.ndarray:
         """For each of ``patients`` [K] an entry of another patient, drawn at random: its index, int [K]."""

@@ -10,6 +10,7 @@ from mammogan_tf.evaluation.estimates import (
     left_out,
     over_pairs,
     over_patients,
+    over_sets,
 )
 from mammogan_tf.metrics.two_sample import auc
 
@@ -121,6 +122,14 @@ def test_many_patients_are_left_out_in_blocks():
     assert " ".join(found[WITHOUT]).split() == names.tolist()
     assert found["high"] == 99
     assert found["patients"] == 100
+
+
+def test_patients_without_an_image_in_a_set_are_not_left_out():
+    sets = [np.array(["a", "b", "c"]), np.array(["a", "d", "c"])]
+    found = over_sets(lambda kept: float(len(kept)), sets)
+    assert found[WITHOUT] == {"a": 3, "b": 3, "c": 3, "d": 3}
+    assert (found["n"], found["patients"]) == (3, 4)
+    assert "not computed" in over_sets(lambda kept: 1.0, [np.array(["a", "b", "b"])])
 
 
 def test_too_few_patients():

@@ -5,16 +5,17 @@ import pytest
 
 from mammogan_tf.console import Console
 from mammogan_tf.errors import DataError
-from mammogan_tf.evaluation.evidence import SyntheticFilms, synthesise
+from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms, synthesise
 from mammogan_tf.evaluation.folder import synthetic_films
 from mammogan_tf.evaluation.judge import draw, judge
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
-from mammogan_tf.evaluation.sections.diversity import DIVERSITY
+from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION
+from mammogan_tf.evaluation.sections.diversity import DIVERSITY, SHARES
 from mammogan_tf.evaluation.sections.memorisation import MEMORISATION, judge_memorisation
 from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
 from mammogan_tf.evaluation.spaces import FeatureSpace
 from tests.evaluation.controls import CONTROLS, SHOWN, judge_controls, table
-from tests.toy_films import SIZE, draw_films, evidence_of, segment, with_images
+from tests.toy_films import SIZE, draw_films, evidence_of, generate, segment, with_images
 
 PATIENTS = 20
 
@@ -185,6 +186,48 @@ def test_masks_of_one_patient_have_nobody_to_be_shuffled_with(evidence):
     patients = np.full(len(evidence.synthetic), evidence.real.patients[0])
     alone = dataclasses.replace(evidence, synthetic=dataclasses.replace(evidence.synthetic, patients=patients))
     assert "one patient only" in OBEDIENCE.compute(alone)["dice_breast"]["control"]["not computed"]
+
+
+def images_of_masks(evidence, numbers: list[int]) -> Evidence:
+    """As many images of the mask of each patient's first film."""
+    masks = np.repeat(evidence.real.masks[: 2 * len(numbers) : 2], numbers, axis=0)
+    images = generate(90000 + np.arange(len(masks)), masks, masks).astype(np.float32)
+    return evidence_of(evidence.real, evidence.train, synthetic_films(images, masks, evidence.real))
+
+
+OVER_SETS = (
+    *((DIVERSITY, f"{share}_{space}") for space in ("texture", "segmenter") for share in SHARES),
+    *((DISTRIBUTION, key) for key in ("kid_texture", "kid_segmenter", "floor_over_fid_segmenter")),
+)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "found"), [([120], 1), ([60, 60], 2), ([38, 1, 1], 3), ([78, 1, 1], 2)], ids=["1", "2", "3", "apart"]
+)
+def test_sets_of_images_of_few_patients(evidence, numbers, found):
+    few = images_of_masks(evidence, numbers)
+    measured = {section.key: section.compute(few) for section in (DIVERSITY, DISTRIBUTION)}
+    reasons = {measured[section.key][key].get("not computed", "") for section, key in OVER_SETS}
+    if found < 3:
+        assert reasons == {f"needs 3 patients or more in each set of images, found {found}"}
+    else:
+        assert not any("set of images" in reason for reason in reasons)
+
+
+def test_patients_without_images_stand_behind_no_distance(evidence):
+    few = images_of_masks(evidence, [40, 40, 40])
+    measured = {section.key: section.compute(few) for section in (DIVERSITY, DISTRIBUTION)}
+    for section, key in OVER_SETS:
+        estimate = measured[section.key][key]
+        assert estimate["n"] == 2 * PATIENTS
+        if key.startswith("floor"):
+            assert estimate["patients"] == PATIENTS  # The unseen films are all behind the floor.
+        else:
+            assert (estimate["patients"], estimate["floor"]["patients"]) == (3, PATIENTS)
+    values = list(measured["distribution"]["kid_texture"]["without"].values())
+    error = np.sqrt(2 * np.var(values))  # (P - 1) / P times the sum over P = 3 patients
+    estimate = measured["distribution"]["kid_texture"]
+    assert estimate["high"] - estimate["value"] == pytest.approx(1.96 * error)
 
 
 def test_a_report_on_the_training_films_themselves(evidence):

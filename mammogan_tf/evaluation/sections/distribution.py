@@ -7,7 +7,7 @@ import numpy as np
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import auc_between, between, computed, left_out
+from mammogan_tf.evaluation.estimates import auc_between, between, computed, left_out, over_sets
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
@@ -73,15 +73,16 @@ def _to_real(evidence: Evidence, space: str, distance: Distance, kept: np.ndarra
 
 def _distances(evidence: Evidence, space: str, distance: Distance) -> Estimate:
     """Training films are the reference of both: unseen films give the floor, and both sets share their anatomy."""
-    evidence.require_equal_numbers()
-    value, floor = (
-        left_out(partial(to, evidence, space, distance), evidence.real.patients, LIMITS[distance])
-        for to in (_to_synthetic, _to_real)
+    evidence.require_comparable(SETS)
+    limits = LIMITS[distance]
+    value = over_sets(
+        partial(_to_synthetic, evidence, space, distance), evidence.synthetic.patients_of_sets(SETS), limits
     )
-    return value | {"floor": floor}
+    return value | {"floor": left_out(partial(_to_real, evidence, space, distance), evidence.real.patients, limits)}
 
 
 def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
+    """Leaves out each patient of the unseen films, with her images where she has any: the floor depends on all of them."""
     _require_enough(evidence, space)
 
     def ratio(kept: np.ndarray) -> float:
@@ -104,7 +105,7 @@ def _require_enough(evidence: Evidence, space: str) -> None:
     features, smallest = train.shape[1], min(map(len, (train, real, evidence.synthetic.sets[0])))
     if smallest <= features:
         raise DataError(f"needs more than {features} films or images, as many as it has features, found {smallest}")
-    evidence.require_equal_numbers()
+    evidence.require_comparable(SETS)
 
 
 def _test(evidence: Evidence, space: str) -> TwoSampleTest:

@@ -6,7 +6,7 @@ from functools import cache, partial
 import numpy as np
 
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import computed, left_out, over_patients
+from mammogan_tf.evaluation.estimates import computed, left_out, over_patients, over_sets
 from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms
 from mammogan_tf.evaluation.sections.fidelity import MAX_PAIRS, left_right, other_patient
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
@@ -75,13 +75,11 @@ def _shares(evidence: Evidence, space: str, kept: tuple[str, ...], of_real: bool
 
 
 def _share(evidence: Evidence, shares: Callable[..., dict[str, float]], share: str) -> Estimate:
-    evidence.require_equal_numbers()
-    patients, most = evidence.real.patients, np.inf if share == "density" else 1.0
-    value, floor = (
-        left_out(lambda kept, of_real=of_real: shares(tuple(kept), of_real)[share], patients, (0, most))  # type: ignore[misc]
-        for of_real in (False, True)
-    )
-    return value | {"floor": floor}
+    evidence.require_comparable(MANIFOLD_SETS)
+    limits = (0, np.inf if share == "density" else 1.0)
+    patients = evidence.synthetic.patients_of_sets(MANIFOLD_SETS)
+    value = over_sets(lambda kept: shares(tuple(kept), False)[share], patients, limits)
+    return value | {"floor": left_out(lambda kept: shares(tuple(kept), True)[share], evidence.real.patients, limits)}
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
