@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import mammogan_tf  # noqa: F401 - before TensorFlow, whose arithmetic it chooses
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As in the commands that train, whose bits are compared with ours.
 os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), "127.0.0.1"]))
 """Where tests ask a server of their own without the project's client, no proxy stands between."""
 

@@ -72,7 +72,7 @@ def train_gan(
     Example:
       mammogan-tf benchmark train-gan --n-critic 5 --json train-gan.json
     """
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.benchmark.training import benchmark_gan_training, format_training
 
     changes = {"precision": precision} | ({"n_critic": n_critic} if n_critic else {})
@@ -92,7 +92,7 @@ def train_unet(
     Example:
       mammogan-tf benchmark train-unet --json train-unet.json
     """
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.benchmark.training import benchmark_unet_training, format_training
 
     config = preset(UNetConfig, name, {"precision": precision})
@@ -116,7 +116,7 @@ def input_(data: tuple[Path, ...], name: str, rounds: int, steps: int, report: P
     from mammogan_tf.data.sources import find_data, load_all
 
     films = load_all(find_data(data))
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.benchmark.feeding import benchmark_input, format_input
 
     configs = preset(GANConfig, name), preset(UNetConfig, name)
@@ -136,7 +136,7 @@ def generate(model: Path, count: int, rounds: int, report: Path | None) -> None:
     Example:
       mammogan-tf benchmark generate runs/train-gan/00001 --json generate.json
     """
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.benchmark.generation import benchmark_generation, format_generation
 
     _tell(benchmark_generation(model, count, rounds), format_generation, report)

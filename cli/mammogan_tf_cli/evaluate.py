@@ -67,7 +67,7 @@ def evaluate(
         raise click.UsageError(
             "--count, --quick: expected with --gan, received: --images, which are judged as they are"
         )
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.data.sources import find_data, load_all
     from mammogan_tf.evaluation.report import evaluate as judge
     from mammogan_tf.evaluation.report import evaluate_images

@@ -46,7 +46,7 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     films = load_mias(data)
 
     step(2, "training a U-Net on their automatic masks (TensorFlow starts)")
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.evaluation.report import evaluate
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_model

@@ -1,17 +1,26 @@
-"""TensorFlow without the lines that it writes before its log level can be set."""
+"""TensorFlow as the commands use it: without the lines that it writes before its log level can be set."""
 
 import os
+import platform
 import sys
 
 __all__ = ["import_tensorflow"]
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(*, onednn: bool = False) -> None:
     """Imports TensorFlow once, with standard error closed to it: its first lines, and those of its search for a GPU, obey no
-    log level. Of a GPU's memory it then takes what it needs, not all."""
+    log level. Of a GPU's memory it then takes what it needs, not all.
+
+    Args:
+        onednn: compute with oneDNN on any x86 processor, unless ``TF_ENABLE_ONEDNN_OPTS`` is set. By itself TensorFlow does so
+            on those with AVX512-VNNI or the like alone. On others it makes work in batches faster, and films that come
+            one by one slower.
+    """
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if onednn and platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

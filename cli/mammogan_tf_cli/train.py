@@ -31,7 +31,7 @@ def train_unet(
     """
     config = _config(UNetConfig, preset, changes)
     resumed, sources, films = _open(resume, data)
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
 
@@ -69,7 +69,7 @@ def cross_validate(
     """
     config = _config(CrossValidationConfig, preset, changes)
     resumed, sources, films = _open(resume, data)
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.training.cross_validation import create_cross_validation_run
     from mammogan_tf.training.cross_validation import cross_validate as train
 
@@ -199,7 +199,7 @@ def train_gan(
                 "masks come from the annotations",
                 err=True,
             )
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.training.conditioning import create_gan_run, has_variants
     from mammogan_tf.training.gan import train_gan as train
 

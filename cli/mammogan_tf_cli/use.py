@@ -119,7 +119,7 @@ def generate(
         raise click.UsageError("--walk goes from one mask to another as they are: give it without --vary")
     if lesion and label and (label == "normal" or lesion[3] not in (None, label)):
         raise click.UsageError(f"--label is of the film with its lesion: {label} contradicts --lesion")
-    import_tensorflow()
+    import_tensorflow(onednn=True)
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model
     from mammogan_tf.inference.walk import require_walk_file, save_walk

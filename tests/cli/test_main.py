@@ -2,9 +2,12 @@
 
 import errno
 import os
+import platform
 import re
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -167,3 +170,19 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, failing, place):
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "expected to read or write it" in result.stderr
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is turned on for x86 alone")
+@pytest.mark.parametrize(("asked", "enabled"), [(None, "True"), ("0", "False")])
+def test_work_in_batches_is_done_with_onednn_unless_the_user_says_otherwise(asked, enabled):
+    program = """
+from mammogan_tf_cli.quiet import import_tensorflow
+import_tensorflow(onednn=True)
+from tensorflow.python.util import _pywrap_util_port
+print(_pywrap_util_port.IsMklEnabled())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    if asked:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = asked
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == enabled
