@@ -35,8 +35,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary name keeps the suffix, so that writers that choose a format by it work. If the block raises
     (full disk, Ctrl-C), the file there is removed and ``path`` is left as it was.
+
+    What is no file of its own (a link, a pipe, a device such as ``/dev/stdout``) is not to be replaced: it is yielded itself.
     """
     path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
     try:

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import stat
 import threading
 
@@ -22,6 +23,26 @@ def test_the_temporary_file_lies_beside_with_the_same_suffix(tmp_path):
         temporary.write_bytes(b"new")
         assert not (tmp_path / "picture.png").exists()
     assert (tmp_path / "picture.png").read_bytes() == b"new"
+
+
+def test_a_link_is_written_through_and_stays_one(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for content in (b"first", b"second"):
+        write_bytes(tmp_path / "link", content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "file").read_bytes() == content
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "file"}
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()), daemon=True)
+    reader.start()
+    write_bytes(tmp_path / "pipe", b"content")
+    reader.join(10)
+    assert read == [b"content"]
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])

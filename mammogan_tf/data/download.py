@@ -67,14 +67,20 @@ def download(url: str, path: Path, progress: Progress | None = None) -> None:
                 discard(path)
             elif error.code < 500 and error.code not in (408, 429):
                 raise DataError(f"{url}: expected a file, received: {reason}; correct the address") from error
+        except http.client.InvalidURL as error:
+            raise _no_address(url, error) from error
         except BROKEN_OFF as error:
             reason = str(getattr(error, "reason", "") or error) or type(error).__name__
         except ValueError as error:
-            raise DataError(f"{url}: expected an address, received: {error}; correct it") from error
+            raise _no_address(url, error) from error
     raise DataError(
         f"{url}: expected the whole file, received: {reason}, {ATTEMPTS} times; "
         "try again later (it goes on where it broke off) or name a mirror with --url"
     )
+
+
+def _no_address(url: str, error: Exception) -> DataError:
+    return DataError(f"{url}: expected an address, received: {error}; correct it")
 
 
 def discard(path: Path) -> None:

@@ -53,6 +53,10 @@ def fetch(
         target = destination.resolve()
         if target.is_mount():  # Nothing can be renamed to there; said now, and not after the download.
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        if target == Path.cwd():  # The films would come in its place, and who stands in it would not see them.
+            raise DataError(
+                f"{destination}: expected a new folder, received: the current one; name one in it, such as ./mias"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target):
             if local:

@@ -21,8 +21,11 @@ TISSUES = ("F", "G", "D")
 AUTOMATIC = 255
 """In a drawn mask: the pixel is of the class that the automatic anatomy finds."""
 
-BITS, PHOTOMETRIC = 258, 262
-"""Tags of a TIFF: *Bits Per Sample*, one for each channel, and *Photometric Interpretation*."""
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
+"""Tags of a TIFF: *Bits Per Sample* and *Sample Format*, one for each channel, and *Photometric Interpretation*."""
+
+SIGNED = 2
+"""*Sample Format* of whole numbers with a sign."""
 
 ORIENTATION = 274
 """Tag of EXIF and TIFF: how a picture is to be turned for viewing, 1 as it is stored, 2 to 8 in another way."""
@@ -154,12 +157,16 @@ def _grey_if_equal(image: Image.Image) -> tuple[np.ndarray, str]:
 
     A mode that is not to be taken as it is says why.
 
-    Of colour with 16 bits Pillow keeps the upper 8, which of a film of 12 bits are next to nothing: its mode says so.
+    Of colour with 16 bits Pillow keeps the upper 8, which of a film of 12 bits are next to nothing: its mode says so. Of 8 bits
+    with a sign it takes -1 for 255.
     """
-    mode, bits = image.mode, getattr(image, "tag_v2", {}).get(BITS, (8,))
+    tags = getattr(image, "tag_v2", {})
+    mode, bits = image.mode, tags.get(BITS, (8,))
     stored = str(getattr(image, "tile", ""))  # Until it is decoded: of PNG such as "RGB;16B".
     if mode in ("RGB", "RGBA") and (max(bits) > 8 or ";16" in stored):
         mode += " of 16 bits"
+    if mode == "L" and SIGNED in np.atleast_1d(tags.get(SAMPLE_FORMAT, ())):
+        mode += " of signed numbers"
     if mode in ("L", "RGB") and "transparency" in image.info:
         mode += " with a transparent colour"
     pixels = np.asarray(image)

@@ -131,6 +131,8 @@ def _content(path: Path) -> bytes:
 def _is_whole(entry: Path, canvas: int) -> bool:
     try:
         with Image.open(entry) as image:
+            image.verify()  # Its checksums, which loading passes over; after that it has to be opened anew.
+        with Image.open(entry) as image:
             image.load()
             return image.mode == "RGB" and image.width == canvas and KEY in image.info
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):

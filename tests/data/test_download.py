@@ -118,9 +118,10 @@ def test_nobody_answers(server, path, url):
         download(url, path)
 
 
-def test_an_address_that_is_none(server, path):
+@pytest.mark.parametrize("url", ["http://[half/file", "http://127.0.0.1:1/my file", "http://host:port/file"])
+def test_an_address_that_is_none(server, path, url):
     with pytest.raises(DataError, match="expected an address, received"):
-        download("http://[half/file", path)
+        download(url, path)
 
 
 def test_endless_file(server, path, monkeypatch):

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +172,14 @@ def test_a_mount_is_refused_before_anything_is_read(mias_archive, tmp_path, monk
     with pytest.raises(DataError, match=r"can be put, received: Device or resource busy; .* within a mounted one"):
         fetch(tmp_path / "mias", str(mias_archive))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_current_folder_is_refused(mias_archive, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^\.: expected a new folder, received: the current one; name one in it"):
+        fetch(".", str(mias_archive))
+    assert Path.cwd() == tmp_path
+    assert names(tmp_path) == []
 
 
 def test_a_second_call_leaves_the_first_one_its_files(server, mias_archive, tmp_path):

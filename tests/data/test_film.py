@@ -200,10 +200,11 @@ def test_jpeg(tmp_path):
         (b"P5\n4 3\n255\n" + GREY.tobytes()[:-1], "truncated"),
         (encoded(GREY)[:-30], "expected a readable image"),
         (encoded(GREY.astype(np.float32), "tiff"), "mode F"),
+        (encoded(GREY, "tiff", tiffinfo={339: 2}), "mode L of signed numbers"),
         (encoded(np.stack([GREY, GREY, GREY + 1], axis=-1)), "mode RGB"),
         (b"<html>not found</html>", "no image format"),
     ],
-    ids=["empty", "truncated pgm", "truncated png", "floating point", "colour", "no image"],
+    ids=["empty", "truncated pgm", "truncated png", "floating point", "signed", "colour", "no image"],
 )
 def test_read_grey_names_file_and_fault(tmp_path, content, received):
     path = tmp_path / "film.pgm"

@@ -52,6 +52,16 @@ def test_a_broken_entry_is_made_again(make_film, content):
     assert entry.read_bytes() == whole
 
 
+def test_an_entry_whose_bits_have_changed_is_made_again(make_film):
+    film = make_film()
+    (entry,) = prepared.prepare_films([film], SIZE)
+    whole = entry.read_bytes()
+    for place in range(whole.index(b"IDAT") + 4, len(whole) - 20, len(whole) // 40):
+        entry.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        prepared.prepare_films([film], SIZE)
+        assert entry.read_bytes() == whole, place
+
+
 def test_an_entry_that_pillow_refuses_to_open_is_made_again(make_film, monkeypatch):
     (entry,) = prepared.prepare_films([make_film()], SIZE)
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", SIZE**2 // 2 - 1)
