@@ -17,6 +17,9 @@ from mammogan_tf.training.segmentation import predict_label_maps
 
 SIZE = 16
 
+ROUNDING = 1e-5
+"""On some processors the order of sums depends on the number of films."""
+
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory, unet_run, gan_run):
@@ -61,16 +64,17 @@ def test_a_generator_is_the_network_of_its_run(gan_run, condition):
     live = network(
         {"noise": noise, "mask": tf.one_hot(condition[1], 5), "label": tf.constant(condition[2])}, training=False
     )
-    np.testing.assert_allclose(images, (np.asarray(live)[..., 0] + 1) / 2, atol=1e-6)
+    np.testing.assert_allclose(images, (np.asarray(live)[..., 0] + 1) / 2, atol=ROUNDING)
 
 
 def test_a_film_depends_on_its_own_seed_mask_and_label_alone(gan_run, condition):
     generator = load_generator(gan_run)
     images = generator(*condition)
     for row in (0, 17, 39):
-        np.testing.assert_array_equal(generator(*(column[row : row + 1] for column in condition))[0], images[row])
+        alone = generator(*(column[row : row + 1] for column in condition))[0]
+        np.testing.assert_allclose(alone, images[row], atol=ROUNDING)
     order = np.random.default_rng(1).permutation(40)
-    np.testing.assert_array_equal(generator(*(column[order] for column in condition)), images[order])
+    np.testing.assert_allclose(generator(*(column[order] for column in condition)), images[order], atol=ROUNDING)
 
 
 def test_labels_that_it_was_not_trained_on_are_refused(gan_run, condition, tmp_path):
