@@ -6,9 +6,10 @@ import json
 import os
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the suffix, so that writers that choose a format by it work. If the block raises
     (full disk, Ctrl-C), the file there is removed and ``path`` is left as it was.
 
-    What is no file of its own (a link, a pipe, a device such as ``/dev/stdout``) is not to be replaced: it is yielded itself.
+    A link stays one: the file that it leads to is replaced. So does a pipe or a device, which is written to; where the
+    standard output goes to, ``/dev/stdout`` or a file, the block's bytes are added.
     """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
+    output = _standard_output(path)
+    if output is not None:
+        with tempfile.TemporaryDirectory(prefix="mammogan-") as place:
+            yield (temporary := Path(place) / f"file{path.suffix}")
+            sys.stdout.flush()
+            with os.fdopen(os.dup(output), "wb") as stream:
+                stream.write(temporary.read_bytes())
+        return
+    if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
     try:
@@ -52,6 +63,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _standard_output(path: Path) -> int | None:
+    """The descriptor of the standard output, or of errors, where ``path`` is what it goes to."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return descriptor
+    return None
 
 
 @contextmanager

@@ -2,6 +2,8 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -32,6 +34,35 @@ def test_a_link_is_written_through_and_stays_one(tmp_path):
         assert (tmp_path / "link").is_symlink()
         assert (tmp_path / "file").read_bytes() == content
     assert {path.name for path in tmp_path.iterdir()} == {"link", "file"}
+
+
+def test_what_a_link_leads_to_is_replaced_whole_or_not_at_all(tmp_path):
+    def fail() -> None:
+        with atomic_path(tmp_path / "link") as temporary:
+            temporary.write_bytes(b"half of the n")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(OSError, match="No space"):
+        fail()
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "file"}
+
+
+@pytest.mark.parametrize("mode", ["w", "a"])
+def test_to_the_standard_output_it_is_added(tmp_path, mode):
+    program = """
+from mammogan_tf.files import write_text
+print("before")
+write_text("/dev/stdout", "content\\n")
+print("after")
+"""
+    (tmp_path / "log").write_text("older\n")
+    with (tmp_path / "log").open(mode) as log:
+        subprocess.run([sys.executable, "-c", program], stdout=log, check=True)
+    older = "older\n" if mode == "a" else ""
+    assert (tmp_path / "log").read_text() == f"{older}before\ncontent\nafter\n"
 
 
 def test_a_pipe_is_written_to_and_stays_one(tmp_path):
