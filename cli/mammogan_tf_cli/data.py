@@ -112,7 +112,7 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
     if unet:
         if not drawn:
             raise click.UsageError(f"--unet: expected masks drawn by hand to compare with, received: none in {source}")
-        import_tensorflow()
+        import_tensorflow(onednn=True)
         from mammogan_tf.inference import load_segmenter
 
         segmenter = load_segmenter(unet)

@@ -45,9 +45,9 @@ def compare_with_drawn(
 ) -> pd.DataFrame:
     """Dice of the automatic anatomy, and of segmenters, with the masks drawn on films, all at ``size`` x ``size`` pixels.
 
-    A film is judged by the regions that its data set's classes draw and that its drawn mask holds: by the same for every method,
-    so that a region in excess, such as a muscle in a view without one, costs Dice of its neighbours alone. A film whose drawn
-    mask leaves pixels to the automatic anatomy is judged by its lesions alone, and the automatic anatomy, which knows no
+    A film is judged by the regions that its data set's classes draw and that its drawn mask holds: by the same for every method.
+    A region that is found where none is drawn does not count, but that a muscle in excess takes from the breast. A film whose
+    drawn mask leaves pixels to the automatic anatomy is judged by its lesions alone, and the automatic anatomy, which knows no
     lesions, not by them.
 
     Args:

@@ -66,7 +66,8 @@ def synthetic_films(images: np.ndarray, masks: np.ndarray | None, real: RealFilm
     Masks that are those of unseen films tie their images to these and their patients; where several films have one mask, as
     windows of one class do, its images are dealt to them in turn. Other masks, and images without masks, say nothing of
     patients: they are dealt out at random, so that what is resampled is a mask with all its images, or a single image.
-    ``films`` are known where all images are tied. The images of a film, or of another mask, are spread evenly over the sets.
+    ``films`` are known where all images are tied. The images of a film, or of another mask, are spread evenly over the sets;
+    where each is alone, those of a patient.
     """
     random = np.random.default_rng(seed)
     count = len(images)
@@ -82,7 +83,8 @@ def synthetic_films(images: np.ndarray, masks: np.ndarray | None, real: RealFilm
     patients, loose = real.patients[film], np.unique(kind[~tied])
     dealt = names[random.permutation(len(loose)) % len(names)]
     patients[~tied] = dealt[np.searchsorted(loose, kind[~tied])]
-    order, size = _spread(np.where(tied, film, len(real) + kind), random), min(len(real), count)
+    groups = patients if len(loose) == count else np.where(tied, film, len(real) + kind)
+    order, size = _spread(groups, random), min(len(real), count)
     sets = tuple(order[start : start + size] for start in range(0, count - size + 1, size))
     return SyntheticFilms(images, masks, film if tied.all() else None, patients, sets)
 

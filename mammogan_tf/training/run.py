@@ -1,6 +1,7 @@
 """A run directory: everything that a training leaves behind, written so that it can be killed at any moment."""
 
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -261,6 +262,7 @@ def _environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "versions": {name: _version(name) for name in packages},
         "git_commit": _git_commit(),

@@ -109,6 +109,15 @@ def test_the_images_of_a_film_are_spread_evenly_over_the_sets(real, numbers):
         assert (2 * np.bincount(films.films[rows])).tolist() == numbers
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["without masks", "each of a mask of its own"])
+def test_images_that_are_tied_to_no_film_are_of_every_patient_in_each_set(real, masked):
+    count = 40 * len(real)
+    masks = np.random.default_rng(0).integers(0, 4, (count, SIZE, SIZE)).astype(np.uint8) if masked else None
+    films = synthetic_films(np.zeros((count, SIZE, SIZE), np.float32), masks, real)
+    for rows in films.sets:
+        assert set(films.patients[rows]) == set(real.patients)
+
+
 def test_a_mask_of_several_unseen_films_is_dealt_to_them_in_turn(real):
     masks = real.masks.copy()
     masks[[0, 2, 4]] = 1
