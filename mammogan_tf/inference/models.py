@@ -55,7 +55,8 @@ class Generator:
     Seeds int64 [N], label maps uint8 [N, S, S] (values 0-4) and labels [N] (0-2) to float32 [N, S, S] in [0, 1]. But for
     rounding, a film depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained
     on, ``labels`` are those of the films; of others it knows nothing, and it raises DataError, as it does for numbers that
-    are not whole. A generator that is served takes seeds only, and any label: its ``z_dim``, the length of the noise vector, is None.
+    are not whole. A generator that is served takes seeds only, and any label: its ``z_dim``, the length of the noise
+    vector, is None.
     """
 
     size: int
