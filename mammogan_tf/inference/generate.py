@@ -94,14 +94,19 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     """Index PNGs of a folder, shrunk to ``size``; a mask with a lesion counts as benign, one without as normal.
 
     Raises:
-        DataError: no PNG there but in a folder ``masks``, one that is no label map, or, without a ``size``, masks of several
-            sizes.
+        DataError: no PNG there but in a folder ``masks``, what ``segment`` wrote, one that is no label map, or, without a
+            ``size``, masks of several sizes.
     """
     if (folder / "masks").is_dir():
         raise DataError(
             f"{folder}: expected a folder of masks, received: one with masks inside; give {folder / 'masks'}"
         )
     files = visible_pngs(folder)
+    if any(file.stem.endswith("_overlay") for file in files):
+        raise DataError(
+            f"{folder}: expected masks with the chest wall on the left, received: those of segment, which lie as the films "
+            "do; write masks of the films with: mammogan-tf data masks"
+        )
     if not files:
         raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")
     read = [read_label_map(file, size) for file in files]

@@ -14,6 +14,7 @@ from mammogan_tf.console import Progress
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.folder import name_film
 from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
+from mammogan_tf.data.made_masks import remove_lesions
 from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, shrink
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import write_text
@@ -46,7 +47,7 @@ def segment_files(
 
     Returns:
         ``areas.csv``: for each film the share of its pixels in each class, and ``dense_of_breast``, the dense share of the
-        breast's own pixels; empty where there is no breast.
+        breast's own pixels, as if there were no lesions over them; empty where there is no breast.
 
     Raises:
         DataError: a film cannot be read, and those before it are written; before any work, two have the same name, or the
@@ -57,12 +58,13 @@ def segment_files(
     try:
         for name, file in zip(names, files, strict=True):
             grey = read_grey(Path(file))
-            label_map = segment_grey(segmenter, grey, anatomy)
+            below, lesions = _outline(segmenter, grey, anatomy)
+            label_map = _with_lesions(below, lesions)
             save_label_map(out / f"{name}_mask.png", label_map)
             save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
-            areas = np.bincount(label_map.ravel(), minlength=len(CLASSES))
-            dense, breast = (int(areas[list(REGIONS[region])].sum()) for region in ("dense", "breast"))
-            shares = dict(zip(CLASSES, areas / label_map.size, strict=True))
+            dense, breast = (int(np.isin(below, REGIONS[region]).sum()) for region in ("dense", "breast"))
+            areas = np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size
+            shares = dict(zip(CLASSES, areas, strict=True))
             rows[name] = {"file": str(file), **shares, "dense_of_breast": dense / breast if breast else None}
             if progress:
                 progress(len(rows), len(files))
@@ -114,13 +116,22 @@ def segment_grey(segmenter: Segmenter, grey: np.ndarray, anatomy: str = ANATOMIE
         segmenter: the model. One of the roi view takes the film for a window, and leaves it as it lies.
         grey: the film, which is turned and trimmed for the model as the training films were.
         anatomy: one of ``config.ANATOMIES``: ``"automatic"``, which films outlined by hand show to be the better one, takes
-            from the model the lesions on the breast alone. In a window everything is the model's.
+            from the model the lesions on breast and muscle alone. In a window everything is the model's.
     """
+    return _with_lesions(*_outline(segmenter, grey, anatomy))
+
+
+def _outline(segmenter: Segmenter, grey: np.ndarray, anatomy: str) -> tuple[np.ndarray, np.ndarray]:
+    """The anatomy without lesions, uint8 [H, W], and where the lesions over it are, bool [H, W]."""
     if segmenter.view == "roi" or anatomy == "unet":
-        return _ask(segmenter, grey, find_geometry(grey, segmenter.view))
+        found = _ask(segmenter, grey, find_geometry(grey, segmenter.view))
+        return remove_lesions(found), found == LESION
     automatic, geometry = outline_film(grey)
-    lesions = (_ask(segmenter, grey, geometry) == LESION) & (automatic > 0)
-    return np.where(lesions, LESION, automatic).astype(np.uint8)
+    return automatic, (_ask(segmenter, grey, geometry) == LESION) & (automatic > 0)
+
+
+def _with_lesions(anatomy: np.ndarray, lesions: np.ndarray) -> np.ndarray:
+    return np.where(lesions, LESION, anatomy).astype(np.uint8)
 
 
 def _ask(segmenter: Segmenter, grey: np.ndarray, geometry: Geometry) -> np.ndarray:

@@ -130,6 +130,15 @@ def test_a_model_without_masks(masks):
         masks_of_model(bare)
 
 
+def test_what_segment_wrote_is_refused_as_masks(tmp_path):
+    for name in ("film_mask", "film_overlay"):
+        save_label_map(tmp_path / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
+    with pytest.raises(
+        DataError, match="received: those of segment, which lie as the films do; write masks .* data masks"
+    ):
+        masks_of_folder(tmp_path, SIZE)
+
+
 def test_masks_of_a_folder(tmp_path):
     normal, sick = np.ones((SIZE, SIZE), np.uint8), np.ones((SIZE, SIZE), np.uint8)
     sick[4:6, 4:6] = 4

@@ -101,8 +101,29 @@ def test_files(tmp_path):
         np.testing.assert_array_equal(picture, overlay(drawn_film("left", 0), label_map))
     expected = [[(label_map == value).mean() for value in range(len(CLASSES))], [1, 0, 0, 0, 0]]
     np.testing.assert_allclose(table[list(CLASSES)].to_numpy(), expected, atol=1e-6)
-    breast = np.isin(label_map, (1, 2, 4))
-    np.testing.assert_allclose(table["dense_of_breast"], [(label_map == 2).sum() / breast.sum(), np.nan], atol=1e-6)
+    below = outline_film(drawn_film("left", 0))[0]
+    share = (below == 2).sum() / np.isin(below, (1, 2)).sum()
+    np.testing.assert_allclose(table["dense_of_breast"], [share, np.nan], atol=1e-6)
+
+
+@pytest.mark.parametrize("anatomy", ANATOMIES)
+def test_a_lesion_does_not_change_the_density(tmp_path, anatomy):
+    """Dense tissue that is seen as a lesion is still dense."""
+    file, shares = write(tmp_path / "a.png", np.maximum(drawn_film("left", 0), 60)), []
+    for lesion in (False, True):
+
+        def outline(images: np.ndarray, lesion: bool = lesion) -> np.ndarray:
+            label_maps = np.full(images.shape, 2, np.uint8)
+            label_maps[:, 4:12] = 1
+            label_maps[:, 13:, 1:5] = 4 if lesion else 2
+            return label_maps
+
+        table = segment_files(
+            Segmenter(SIZE, "whole", "test", outline), [file], tmp_path / str(lesion), anatomy=anatomy
+        )
+        shares.append(pd.read_csv(table)["dense_of_breast"].item())
+        assert (pd.read_csv(table)["lesion"].item() > 0) == lesion
+    assert shares[0] == pytest.approx(shares[1], abs=1e-6)
 
 
 def test_who_outlines_the_anatomy_of_files(tmp_path):
