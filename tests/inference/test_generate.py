@@ -134,7 +134,7 @@ def test_what_segment_wrote_is_refused_as_masks(tmp_path):
     for name in ("film_mask", "film_overlay"):
         save_label_map(tmp_path / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
     with pytest.raises(
-        DataError, match="received: those of segment, which lie as the films do; write masks .* data masks"
+        DataError, match=r"received: those of segment, which lie as the films do; write masks .* data masks"
     ):
         masks_of_folder(tmp_path, SIZE)
 
