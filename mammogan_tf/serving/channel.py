@@ -122,7 +122,8 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
     if code == "UNAVAILABLE" and trouble:
         return ServingError(
             f"{address}: expected a model server, received: {trouble}; "
-            "for one with TLS give its authority (--tls-ca, tls_credentials)"
+            "for one with TLS give its authority (--tls-ca), and for one that asks for a certificate your own "
+            "(--tls-cert, --tls-key); in Python, tls_credentials takes all three"
         )
     if code == "NOT_FOUND" and asked:
         return ServingError(

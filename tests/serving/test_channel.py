@@ -45,6 +45,13 @@ def test_a_proxy_that_refuses_is_said_to_be_that():
     assert "tls" not in says
 
 
+def test_a_server_that_wants_a_certificate_may_be_the_reason():
+    says = str(explain(Failure("ipv4:10.0.0.1:8500: Socket closed"), "models.example:8500", 1))
+    assert "expected a model server, received: UNKNOWN: ipv4:10.0.0.1:8500: Socket closed; for one with TLS" in says
+    assert "for one that asks for a certificate your own (--tls-cert, --tls-key)" in says
+    assert "tls_credentials" in says
+
+
 @pytest.mark.parametrize(
     ("host", "proxied"),
     [

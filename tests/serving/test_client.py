@@ -332,7 +332,7 @@ def test_mutual_tls(connect, models, pem, films):
         with connect(server.address, credentials=known) as client:
             assert client.segment(films).label_map.shape == films.shape
         for unknown in (tls_credentials(pem / "ca.pem"), None):
-            with connect(server.address, 1, unknown) as client, pytest.raises(ServingError, match="expected a"):
+            with connect(server.address, credentials=unknown) as client, pytest.raises(ServingError, match="your own"):
                 client.segment(films)
 
 
