@@ -216,9 +216,11 @@ def _circle_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
 def _mask_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     sizes = result["sizes"]
     shown = dict(list(sizes.items())[:SHOWN])
+    sides = result["sides"]
+    untold = sum(result["labels"].values()) - sum(sides.values())
     return [
         ("sizes", _counts(shown) + (f", and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else "")),
-        ("chest wall", _counts(result["sides"])),
+        ("chest wall", _counts(sides) + (f", {untold} to be found in the picture" if untold else "")),
         ("drawn masks", str(result["masks"])),
         ("  that show", _counts(result["classes"]) or "nothing"),
     ]

@@ -215,11 +215,18 @@ def test_format_of_a_folder(folder):
     text = format_audit(audit(folder))
     assert "5 of 3 patients" in text
     assert "2 4x3, 1 3x4" in text
+    assert "chest wall              1 left, 1 right, 2 to be found in the picture\n" in text
     assert "drawn masks             3" in text
     assert "1 lesion, 2 automatic" in text
     assert "mine-b: a lesion is drawn, but the label is normal" in text
     assert "labels/d.png: expected the grey values" in text
     assert "records" not in text
+
+
+def test_format_of_a_folder_whose_sides_are_all_known(folder):
+    rows = "film,side\na,left\nb,right\nc,left\nd,left\ne,left\n"
+    (folder / "films.csv").write_text(rows)
+    assert "chest wall              3 left, 1 right\n" in format_audit(audit(folder))
 
 
 def test_a_folder_that_nothing_explains(folder):
