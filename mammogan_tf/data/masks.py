@@ -1,6 +1,7 @@
 """The masks of a data set, written out to be looked at."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +52,13 @@ def _contact_sheet(pictures: Sequence[Image.Image], names: Sequence[str], cell: 
     for index, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         corner = (index % columns * cell, index // columns * cell)
         sheet.paste(picture.resize((cell - 2, cell - 2), Image.Resampling.LANCZOS), corner)
-        pen.text((corner[0] + cell - 4, corner[1] + cell - 4), name, fill="white", anchor="rs")
+        pen.text((corner[0] + cell - 4, corner[1] + cell - 4), _plain(name), fill="white", anchor="rs")
     return sheet
+
+
+def _plain(name: str) -> str:
+    """The name without accents, for which Pillow's own font has no letters."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -35,6 +35,16 @@ def test_write_masks(make_film, tmp_path, view):
             assert (image.mode, image.size) == ("RGB", (SIZE, SIZE))
 
 
+def test_names_with_accents_are_readable_on_the_sheet(make_film, tmp_path):
+    """Its font has no such letters: they are drawn without their marks."""
+    sheets = [
+        np.asarray(Image.open(write_masks(load_films([make_film(name)], SIZE), tmp_path / name)))
+        for name in ("Müller-Frühling", "Muller-Fruhling", "Moller-Frohling")
+    ]
+    np.testing.assert_array_equal(sheets[0], sheets[1])
+    assert (sheets[1] != sheets[2]).any()
+
+
 @pytest.mark.parametrize("place", ["masks", "overlays"])
 def test_pictures_of_other_films_are_refused(make_film, tmp_path, place):
     films, out = load_films([make_film("mdb002"), make_film("mdb004")], SIZE), tmp_path / "out"
