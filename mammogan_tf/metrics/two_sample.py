@@ -116,7 +116,7 @@ def _deal(groups: np.ndarray, is_synthetic: np.ndarray, folds: int, seed: int) -
     if min(real.sum(), synthetic.sum()) < folds:
         raise DataError(
             f"groups: expected {folds} or more with real and with synthetic samples, "
-            f"received: {real.sum()} and {synthetic.sum()}; add films or take fewer folds"
+            f"received: {real.sum()} and {synthetic.sum()}; add films"
         )
     order = np.random.default_rng(seed).permutation(len(names))
     order = order[np.argsort((synthetic.astype(int) - real)[order], kind="stable")]  # only real, both, only synthetic

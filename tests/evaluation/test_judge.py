@@ -212,6 +212,8 @@ def test_sets_of_images_of_few_patients(evidence, numbers, found):
         assert reasons == {f"needs 3 patients or more in each set of images, found {found}"}
     else:
         assert not any("set of images" in reason for reason in reasons)
+    reason = f"needs synthetic images of 5 patients or more, found {len(numbers)}"
+    assert measured["distribution"]["classifier_auc_texture"] == {"not computed": reason}
 
 
 def test_patients_without_images_stand_behind_no_distance(evidence):
@@ -256,8 +258,19 @@ def test_few_films_of_unknown_side_and_tissue(evidence):
     assert "not computed" in report["fidelity"]["ssim_left_right"]
     assert "not computed" in report["fidelity"]["ssim_own_film"]["floor"]
     assert "2" in report["obedience"]["dice_lesion"]["not computed"]  # 2 patients with a lesion
-    assert "take fewer folds" in report["distribution"]["classifier_auc_texture"]["not computed"]
+    reason = "needs test films of 5 patients or more, found 4"
+    assert report["distribution"]["classifier_auc_texture"] == {"not computed": reason}
     assert "value" in report["obedience"]["dice_breast"]
+
+
+@pytest.mark.parametrize("count", [6, 8])
+def test_test_films_that_neighbours_need(evidence, count):
+    few = {field.name: getattr(evidence.real, field.name)[:count] for field in dataclasses.fields(evidence.real)}
+    found = DIVERSITY.compute(evidence_of(dataclasses.replace(evidence.real, **few), evidence.train))
+    reason = "needs 8 test films or more, so that 6 are left without a patient, found 6"
+    for share in SHARES:
+        estimate = found[f"{share}_texture"]
+        assert "value" in estimate["floor"] if count == 8 else estimate == {"not computed": reason}
 
 
 def test_a_judge_that_fails_on_real_films_says_so(evidence):

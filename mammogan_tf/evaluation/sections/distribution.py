@@ -115,11 +115,24 @@ def _test(evidence: Evidence, space: str) -> TwoSampleTest:
 
 
 def _classifier(evidence: Evidence, space: str) -> Estimate:
+    _require_folds(evidence)
     train, real, _ = evidence.features(space)
     patients, seed = (evidence.train.patients, evidence.real.patients), evidence.seed
     floor = classifier_auc(train, real, *patients, FOLDS, seed)
     value = _auc(_test(evidence, space), patients[1], evidence.synthetic.patients, seed)
     return value | {"floor": _auc(floor, *patients, seed)}
+
+
+def _require_folds(evidence: Evidence) -> None:
+    """Each fold needs a patient of either side."""
+    patients = {
+        "test films": evidence.real.patients,
+        "training films": evidence.train.patients,
+        "synthetic images": evidence.synthetic.patients,
+    }
+    for name, side in patients.items():
+        if (count := len(np.unique(side))) < FOLDS:
+            raise DataError(f"needs {name} of {FOLDS} patients or more, found {count}")
 
 
 def _auc(test: TwoSampleTest, patients_real: np.ndarray, patients_synthetic: np.ndarray, seed: int) -> Estimate:

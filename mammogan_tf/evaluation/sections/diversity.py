@@ -5,13 +5,14 @@ from functools import cache, partial
 
 import numpy as np
 
+from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import computed, left_out, over_patients, over_sets
 from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms
 from mammogan_tf.evaluation.sections.fidelity import MAX_PAIRS, left_right, other_patient
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
-from mammogan_tf.metrics.distribution import manifolds
+from mammogan_tf.metrics.distribution import NEIGHBOURS, manifolds
 from mammogan_tf.metrics.intervals import Estimate, not_computed
 from mammogan_tf.metrics.similarity import pairwise_ssim, sample_pairs
 
@@ -76,10 +77,20 @@ def _shares(evidence: Evidence, space: str, kept: tuple[str, ...], of_real: bool
 
 def _share(evidence: Evidence, shares: Callable[..., dict[str, float]], share: str) -> Estimate:
     evidence.require_comparable(MANIFOLD_SETS)
+    _require_neighbours(evidence.real.patients)
     limits = (0, np.inf if share == "density" else 1.0)
     patients = evidence.synthetic.patients_of_sets(MANIFOLD_SETS)
     value = over_sets(lambda kept: shares(tuple(kept), False)[share], patients, limits)
     return value | {"floor": left_out(lambda kept: shares(tuple(kept), True)[share], evidence.real.patients, limits)}
+
+
+def _require_neighbours(patients: np.ndarray) -> None:
+    """A film needs neighbours, whichever of the ``patients`` [N] of the test films is left out."""
+    left, most = NEIGHBOURS + 1, int(np.unique(patients, return_counts=True)[1].max())
+    if len(patients) < left + most:
+        raise DataError(
+            f"needs {left + most} test films or more, so that {left} are left without a patient, found {len(patients)}"
+        )
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
