@@ -103,8 +103,13 @@ def gather(
     console = console or Console()
     _require_own_folder(out)
     config = run.config
-    if not isinstance(config, GANConfig) or not run.finished:
-        raise ModelError(f"{run.path}: expected a finished train-gan run, received: {run.command}; finish it first")
+    if not isinstance(config, GANConfig):
+        raise ModelError(f"{run.path}: expected a finished train-gan run, received: a {run.command} run")
+    if not run.finished:
+        raise ModelError(
+            f"{run.path}: expected a finished train-gan run, received: one without model.keras; "
+            f"go on with --resume {run.path}"
+        )
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
     judge = out / "judge"

@@ -170,8 +170,11 @@ def test_a_judge_is_of_the_films_as_they_are(run, films, tmp_path):
 def test_another_kind_of_run_is_refused(run, films, tmp_path):
     unet = Run.create(tmp_path, JUDGE, run.split, [tmp_path])
     unfinished = Run.create(tmp_path, run.config, run.split, [tmp_path])
-    for wrong in (unet, unfinished):
-        with pytest.raises(ModelError, match="finished train-gan run"):
+    for wrong, says in (
+        (unet, "a train-unet run$"),
+        (unfinished, rf"one without model\.keras; go on with --resume {unfinished.path}$"),
+    ):
+        with pytest.raises(ModelError, match=f"expected a finished train-gan run, received: {says}"):
             evaluate(wrong, films, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
