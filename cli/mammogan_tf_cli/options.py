@@ -73,9 +73,11 @@ def config_file(command: Command) -> Command:
 
         try:
             values = yaml.safe_load(path.read_text()) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            first = str(error).partition("\n")[0]
-            raise click.BadParameter(f"expected YAML, received: {first}", ctx, parameter) from error
+        except (yaml.YAMLError, ValueError) as error:
+            found = str(error).partition("\n")[0]
+            if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+                found = f"line {error.problem_mark.line + 1}: {error.problem}"
+            raise click.BadParameter(f"expected YAML, received: {found}", ctx, parameter) from error
         if not isinstance(values, dict):
             raise click.BadParameter(f"expected option names with values, received: {values!r}", ctx, parameter)
         known = {

@@ -159,7 +159,9 @@ def test_several_data_sets(tree, folder, tmp_path, asked, command):
         ("size: 65\n", "--size ... '65' is not one of"),
         ("deterministic: 3\n", "--deterministic ... '3'"),
         ("- gp\n", "--config ... expected option names with values, received: ['gp']"),
-        ("gp: [", "--config ... expected YAML"),
+        ("gp: [", "--config ... expected YAML, received: line 1: expected the node content"),
+        ("gp: 3\nseed: 4: 5\n", "--config ... expected YAML, received: line 2: mapping values are not allowed here"),
+        ("seed: 2026-13-01\n", "--config ... expected YAML, received: month must be in 1..12"),
         ("\0", "--config ... expected YAML"),
     ],
 )
