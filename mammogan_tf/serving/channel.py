@@ -128,7 +128,8 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
     if code == "NOT_FOUND" and asked:
         return ServingError(
             f"{address}: expected {asked}, received: {code}: {details}; "
-            "where a newer version has taken its place, ask again, into a new folder"
+            "a newer version may have taken its place: on the command line ask again, into a new folder; "
+            "in Python ask for one that is AVAILABLE in client.status()"
         )
     if code == "DEADLINE_EXCEEDED":
         return ServingError(
