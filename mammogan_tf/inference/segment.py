@@ -47,7 +47,8 @@ def segment_files(
 
     Returns:
         ``areas.csv``: for each film the share of its pixels in each class, and ``dense_of_breast``, the dense share of the
-        breast's own pixels, as if there were no lesions over them; empty where there is no breast.
+        breast's own pixels, whatever lesions are found over them, so that a mass as bright as dense tissue counts as such;
+        empty where there is no breast.
 
     Raises:
         DataError: a film cannot be read, and those before it are written; before any work, two have the same name, or the
