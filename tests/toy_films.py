@@ -9,9 +9,13 @@ from mammogan_tf.console import Console
 from mammogan_tf.evaluation.evidence import Evidence, RealFilms, Segmentation, SyntheticFilms, synthesise
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 
-__all__ = ["SIZE", "draw_films", "evidence_of", "generate", "segment", "with_images"]
+__all__ = ["PATIENTS", "SIZE", "draw_films", "evidence_of", "generate", "segment", "with_images"]
 
 SIZE = 32
+
+PATIENTS = 20
+"""Of whom the unseen films of the shared evidence are, two of each."""
+
 GREY = np.array([0.0, 0.3, 0.5, 0.7, 0.9])
 
 
