@@ -173,13 +173,14 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, failing, place):
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is turned on for x86 alone")
-@pytest.mark.parametrize(("asked", "enabled"), [(None, "True"), ("0", "False")])
+@pytest.mark.parametrize(("asked", "enabled"), [(None, "1 True"), ("0", "0 False")])
 def test_work_in_batches_is_done_with_onednn_unless_the_user_says_otherwise(asked, enabled):
     program = """
 from mammogan_tf_cli.quiet import import_tensorflow
 import_tensorflow(onednn=True)
+import os
 from tensorflow.python.util import _pywrap_util_port
-print(_pywrap_util_port.IsMklEnabled())
+print(os.environ["TF_ENABLE_ONEDNN_OPTS"], _pywrap_util_port.IsMklEnabled())
 """
     environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     if asked:
