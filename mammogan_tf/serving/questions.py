@@ -81,7 +81,6 @@ class Question(Generic[Answer]):
 
     def request(self, chunk: slice) -> Any:
         """The ``PredictRequest`` that asks it of these films."""
-        import tensorflow as tf
         from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
         request = PredictRequest(output_filter=self.outputs)
@@ -90,7 +89,7 @@ class Question(Generic[Answer]):
         if self.version is not None:
             request.model_spec.version.value = self.version
         for name, value in self.inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value[chunk]))
+            _write(value[chunk], request.inputs[name])
         return request
 
     def answer(self, responses: Sequence[Any]) -> Answer:
@@ -260,6 +259,19 @@ def _require_as_many(what: str, columns: Mapping[str, np.ndarray]) -> None:
     if min(counts.values()) == 0 or len(set(counts.values())) > 1:
         received = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise ServingError(f"{what}: expected as many of each, and one or more, received: {received}")
+
+
+def _write(array: np.ndarray, proto: Any) -> None:
+    """Puts an array into an empty ``TensorProto``, numbers as ``tensor_content``: several times faster than TensorFlow's way."""
+    import tensorflow as tf
+
+    proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
+    for side in array.shape:
+        proto.tensor_shape.dim.add(size=side)
+    if array.dtype.hasobject:
+        proto.string_val.extend(array.ravel())
+    else:
+        proto.tensor_content = array.tobytes()
 
 
 def _to_array(proto: Any) -> np.ndarray:
