@@ -54,6 +54,15 @@ def test_strata_keep_their_shares():
             assert abs(counts[each] - share * 180 / 9) < 2
 
 
+def test_a_patient_counts_as_her_worst_film_and_for_the_first_of_her_tissues():
+    films = make_films(90)
+    worst, second = {film.patient: film.label for film in films[::2]}, films[1::2]
+    benign = {film.id: dataclasses.replace(film, label=0) for film in second if worst[film.patient] == 1}
+    glandular = {film.id: dataclasses.replace(film, tissue="G") for film in second}  # After D and F.
+    for changed in (benign, glandular):
+        assert split_patients([changed.get(film.id, film) for film in films]) == split_patients(films)
+
+
 def test_seed_decides_and_order_does_not():
     films = make_films(60)
     shuffled = random.Random(1).sample(films, len(films))
@@ -156,12 +165,13 @@ def test_a_split_without_some_films_keeps_the_parts():
         split.without([*split.validation, *split.test])
 
 
-def test_patients_who_were_found_out_later_are_not_in_two_parts():
+@pytest.mark.parametrize("parts", itertools.combinations(("train", "validation", "test"), 2), ids="-".join)
+def test_patients_who_were_found_out_later_are_not_in_two_parts(parts):
     films = make_films(20)
     split = split_patients(films)
     require_apart(split, films)
     require_apart(split, films[2:])  # Films that are gone are of no patient.
-    others = [film for film in films if film.id not in (split.train[0], split.test[0])]
-    one_patient = [dataclasses.replace(film, patient="one") for film in films if film not in others]
+    of_one = {getattr(split, part)[0] for part in parts}
+    found_out = [dataclasses.replace(film, patient="one") if film.id in of_one else film for film in films]
     with pytest.raises(DataError, match="expected each patient in one part, received: one in two"):
-        require_apart(split, [*others, *one_patient])
+        require_apart(split, found_out)
