@@ -148,15 +148,25 @@ def test_a_film_label_lies_on_the_background_only(apply):
     np.testing.assert_array_equal(apply(paste_film_label, image, label_map, np.array([0, 3], np.int64)), pasted[3])
 
 
-def test_shifts_and_scales_stay_in_their_limits(many):
+def test_shifts_and_scales_reach_their_limits_and_stay_in_them(many):
     label_map = film_and_mask()[1]
     areas = (many[1] > 0).sum(axis=(1, 2)) / (label_map > 0).sum()
     # The scale's square is an area; the discrete edge adds a little.
-    assert areas.min() > 0.85**2 * 0.9
-    assert areas.max() < 1.15**2 * 1.1
+    assert 0.85**2 * 0.9 < areas.min() < 0.85**2 * 1.1
+    assert 1.15**2 * 0.9 < areas.max() < 1.15**2 * 1.1
     rows = np.array([np.nonzero(each)[0].mean() for each in many[1]])
-    assert np.abs(rows - 13).max() < 0.08 * SIDE + 12 * np.pi / 180 * SIDE / 2
+    assert 0.08 * SIDE - 0.5 < np.abs(rows - 13).max() < 0.08 * SIDE + 12 * np.pi / 180 * SIDE / 2
     assert np.abs(rows.mean() - 13) < 1
+
+
+def test_films_turn_either_way_up_to_their_limit():
+    rows, columns = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    bar = ((abs(rows) < 3) & (abs(columns) < 12)).astype(np.uint8)
+    _, label_maps = augmented(replace(STILL, rotation=12.0), bar[..., None].astype(np.float32), bar, count=60)
+    spreads = [np.cov(rows[label_map > 0], columns[label_map > 0]) for label_map in label_maps]
+    angles = np.degrees([np.arctan2(2 * both, along - across) / 2 for (across, both), (_, along) in spreads])
+    assert -12 - 1 < angles.min() < -12 + 2
+    assert 12 - 2 < angles.max() < 12 + 1
 
 
 def test_half_of_the_films_are_mirrored(many):
