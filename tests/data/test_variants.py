@@ -71,6 +71,16 @@ def test_variants_keep_the_finest_texture():
     assert np.mean(fine[1:]) == pytest.approx(fine[0], rel=0.05)
 
 
+def test_variants_are_scaled_down_and_across_each_for_itself():
+    label_map = np.zeros((256, 256), np.uint8)
+    label_map[64:192, 64:192] = 1
+    *_, label_maps = make_variants(label_map, label_map, label_map, SIZE, 60, np.random.default_rng(0))
+    # The deviation of a side that is evenly filled is 1 / sqrt(12) of its length, here of 128 pixels of 256.
+    sides = [np.std(np.nonzero(varied), axis=1) * 12**0.5 / (SIZE / 2) for varied in label_maps]
+    down, across = np.transpose(sides)
+    assert abs(np.corrcoef(down, across)[0, 1]) < 0.4
+
+
 def test_a_film_set_holds_variants_under_names_of_their_own(film, make_film):
     films = load_films([film, make_film("mdb003")], SIZE, variants=2)
     assert films.ids == (film.id,) * 3 + ("mdb003",) * 3
