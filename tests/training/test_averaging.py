@@ -1,9 +1,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.averaging import average_into, estimate_statistics
+from mammogan_tf.training.gan import build_wgan_gp
 
 
 def test_weights_are_averaged_over_the_steps():
@@ -18,6 +21,18 @@ def test_weights_are_averaged_over_the_steps():
         average = decay * average + (1 - decay) * weight
         assert averaged.get_weights()[0].item() == pytest.approx(average)
         assert averaged.get_weights()[1].item() == pytest.approx(-average)
+
+
+def test_a_training_step_takes_the_average_towards_the_generator_by_its_share():
+    size, films = 16, 2
+    model = build_wgan_gp(preset(GANConfig, "tiny", {"ema": 0.75, "n_critic": 1, "batch_size": films}))
+    model.step.assign(1000)  # The decay has risen to 0.75.
+    model.averaged.set_weights([weight + 1 for weight in model.averaged.get_weights()])
+    before = model.averaged.get_weights()
+    mask = tf.one_hot(tf.ones((films, size, size), tf.int32), 5)
+    model.train_step({"image": mask[..., :1], "mask": mask, "label": tf.zeros(films, tf.int32)})
+    for was, now, trained in zip(before, model.averaged.get_weights(), model.generator.get_weights(), strict=True):
+        np.testing.assert_allclose(now, 0.75 * was + 0.25 * trained, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [keras.layers.BatchNormalization, FusedNormalization])

@@ -146,6 +146,24 @@ def test_critic_and_penalty_see_films_through_the_emphasis(monkeypatch):
     assert np.abs(seen[0][..., :1] - films["image"]).max() > 1
 
 
+def test_the_penalty_is_about_the_slope_at_each_film_whatever_the_other_films_are(monkeypatch):
+    model, slopes = build(n_critic=1), []
+
+    def spy(critic, real, fake, alpha):
+        with tf.GradientTape() as tape:
+            tape.watch(real)
+            score = critic(real)[0]
+        slopes.append(tape.gradient(score, real).numpy())
+        return gradient_penalty(critic, real, fake, alpha)
+
+    monkeypatch.setattr(wgan_gp, "gradient_penalty", spy)
+    films = batch(BATCH)
+    model._critic_step(films["image"], -films["image"], films["mask"], films["label"])
+    ((own, *others),) = slopes
+    assert np.abs(own).max() > 0
+    assert not np.any(others)
+
+
 def test_the_critic_of_films_has_the_emphasis_before_it():
     model = build(emphasis=8.0)
     films = batch(BATCH)
