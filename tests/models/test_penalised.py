@@ -42,6 +42,16 @@ def test_it_scores_as_the_critic_does_by_the_same_weights(critic):
     np.testing.assert_array_equal(twin(films()), critic(films()))
 
 
+def test_it_computes_in_float32_as_the_critic_does_under_any_policy(critic):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        twin = piecewise_linear(critic)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    computing = [layer for layer in twin.layers if not isinstance(layer, layers.InputLayer)]
+    assert {layer.compute_dtype for layer in computing} == {"float32"}
+
+
 def test_each_films_slope_is_its_own(critic):
     others = slopes(critic, 0)[1:]
     tied = any(isinstance(layer, MinibatchDeviation) for layer in critic.layers)
