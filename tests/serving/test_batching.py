@@ -15,13 +15,16 @@ from mammogan_tf.serving.servable import Job, Servable, _Signature
 KIND = ("serving_default", (16, 16, 1))
 
 
-def job(examples=1, kind=KIND, **options):
-    request = predict_pb2.PredictRequest(model_spec={"name": "unet"})
+def job(examples=1, kind=KIND, model="unet", **options):
+    request = predict_pb2.PredictRequest(model_spec={"name": model})
     return Job(request, "serving_default", [], examples, kind, **options)
 
 
 class Recorder:
-    """Stands in for a servable: keeps the jobs of every pass, and holds a pass until ``go`` is set."""
+    """Stands in for a servable: keeps the jobs of every pass, and holds a pass until ``go`` is set.
+
+    Each answer names the model that was asked for.
+    """
 
     def __init__(self):
         self.passes, self.go = [], threading.Event()
@@ -29,7 +32,7 @@ class Recorder:
     def answer(self, jobs, most):
         self.passes.append(list(jobs))
         assert self.go.wait(10)
-        return [predict_pb2.PredictResponse() for _ in jobs]
+        return [predict_pb2.PredictResponse(model_spec=job.request.model_spec) for job in jobs]
 
 
 def run(scenario, **options):
@@ -55,11 +58,13 @@ def ask(batcher, recorder, *jobs):
 
 def test_requests_that_arrive_during_a_pass_share_the_next_one():
     async def scenario(batcher, recorder):
-        tasks = ask(batcher, recorder, *(job() for _ in range(6)))
+        tasks = ask(batcher, recorder, *(job(model=name) for name in "abcdef"))
         await asyncio.sleep(0.05)
         assert batcher.waiting == 5
         recorder.go.set()
-        assert [examples for _, examples in await asyncio.gather(*tasks)] == [1, 4, 4, 4, 4, 1]
+        answers, examples = zip(*await asyncio.gather(*tasks), strict=True)
+        assert [answer.model_spec.name for answer in answers] == [*"abcdef"], "each client gets the answer of its own"
+        assert examples == (1, 4, 4, 4, 4, 1)
         assert not batcher.busy
 
     assert [len(jobs) for jobs in run(scenario).passes] == [1, 4, 1]
