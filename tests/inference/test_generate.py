@@ -60,15 +60,20 @@ def test_films_and_masks_belong_together(folder, generator, masks):
         np.testing.assert_array_equal(read_label_map(folder / "masks" / Path(file).name), masks.label_maps[row])
 
 
+def notes_of(path: Path) -> dict[str, str]:
+    with Image.open(path) as image:
+        image.load()
+        return image.info
+
+
 def test_every_film_says_what_it_is(folder):
-    for number in (0, 39):
-        with Image.open(folder / "images" / f"{number:06d}.png") as image:
-            image.load()
-            notes = image.info
+    table = pd.read_csv(folder / "manifest.csv")
+    assert table["label"].nunique() > 1
+    for number, (file, label) in enumerate(zip(table["file"], table["label"], strict=True)):
+        notes = notes_of(folder / file)
         assert notes["Synthetic"] == "true"
         assert notes["Software"] == f"mammogan-tf {__version__}"
-        assert (notes["Model"], notes["Seed"]) == ("train-gan/00001", str(100 + number))
-        assert notes["Label"] in ("benign", "malignant", "normal")
+        assert (notes["Model"], notes["Seed"], notes["Label"]) == ("train-gan/00001", str(100 + number), label)
         assert "never for diagnosis" in notes["Comment"]
 
 
@@ -82,9 +87,17 @@ def test_the_same_seed_gives_the_same_pixels(generator, masks, folder, tmp_path)
 
 @pytest.mark.parametrize(("number", "name"), [(0, "benign"), (1, "malignant"), (2, "normal")])
 def test_a_label_for_every_film(generator, masks, tmp_path, number, name):
-    generate_folder(generator, masks.of_label(2), 3, tmp_path / "out", label=number)
+    asked = []
+
+    def predict(seeds, label_maps, labels):
+        asked.extend(labels)
+        return generator(seeds, label_maps, labels)
+
+    spy = Generator(SIZE, generator.name, generator.masks, predict)
+    generate_folder(spy, masks.of_label(2), 3, tmp_path / "out", label=number)
     table = pd.read_csv(tmp_path / "out" / "manifest.csv")
-    assert set(table["label"]) == {name}
+    assert set(asked) == {number}
+    assert {*table["label"]} == {notes_of(tmp_path / "out" / file)["Label"] for file in table["file"]} == {name}
     label = dict(zip(masks.names, masks.labels, strict=True))
     assert {label[name] for name in table["mask_source"]} == {2}
 
