@@ -5,6 +5,7 @@ in it, and the id leaves this module as a digest.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = [
     "read_dicom_size",
     "scale_grey",
 ]
+
+warnings.filterwarnings("ignore", "End of file reached", module="pydicom")  # An error of ours says it, with the file.
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 INSTALL = "pip install 'mammogan-tf[dicom]'"
@@ -154,7 +157,8 @@ def _check_kind(path: Path, dataset: "Dataset") -> None:
         if not holds:
             raise DataError(f"{path}: expected {expected}, received: {received}; {advice}")
 
-    need("Rows" in dataset, "a mammogram", "a DICOM file without pixels", "remove it")
+    without = "a DICOM file without pixels, or one that ends too early"
+    need("Rows" in dataset, "a mammogram", without, "fetch it again, or remove it")
     meaning, bits = dataset.PhotometricInterpretation, dataset.BitsStored
     need(meaning in ("MONOCHROME1", "MONOCHROME2"), "MONOCHROME1 or MONOCHROME2", meaning, "export it in greyscale")
     frames = int(dataset.get("NumberOfFrames") or 1)

@@ -1,6 +1,7 @@
 """Files that pydicom writes here stand for mammograms; those that it ships show the compressions that it cannot write."""
 
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -309,6 +310,17 @@ def test_a_broken_file(tmp_path, harm, says):
     with pytest.raises(DataError, match=says) as error:
         read_grey(path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED, ids=["RLE", "JPEG 2000"])
+def test_a_compressed_film_that_ends_too_early_is_one_line(tmp_path, syntax):
+    path = write_dicom(tmp_path / "film.dcm", make_dicom(np.tile(RAMP, (16, 16)), syntax=syntax))
+    path.write_bytes(path.read_bytes()[:-20])
+    code = "import sys; from pathlib import Path; from mammogan_tf.data.film import read_grey; read_grey(Path(sys.argv[1]))"
+    ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    says = "received: a DICOM file without pixels, or one that ends too early; fetch it again"
+    assert says in ended.stderr.splitlines()[-1]
+    assert "UserWarning" not in ended.stderr
 
 
 def test_without_pydicom_it_says_what_to_install(tmp_path, monkeypatch):
