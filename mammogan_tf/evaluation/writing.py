@@ -17,7 +17,7 @@ from mammogan_tf.evaluation.sheet import comparison_sheet
 from mammogan_tf.evaluation.words import render_card, render_markdown
 from mammogan_tf.files import read_json, write_json, write_text
 from mammogan_tf.training.card import gan_card, with_measured
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, patient_digits
 
 __all__ = ["FORMAT", "PATIENTS", "REPORT", "digest", "write_card", "write_report"]
 
@@ -26,7 +26,8 @@ FORMAT = 3
 
 REPORT = "report.json"
 PATIENTS = "patients.json"
-"""What each value would be ``without`` each patient, and the :func:`digest` of the ``report`` of these values."""
+"""What each value would be ``without`` each patient, whose name is not to be read there, and the :func:`digest` of the
+``report`` of these values."""
 
 SHEET_ROWS = 16
 
@@ -56,7 +57,8 @@ def _take_out(measures: Measured) -> dict[str, dict[str, dict[str, float]]]:
         without[section] = {}
         for key, estimate in estimates.items():
             if WITHOUT in estimate:
-                without[section][key] = estimate.pop(WITHOUT)
+                values = estimate.pop(WITHOUT)
+                without[section][key] = {patient_digits(name): value for name, value in values.items()}
             for kind in REFERENCES:
                 estimate.get(kind, {}).pop(WITHOUT, None)
     return without
