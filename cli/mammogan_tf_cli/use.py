@@ -20,7 +20,7 @@ __all__ = ["generate", "segment"]
     "--out",
     type=folder,
     required=True,
-    help="Folder for masks, overlays and areas.csv; further films may be added later.",
+    help="Folder for masks, overlays and areas.csv; further films may be added later, or take the place of their namesakes.",
 )
 @click.option(
     "--anatomy",

@@ -57,8 +57,9 @@ def _contact_sheet(pictures: Sequence[Image.Image], names: Sequence[str], cell: 
 
 
 def _plain(name: str) -> str:
-    """The name without accents, for which Pillow's own font has no letters."""
-    return "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    """The name in ASCII, without accents and with ``?`` for other letters: for them Pillow's own font has no picture."""
+    letters = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
+    return "".join(letter if letter.isascii() else "?" for letter in letters if not unicodedata.combining(letter))
 
 
 def _save(picture: Image.Image, path: Path) -> None:
