@@ -36,8 +36,8 @@ def finished(train, unseen, tmp_path_factory):
         yield file, measure(train, unseen, file)
 
 
-def measure(train, test, file, generator=generate, recipe=RECIPE):
-    return measure_use(train, test, generator, "whole", file, recipe=recipe, console=Console(quiet=True))
+def measure(train, test, file, generator=generate, recipe=RECIPE, view="whole"):
+    return measure_use(train, test, generator, view, file, recipe=recipe, console=Console(quiet=True))
 
 
 def test_every_film_that_can_be_judged_is(finished, unseen):
@@ -78,7 +78,23 @@ def test_results_of_another_seed_stay(finished, train, unseen, monkeypatch):
     file.write_text(content)
 
 
-def test_other_films_images_or_recipes_are_other_results(finished, train, unseen, monkeypatch):
+@pytest.mark.parametrize("view", AUGMENTATIONS)
+def test_each_arm_is_augmented_or_not_and_each_repetition_has_a_seed(train, unseen, tmp_path, monkeypatch, view):
+    monkeypatch.setattr(use, "ARMS", {name: ARMS[name] for name in ("real", "augmented")})
+    given = []
+
+    def spy(recipe, pools, limits, test, seed):
+        given.append((limits, seed))
+        return np.zeros(len(test))
+
+    monkeypatch.setattr(use, "_classify", spy)
+    monkeypatch.setattr(use, "_segment", spy)
+    measure(train, unseen, tmp_path / "use.jsonl", recipe=dataclasses.replace(RECIPE, seeds=2), view=view)
+    limits = AUGMENTATIONS[view]
+    assert given[::2] == given[1::2] == [(None, 0), (limits, 0), (None, 1), (limits, 1)]
+
+
+def test_other_films_views_images_or_recipes_are_other_results(finished, train, unseen, monkeypatch):
     file, results = finished
     monkeypatch.setattr(use, "_classify", lambda *arguments: trained.append(arguments) or results[0].malignant)
     monkeypatch.setattr(use, "_segment", lambda *arguments: results[0].dice)
@@ -87,9 +103,20 @@ def test_other_films_images_or_recipes_are_other_results(finished, train, unseen
     def dark(*arguments):
         return generate(*arguments) / 2
 
-    for change in ({"generator": dark}, {"recipe": dataclasses.replace(RECIPE, steps=3)}):
+    def with_another_mask(films):
+        masks = films.masks.copy()
+        masks[0, 0, 0] ^= 1
+        return dataclasses.replace(films, masks=masks)
+
+    for change in (
+        {"generator": dark},
+        {"recipe": dataclasses.replace(RECIPE, steps=3)},
+        {"view": "roi"},
+        {"test": with_another_mask(unseen)},
+        {"train": dataclasses.replace(train, images=train.images / 2)},
+    ):
         trained = []
-        measure(train, unseen, file, **change)
+        measure(**{"train": train, "test": unseen, "file": file} | change)
         assert len(trained) == len(CHOSEN)
         file.write_text(content)
 
