@@ -58,6 +58,12 @@ def test_standardise():
         standardise(rounded)
 
 
+def test_radiomics_distance_is_scaled_by_the_real_films():
+    # mean 1 and deviation 1 of the real ones: -1, 1 and 2, 6; variances with n - 1: 2 and 8
+    real, synthetic = np.array([[0.0], [2.0]]), np.array([[3.0], [7.0]])
+    assert radiomics_frechet_distance(real, synthetic) == pytest.approx((0 - 4) ** 2 + (2**0.5 - 8**0.5) ** 2)
+
+
 def test_radiomics_distance_does_not_depend_on_units():
     real, synthetic = normal(0, 50), normal(1, 50, 0.5)
     units = np.array([1, 10, 1000, 0.01])
@@ -72,6 +78,8 @@ def test_kid_of_subsets():
     mean, deviation = kid_of_subsets(first, second, subsets=50, size=20, seed=3)
     assert mean == pytest.approx(kid(first, second), abs=4 * deviation / np.sqrt(50))
     assert (mean, deviation) == kid_of_subsets(first, second, subsets=50, size=20, seed=3)
+    _, of_more = kid_of_subsets(first, second, subsets=300, size=20)
+    assert of_more == pytest.approx(deviation, rel=0.3)  # of one subset, however many there are
     with pytest.raises(DataError, match="80 samples or more"):
         kid_of_subsets(first, second, size=80)
 

@@ -68,6 +68,14 @@ def test_power_spectrum_peaks_at_the_wave():
     assert power_spectrum(wave).shape == (16,)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_power_of_a_wave_that_the_edge_cuts_stays_near_it(axis):
+    wave = np.sin(2 * np.pi * 6.5 * np.indices((32, 32))[axis] / 32)
+    power = power_spectrum(wave)
+    assert power.argmax() + 1 in (6, 7)
+    assert power[11:].max() < 5e-4 * power.max()
+
+
 def test_spectrum_ratio():
     images = np.random.default_rng(0).random((3, 32, 32))
     assert mean_spectrum(images)[4] == pytest.approx(sum(power_spectrum(image)[4] for image in images) / 3)
