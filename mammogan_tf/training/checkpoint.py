@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import keras
 import tensorflow as tf
 
+import mammogan_tf.models.blocks  # noqa: F401 - Keras reads a network once its layers are known.
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.files import plain_path, read_json, write_json

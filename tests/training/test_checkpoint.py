@@ -1,6 +1,8 @@
 import io
 import re
 import shutil
+import subprocess
+import sys
 from zipfile import ZipFile
 
 import keras
@@ -255,6 +257,13 @@ def test_a_network_is_loaded_in_float32(tmp_path):
     output = loaded(images)
     assert output.dtype == tf.float32
     np.testing.assert_array_equal(output, exact(images))
+
+
+def test_a_trained_network_is_loaded_where_nothing_else_is_imported(unet_run):
+    code = "import sys; from pathlib import Path; from mammogan_tf.training.checkpoint import load_network as load"
+    code += "; print(load(Path(sys.argv[1])).input_shape)"
+    ended = subprocess.run([sys.executable, "-c", code, unet_run / "model.keras"], capture_output=True, text=True)
+    assert ended.stdout.strip() == "(None, 16, 16, 1)"
 
 
 @pytest.mark.parametrize(("content", "received"), [(None, "nothing there"), (b"no network", "a broken file")])
