@@ -55,6 +55,7 @@ class MammoganClient:
     def segment(self, images: np.ndarray | Sequence[bytes], version: int | None = None) -> Segmentation:
         """Outlines anatomy and lesions on films: float32 [N, S, S] in [0, 1], S being the model's, or PNGs of any size.
 
+        The chest wall is on the left of an array of whole films, and on either side of a PNG.
         ``version`` is that of the model; the newest where None.
 
         Raises:

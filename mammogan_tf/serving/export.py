@@ -22,6 +22,7 @@ from mammogan_tf.training.run import Run
 __all__ = ["export_generator", "export_runs", "export_synthesize", "export_unet"]
 
 INTENDED_USE = "For research and teaching; never for diagnosis."
+UNET_NOTE = "An `image` needs the chest wall on the left, as it has learned; a `png` may have it on either side."
 GENERATOR_NOTE = "It has learned from label maps with the chest wall on the left."
 SYNTHESIZE_CARD = f"""# Synthesize: a film in, a synthetic film of the same anatomy out
 
@@ -77,7 +78,8 @@ def export_unet(model: keras.Model, to: str | os.PathLike[str], *, view: str = "
     size = model.input_shape[1]
     network = _in_float32(model)
     contract = {"model": "unet", "size": size, "view": view, **NUMBERING}
-    return write_version(to, contract, unet_signatures(network, size), card or _blank_card("unet"))
+    card = _with_note(card or _blank_card("unet"), UNET_NOTE, view)
+    return write_version(to, contract, unet_signatures(network, size, view), card)
 
 
 def export_generator(
@@ -111,9 +113,7 @@ def export_generator(
         "trained_labels": [*labels],
     }
     signatures = generator_signatures(network, size, z_dim)
-    card = (card or _blank_card("generator")).rstrip()
-    if view == "whole":
-        card += f"\n\n{GENERATOR_NOTE}"
+    card = _with_note(card or _blank_card("generator"), GENERATOR_NOTE, view)
     return write_version(to, contract, signatures, card, {"masks.npz": masks} if masks else {})
 
 
@@ -169,6 +169,11 @@ def _load(run: Run) -> keras.Model:
 def _card(run: Run) -> str:
     card = run.card_path
     return card.read_text() if card.is_file() else ""
+
+
+def _with_note(card: str, note: str, view: str) -> str:
+    """The card with what one has to know of whole films; windows lie as they will."""
+    return f"{card.rstrip()}\n\n{note}" if view == "whole" else card
 
 
 def _blank_card(model: str) -> str:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from mammogan_tf.config import CLASSES
 from mammogan_tf.serving.checks import require
 
-__all__ = ["LESION", "Placement", "find_placement", "move_columns", "paint_lesions"]
+__all__ = ["LESION", "Placement", "find_lean", "find_placement", "move_columns", "paint_lesions"]
 
 LESION = CLASSES.index("lesion")
 
@@ -25,20 +25,44 @@ class Placement(NamedTuple):
 def find_placement(label_map: tf.Tensor) -> Placement:
     """How films lie, from their label maps int32 [B, S, S], so that :func:`move_columns` brings the chest wall to column 0.
 
-    A breast is widest at the chest wall: on that side of the middle of the columns it spans lies the mean of its columns.
     A map without a breast stays as it is.
     """
-    size = label_map.shape[-1]
-    columns = tf.range(size)
-    heights = tf.math.count_nonzero(label_map, axis=1, dtype=tf.int32)
-    first = tf.argmax(heights > 0, axis=-1, output_type=tf.int32)[:, None]
-    last = size - 1 - tf.argmax(heights[:, ::-1] > 0, axis=-1, output_type=tf.int32)[:, None]
-    moment = tf.reduce_sum(heights * (2 * columns - first - last), axis=-1, keepdims=True)
-    mirrored = moment > 0
+    first, last = _span(_heights(label_map))
+    columns, mirrored = tf.range(label_map.shape[-1]), find_lean(label_map)[:, None] > 0
     return Placement(
         turn=tf.where(mirrored, last - columns, columns + first),
         back=tf.where(mirrored, last - columns, columns - first),
     )
+
+
+def find_lean(label_map: tf.Tensor) -> tf.Tensor:
+    """How far right of the middle of the columns that a breast spans the mean of its columns lies, in widths of that span.
+
+    A breast is widest at the chest wall, so that is on the right where the lean is positive: by 0.08 in a half ellipse.
+
+    Args:
+        label_map: int32 [B, S, S].
+
+    Returns:
+        float32 [B] in [-0.5, 0.5], 0 without a breast.
+    """
+    heights = _heights(label_map)
+    first, last = _span(heights)
+    moment = tf.reduce_sum(heights * (2 * tf.range(label_map.shape[-1]) - first - last), axis=-1)
+    whole = 2 * tf.reduce_sum(heights, axis=-1) * (last - first + 1)[:, 0]
+    return tf.math.divide_no_nan(tf.cast(moment, tf.float32), tf.cast(whole, tf.float32))
+
+
+def _heights(label_map: tf.Tensor) -> tf.Tensor:
+    """Pixels of the breast in each column, int32 [B, S]."""
+    return tf.math.count_nonzero(label_map, axis=1, dtype=tf.int32)
+
+
+def _span(heights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first and the last column of the breast, int32 [B, 1] each."""
+    first = tf.argmax(heights > 0, axis=-1, output_type=tf.int32)
+    last = heights.shape[-1] - 1 - tf.argmax(heights[:, ::-1] > 0, axis=-1, output_type=tf.int32)
+    return first[:, None], last[:, None]
 
 
 def move_columns(pictures: tf.Tensor, sources: tf.Tensor) -> tf.Tensor:

@@ -10,26 +10,32 @@ from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.models.unet import anatomy_of
 from mammogan_tf.serving.checks import require_one_each, require_range
 from mammogan_tf.serving.film_png import decode_films, encode_films
-from mammogan_tf.serving.placement import LESION, Placement, find_placement, move_columns, paint_lesions
+from mammogan_tf.serving.placement import LESION, Placement, find_lean, find_placement, move_columns, paint_lesions
 
 __all__ = ["Signature", "generator_signatures", "synthesize_signatures", "unet_signatures"]
+
+CLEARLY = 0.02
+"""Lean from which on a first look shows the chest wall on the right: it is so in all but two of the films of mini-MIAS."""
 
 Signature = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
 
 
-def unet_signatures(model: keras.Model, size: int) -> dict[str, Signature]:
+def unet_signatures(model: keras.Model, size: int, view: str = "whole") -> dict[str, Signature]:
     """Signatures of a U-Net: ``image`` float32 [B, S, S, 1] in [0, 1], or ``png`` string [B], to
-    ``probabilities`` float32 [B, S, S, 5] and ``label_map`` int32 [B, S, S]."""
+    ``probabilities`` float32 [B, S, S, 5] and ``label_map`` int32 [B, S, S].
+
+    The network gets an ``image`` as it is. A ``png`` of a whole film may have its chest wall on either side.
+    """
+    look = _look if view == "roi" else _look_either_way
+
+    def answer(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": probabilities, "label_map": _most_likely(probabilities)}
 
     def segment(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = model(tf.ensure_shape(image, [None, size, size, 1]), training=False)
-        return {
-            "probabilities": probabilities,
-            "label_map": tf.argmax(probabilities, axis=-1, output_type=tf.int32),
-        }
+        return answer(_look(model, tf.ensure_shape(image, [None, size, size, 1])))
 
     def segment_png(png: tf.Tensor) -> dict[str, tf.Tensor]:
-        return segment(decode_films(png, size))
+        return answer(look(model, decode_films(png, size)))
 
     return {
         "serving_default": (segment, [tf.TensorSpec([None, size, size, 1], tf.float32, "image")]),
@@ -81,7 +87,7 @@ def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, 
         return {"label_map": label_map, "image": image, "png": encode_films(image)}
 
     def find_anatomy(png: tf.Tensor) -> tf.Tensor:
-        return anatomy_of(unet(decode_films(png, size), training=False))
+        return anatomy_of(_look_either_way(unet, decode_films(png, size)))
 
     def synthesize(png: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.control_dependencies([require_one_each("one seed to each png", png, seed)]):
@@ -102,6 +108,29 @@ def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, 
         "serving_default": (synthesize, film),
         "with_lesion": (with_lesion, [*film, tf.TensorSpec([None, 3], tf.float32, "lesion")]),
     }
+
+
+def _look(unet: keras.Model, image: tf.Tensor) -> tf.Tensor:
+    """Probabilities float32 [B, S, S, 5] for films float32 [B, S, S, 1]."""
+    return unet(image, training=False)
+
+
+def _look_either_way(unet: keras.Model, image: tf.Tensor) -> tf.Tensor:
+    """The same for films with the chest wall on either side: where a first look shows it on the right, there follows one at
+    the film mirrored, as which it lies like those that the U-Net has learned from."""
+    probabilities = _look(unet, image)
+    others = tf.where(find_lean(_most_likely(probabilities)) > CLEARLY)
+
+    def look_again() -> tf.Tensor:
+        mirrored = _look(unet, tf.reverse(tf.gather_nd(image, others), axis=[2]))
+        return tf.tensor_scatter_nd_update(probabilities, others, tf.reverse(mirrored, axis=[2]))
+
+    return tf.cond(tf.size(others) > 0, look_again, lambda: probabilities)  # oneDNN takes no batch of none.
+
+
+def _most_likely(probabilities: tf.Tensor) -> tf.Tensor:
+    """Label maps int32 [B, S, S]."""
+    return tf.argmax(probabilities, axis=-1, output_type=tf.int32)
 
 
 def _draw(generator: keras.Model, noise: tf.Tensor, label_map: tf.Tensor, label: tf.Tensor) -> tf.Tensor:

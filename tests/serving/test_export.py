@@ -123,7 +123,9 @@ def test_a_cross_validation_is_refused(tmp_path):
 def test_a_pair_also_makes_synthesize(tmp_path, unet_run_here, gan_run_here, drawn_films):
     versions = export_runs([gan_run_here.path, unet_run_here.path], tmp_path / "to")
     assert versions == [tmp_path / "to" / name / "1" for name in ("generator", "unet", "synthesize")]
-    assert (versions[1] / "MODEL_CARD.md").read_text().startswith("# unet of this run\n")
+    unet = (versions[1] / "MODEL_CARD.md").read_text()
+    assert unet.startswith("# unet of this run\n")
+    assert "An `image` needs the chest wall on the left" in unet
     card = (versions[-1] / "MODEL_CARD.md").read_text()
     headings = [line for line in card.splitlines() if line.startswith("#")]
     assert headings[0].startswith("# Synthesize")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.serving.placement import find_placement, move_columns, paint_lesions
+from mammogan_tf.serving.placement import find_lean, find_placement, move_columns, paint_lesions
 
 SIZE = 8
 
@@ -27,6 +27,7 @@ def there_and_back(label_map: np.ndarray) -> np.ndarray:
 
 
 LEFT = breast([8, 7, 5, 2, 0, 0, 0, 0])
+TISSUE = np.ones((SIZE, SIZE), np.int32)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +45,16 @@ def test_a_map_with_no_side_stays_as_it_is(film):
     np.testing.assert_array_equal(move(film, "turn"), film)
 
 
+def test_a_breast_leans_to_its_chest_wall():
+    lean = ((0 * 8 + 1 * 7 + 2 * 5 + 3 * 2) / (8 + 7 + 5 + 2) - (0 + 3) / 2) / 4
+    films = np.stack([LEFT, LEFT[:, ::-1], np.roll(LEFT, 2, axis=1), TISSUE, 0 * TISSUE])
+    np.testing.assert_allclose(find_lean(tf.constant(films)), [lean, -lean, lean, 0, 0], rtol=1e-6)
+
+
 def test_every_film_of_a_batch_is_placed_for_itself():
     batch = tf.constant(np.stack([LEFT, LEFT[:, ::-1]]))
     turned = move_columns(batch, find_placement(batch).turn).numpy()
     np.testing.assert_array_equal(turned, [LEFT, LEFT])
-
-
-TISSUE = np.ones((SIZE, SIZE), np.int32)
 
 
 def paint(x: float, y: float, radius: float, label_map: np.ndarray = TISSUE) -> np.ndarray:

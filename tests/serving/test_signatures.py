@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from mammogan_tf.config import CLASSES
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.film_png import decode_films
-from mammogan_tf.serving.signatures import synthesize_signatures
+from mammogan_tf.serving.placement import find_lean
+from mammogan_tf.serving.signatures import CLEARLY, synthesize_signatures, unet_signatures
 
 SIZE, Z_DIM = 16, 8
 
@@ -49,10 +51,39 @@ def test_unet_gives_the_live_output(unet, live_unet, films, batch):
     np.testing.assert_array_equal(answer["label_map"], expected.argmax(-1))
 
 
-def test_segment_png_is_segment_on_the_decoded_film(unet, drawn_films):
-    from_png = unet.signatures["segment_png"](png=tf.constant(drawn_films))
-    from_array = unet.signatures["serving_default"](image=decode_films(tf.constant(drawn_films), SIZE))
-    np.testing.assert_allclose(from_png["probabilities"], from_array["probabilities"], atol=1e-6)
+def test_segment_png_is_segment_on_the_decoded_film_or_its_mirror_image(unet, drawn_films):
+    films = decode_films(tf.constant(drawn_films), SIZE)
+    as_it_is = unet.signatures["serving_default"](image=films)
+    mirrored = unet.signatures["serving_default"](image=films[:, :, ::-1])["probabilities"][:, :, ::-1]
+    right = (find_lean(as_it_is["label_map"]) > CLEARLY)[:, None, None, None]
+    expected = tf.where(right, mirrored, as_it_is["probabilities"])
+    answer = unet.signatures["segment_png"](png=tf.constant(drawn_films))
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+    np.testing.assert_array_equal(answer["label_map"], tf.argmax(expected, axis=-1))
+
+
+def muscle_on_the_left(image, training):
+    """A network one can follow: tissue is where the film is not black, and in the first quarter of the columns it is muscle."""
+    muscle = tf.where(tf.range(SIZE) < SIZE // 4, CLASSES.index("pectoral"), CLASSES.index("adipose"))
+    return tf.one_hot(tf.where(image[..., 0] > 0, muscle, 0), 5)
+
+
+@pytest.mark.parametrize("chosen", [[0], [1], [0, 1, 2]], ids=["left", "right", "both, and black"])
+def test_muscle_is_at_the_chest_wall_on_whichever_side_it_is(drawn_films, chosen):
+    signatures = unet_signatures(muscle_on_the_left, SIZE)
+    films = tf.constant([drawn_films[number] for number in chosen])
+    found = signatures["segment_png"][0](films)["label_map"].numpy()
+    tissue = decode_films(films, SIZE)[..., 0].numpy() > 0
+    np.testing.assert_array_equal(found > 0, tissue)
+    for number, label_map in zip(chosen, found, strict=True):
+        columns = {0: {0, 1, 2, 3}, 1: {12, 13, 14, 15}, 2: set()}[number]
+        assert set(np.flatnonzero((label_map == 3).any(axis=0))) <= columns
+        assert (label_map == 3).any() == (number < 2)
+
+
+def test_a_window_is_looked_at_as_it_lies(drawn_films):
+    found = unet_signatures(muscle_on_the_left, SIZE, "roi")["segment_png"][0](tf.constant(drawn_films[1:2]))
+    assert not (found["label_map"].numpy()[..., SIZE // 4 :] == 3).any()
 
 
 @pytest.mark.parametrize("batch", [1, 3])
