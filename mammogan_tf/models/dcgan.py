@@ -23,7 +23,8 @@ def build_generator(
     """Builds the generator: noise, mask and label to a film.
 
     The mask enters at every resolution, with softened edges, so that no layer has to remember where the anatomy is.
-    Maps of the noise enter at every resolution too: texture needs a source of variation at its own scale. The two finest
+    Maps of the noise enter at every resolution too, two at those from 16 to 64 px: texture needs a source of variation at its own
+    scale. The two finest
     resolutions have two residual blocks more. Upsampling is bilinear: transposed convolutions leave a lattice in the film, and
     so does repetition of pixels.
 
