@@ -165,7 +165,7 @@ def test_a_split_without_some_films_keeps_the_parts():
         split.without([*split.validation, *split.test])
 
 
-@pytest.mark.parametrize("parts", itertools.combinations(("train", "validation", "test"), 2), ids="-".join)
+@pytest.mark.parametrize("parts", [*itertools.combinations(("train", "validation", "test"), 2)], ids="-".join)
 def test_patients_who_were_found_out_later_are_not_in_two_parts(parts):
     films = make_films(20)
     split = split_patients(films)
