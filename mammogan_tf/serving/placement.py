@@ -49,8 +49,8 @@ def find_lean(label_map: tf.Tensor) -> tf.Tensor:
     heights = _heights(label_map)
     first, last = _span(heights)
     moment = tf.reduce_sum(heights * (2 * tf.range(label_map.shape[-1]) - first - last), axis=-1)
-    whole = 2 * tf.reduce_sum(heights, axis=-1) * (last - first + 1)[:, 0]
-    return tf.math.divide_no_nan(tf.cast(moment, tf.float32), tf.cast(whole, tf.float32))
+    mass, span = tf.reduce_sum(heights, axis=-1), (last - first + 1)[:, 0]
+    return tf.math.divide_no_nan(tf.cast(moment, tf.float32), 2 * tf.cast(mass, tf.float32) * tf.cast(span, tf.float32))
 
 
 def _heights(label_map: tf.Tensor) -> tf.Tensor:
