@@ -33,9 +33,8 @@ BATCH = 32
 class Segmenter:
     """A U-Net for films of side ``size``: float32 [N, S, S] in [0, 1] to label maps uint8 [N, S, S].
 
-    ``view`` is what it was trained on: ``"whole"`` films, with the chest wall on the left, where it has to be on these, too, or
-    windows of them, ``"roi"``. Films of another shape, or with values
-    outside [0, 1], raise DataError.
+    ``view`` is what it was trained on: ``"whole"`` films or windows of them, ``"roi"``. Whole films need their chest wall on the
+    left, as its training films had it. Films of another shape, or with values outside [0, 1], raise DataError.
     """
 
     size: int
