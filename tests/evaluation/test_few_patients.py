@@ -48,6 +48,14 @@ def test_sets_of_images_of_few_patients(evidence, numbers, found):
     assert measured["distribution"]["classifier_auc_texture"] == {"not computed": reason}
 
 
+@pytest.mark.parametrize("numbers", [[120], [60, 60], [40, 40, 40]], ids=["1", "2", "3"])
+def test_images_of_one_or_two_patients_do_not_pass(evidence, numbers):
+    few = images_of_masks(evidence, numbers)
+    verdict = judge_memorisation(few, {"membership_auc": {"value": 0.5}})
+    reason = f"too few to pass: needs 3 patients or more in each set of images, found {len(numbers)}"
+    assert (reason in verdict["reasons"]) == (len(numbers) < 3)
+
+
 def test_patients_without_images_stand_behind_no_distance(evidence):
     few = images_of_masks(evidence, [40, 40, 40])
     measured = {section.key: section.compute(few) for section in (DIVERSITY, DISTRIBUTION)}
@@ -95,4 +103,4 @@ def test_fewer_images_than_films_show_little(evidence):
     too_few = "needs as many images as test films, 40, found 20"
     for section, key in (("diversity", "recall_texture"), ("distribution", "kid_texture")):
         assert report[section][key] == {"not computed": too_few}
-    assert judge_memorisation(changed, report["memorisation"])["reasons"] == [f"too few images to pass: {too_few}"]
+    assert judge_memorisation(changed, report["memorisation"])["reasons"] == [f"too few to pass: {too_few}"]

@@ -83,7 +83,8 @@ def masks_of_training(evidence: Evidence) -> int:
 def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]:
     """``{"passed", "rule", "judged", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`.
 
-    Fewer images than unseen films show nothing, and so do not pass; nor does what could not be computed.
+    Fewer images than unseen films, or images of one or two patients, show nothing, and so do not pass; nor does what could
+    not be computed.
     """
     spaces = {space: closeness(found.made, found.unseen) for space, found in evidence.neighbours.items()}
     membership = measures["membership_auc"].get("value", None if evidence.critic is None else float("nan"))
@@ -94,9 +95,9 @@ def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]
         )
     reasons += [f"{space}: no distances could be computed" for space in evidence.spaces if space not in spaces]
     try:
-        evidence.require_equal_numbers()
+        evidence.require_comparable(sets=1)
     except DataError as error:
-        reasons.append(f"too few images to pass: {error}")
+        reasons.append(f"too few to pass: {error}")
     judged = [*spaces, *(["membership"] if membership is not None else [])]
     return {"passed": not reasons, "rule": RULE, "judged": judged, "reasons": reasons}
 
