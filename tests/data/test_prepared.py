@@ -10,6 +10,7 @@ from PIL import Image
 
 from mammogan_tf.data import prepared
 from mammogan_tf.data.film import DrawnMask
+from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import MOST_PIXELS, prepare
 from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw
@@ -30,6 +31,7 @@ def test_everything_that_changes_the_pixels_changes_the_entry(make_film):
     others = [
         dataclasses.replace(film, lesions=(circle(30, 128, 20),)),
         dataclasses.replace(film, side="right"),
+        dataclasses.replace(film, label=1),
         make_film("mdb006", draw(padding=8)),
     ]
     entries = prepared.prepare_films([film, *others], SIZE) + prepared.prepare_films([film], 32)
@@ -39,7 +41,29 @@ def test_everything_that_changes_the_pixels_changes_the_entry(make_film):
         entries.append(
             prepared._path(dataclasses.replace(film, drawn=drawn), {"size": SIZE, "view": "whole", "variants": 0})
         )
-    assert len(set(entries)) == 8
+    assert len(set(entries)) == 9
+
+
+def test_a_film_that_is_labelled_anew_has_its_new_label(make_film):
+    film = make_film()
+    entries = prepared.prepare_films([film, dataclasses.replace(film, label=1)], SIZE)
+    assert [prepared.read_notes(entry).labels for entry in entries] == [(2,), (1,)]
+
+
+def test_a_mask_that_is_redrawn_under_its_name_is_read_anew(make_film, tmp_path):
+    drawn = DrawnMask(tmp_path / "drawn.png", ((0, 0), (200, LESION)))
+    film = dataclasses.replace(make_film(), drawn=drawn)
+    for grey, value in drawn.classes:
+        Image.fromarray(np.full((256, 256), grey, np.uint8)).save(drawn.path)
+        (entry,) = prepared.prepare_films([film], SIZE)
+        assert (prepared.read_layers(entry)[..., 2] == value).all()
+
+
+def test_entries_of_another_version_are_not_used(make_film, monkeypatch):
+    film = make_film()
+    before = prepared.prepare_films([film], SIZE)
+    monkeypatch.setattr(prepared, "PREPARE_VERSION", prepared.PREPARE_VERSION + 1)
+    assert prepared.prepare_films([film], SIZE) != before
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", None])
