@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mammogan_tf.data import film_set
+from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import NORMAL, load_mias
-from mammogan_tf.data.prepared import prepare_films, read_layers
+from mammogan_tf.data.prepared import prepare_films, read_layers, read_notes
 from mammogan_tf.errors import DataError
 from tests.data.conftest import COUNT, SIDE
 
@@ -28,7 +29,8 @@ def test_select_names_what_is_missing(films):
 
 def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
     listed = load_mias(mias_tree)
-    expected = [read_layers(path) for path in prepare_films(listed, SIDE)]
+    paths = prepare_films(listed, SIDE)
+    expected = [read_layers(path) for path in paths]
     for limit in (film_set.MEMORY_LIMIT, 0):  # In memory, and in a file that is mapped into it.
         monkeypatch.setattr(film_set, "MEMORY_LIMIT", limit)
         loaded = load_films(listed, SIDE)
@@ -37,6 +39,13 @@ def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
     assert loaded.ids == tuple(film.id for film in listed)
     assert loaded.labels.tolist() == [film.label for film in listed]
     assert loaded.patients[:3] == ("mias001", "mias001", "mias002")
+    assert loaded.tissues == tuple(film.tissue for film in listed)
+    assert loaded.confidences.tolist() == [np.float32(read_notes(path).confidence) for path in paths]
+
+
+def test_a_blank_film_is_not_to_be_trusted(make_film):
+    plain, blank = make_film(), make_film("mdb004", np.zeros((256, 256), np.uint8))
+    assert load_films([blank, plain], SIDE).confident(DOUBTFUL).ids == (plain.id,)
 
 
 @pytest.mark.parametrize("view", ["whole", "roi"])
