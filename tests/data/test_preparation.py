@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammogan_tf.data.film import AUTOMATIC, DrawnMask
+from mammogan_tf.data.anatomy import Anatomy
+from mammogan_tf.data.film import AUTOMATIC, DrawnMask, read_grey
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION
-from mammogan_tf.data.preparation import Geometry, canvas_size, paint_lesions, prepare
+from mammogan_tf.data.preparation import Geometry, canvas_size, outline_film, paint_lesions, prepare
 from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw
 
@@ -21,6 +22,14 @@ def test_chest_wall_comes_to_column_zero(make_film, side):
     assert prepared.geometry == Geometry(256, 256, side == "right", left=21)
     assert prepared.label_maps[0, SIZE // 2, 0] > 0
     assert prepared.images[0, SIZE // 2, 0] == 120
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_that_is_told_counts_where_the_film_shows_none(make_film, side):
+    """Tissue from edge to edge."""
+    grey = np.full((256, 256), 6, np.uint8)
+    grey[30:220] = 120
+    assert prepare(make_film(grey=grey, side=side), SIZE).geometry.flipped == (side == "right")
 
 
 @pytest.mark.parametrize("width", [100, 200, 256])
@@ -136,15 +145,17 @@ def test_a_drawn_mask_takes_the_place_of_the_automatic_one(make_film, draw_mask)
     assert (prepared.label_maps == LESION).sum() == pytest.approx(np.pi * (30 / 4) ** 2, rel=0.1)
     assert prepared.images[0, 8, 2] == 0  # Breast, but not drawn as such.
     assert prepared.films[0, 32, 2] == 120
+    assert prepared.confidence == 1  # Nothing of it is automatic.
 
 
 def test_where_nothing_is_drawn_the_automatic_mask_stays(make_film, draw_mask):
     film = make_film()
-    automatic = prepare(film, SIZE).label_maps
-    mixed = prepare(draw_mask(film, elsewhere=AUTOMATIC), SIZE).label_maps
-    lesion = mixed == LESION
+    automatic = prepare(film, SIZE)
+    mixed = prepare(draw_mask(film, elsewhere=AUTOMATIC), SIZE)
+    lesion = mixed.label_maps == LESION
     assert lesion.any()
-    np.testing.assert_array_equal(mixed[~lesion], automatic[~lesion])
+    np.testing.assert_array_equal(mixed.label_maps[~lesion], automatic.label_maps[~lesion])
+    assert mixed.confidence == automatic.confidence < 1
 
 
 def test_drawn_lesions_are_seen_in_the_roi_view(make_film, draw_mask):
@@ -161,6 +172,25 @@ def test_a_lesion_that_a_mask_leaves_out_has_no_window(make_film, draw_mask):
     assert windows.ids == (normal.id,)
     assert windows.unplaced == {benign.id}
     np.testing.assert_array_equal(windows.images[0], prepare(normal, SIZE, view="roi").images[0])
+
+
+def test_refined_lesions_stay_on_the_breast(make_film):
+    """The skin is at column 128 of row 128: half of the circle lies beyond it."""
+    film = make_film(lesions=[circle(128, 128, 30)])
+    breast = prepare(dataclasses.replace(film, lesions=()), 256).label_maps > 0
+    lesion = prepare(film, 256, lesions="refined").label_maps == LESION
+    assert lesion.any()
+    assert not (lesion & ~breast).any()
+
+
+def test_enlarged_masks_hold_no_class_that_was_not_found(make_film, monkeypatch):
+    """Between the classes 1 and 3 lies no rim of class 2: of 64 columns there are 16 of muscle, 32 of breast."""
+    columns = np.broadcast_to(np.arange(64), (64, 64))
+    steps = np.select([columns < 16, columns < 48], [3, 1], 0).astype(np.uint8)
+    monkeypatch.setattr("mammogan_tf.data.preparation.find_anatomy", lambda *_: Anatomy(steps, "left", 1.0))
+    film = make_film(grey=np.full((256, 256), 120, np.uint8))
+    for label_map in (prepare(film, 256).label_maps[0], outline_film(read_grey(film.path))[0]):
+        np.testing.assert_array_equal(label_map, steps.repeat(4, axis=0).repeat(4, axis=1))
 
 
 def test_refined_lesions_stay_close_to_their_circles(make_film):
