@@ -75,6 +75,26 @@ def test_the_corner_of_chest_wall_and_top_is_not_rounded_off(side, padding):
     assert not turned[:, :padding].any()
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_where_the_side_is_known_the_breast_is_what_reaches_it(side):
+    """Not the larger block of 130 x 90 pixels in the middle."""
+    row, column = np.mgrid[:SIDE, :SIDE]
+    breast = ((row - 128) / 60) ** 2 + (column / 60) ** 2 < 1
+    grey = np.where(breast, 150, 5)
+    grey[60:190, 110:200] = 150
+    turn = slice(None, None, 1 if side == "left" else -1)
+    assert dice(find_outline(grey[:, turn], side), breast[:, turn]) > 0.97
+
+
+def test_a_short_bright_place_at_the_other_side_is_no_strip():
+    """A strip takes more than 0.3 of the film's rows; beside a nipple at the edge it would take tissue away."""
+    grey = np.full((SIDE, 120), 5)
+    grey[20:240] = 150
+    short = grey.copy()
+    short[110:170, 105:] = 240
+    assert find_outline(short, "left")[112:168].all()
+
+
 @pytest.mark.parametrize("padding", [0, 20])
 def test_a_fold_of_skin_below_the_breast_is_cut_off_beside_padding(padding):
     row, column = np.mgrid[:SIDE, :SIDE]
