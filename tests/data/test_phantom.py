@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.data import phantom
-from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.film import Lesion, read_grey
+from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.phantom import SIDES, draw_film, write_phantoms
+from mammogan_tf.data.phantom_details import draw_lesion
 from mammogan_tf.data.phantom_film import sample_marks
 from mammogan_tf.errors import ConfigError, DataError
 
@@ -80,6 +82,13 @@ def test_records_tell_the_lesions_with_y_from_the_bottom(tree, films):
     assert sorted(circles) == sorted(expected)
 
 
+def test_what_is_written_is_read_as_it_was_drawn(tree, films):
+    read = {(int(film.patient.removeprefix("mias")), film.side): film for film in load_mias(tree)}
+    assert read.keys() == films.keys()
+    for key, film in films.items():
+        assert (read[key].tissue, read[key].lesions) == (film.tissue, film.lesions)
+
+
 def test_a_film_depends_on_seed_patient_and_side_alone(tree, films):
     for number in (5, 10):
         patient, side = (number + 1) // 2, SIDES[(number - 1) % 2]
@@ -116,6 +125,20 @@ def test_a_bright_lesion_lies_at_its_record():
         upside_down.append(contrast(film, 1023 - lesion.row, lesion.column, lesion.radius))
     assert min(here) > 8
     assert np.mean(here) > np.mean(upside_down) + 8
+
+
+@pytest.mark.parametrize("kind", ["SPIC", "CALC"])
+def test_malignant_lesions_are_the_rougher(kind):
+    """They have more spicules, or specks: over eight lesions of each label, steeper edges beyond 0.6 of the radius."""
+    outer = np.hypot(*np.mgrid[-100:100, -100:100]) > 0.6 * 40
+    roughness = []
+    for label in (0, 1):
+        lesions = np.zeros((8, 200, 200), np.float32)
+        for seed, place in enumerate(lesions):
+            draw_lesion(Lesion(kind, label, 100, 100, 40), place, np.random.default_rng(seed))
+        down, across = np.gradient(lesions, axis=(1, 2))
+        roughness.append((down**2 + across**2)[:, outer].sum())
+    assert roughness[1] > 1.5 * roughness[0]
 
 
 def test_lesions_are_marked_in_the_label_map(films):
