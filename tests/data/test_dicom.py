@@ -73,10 +73,18 @@ def test_padding_is_black_and_no_part_of_the_range(shown, value, meaning):
     np.testing.assert_array_equal(grey[1:], 255 - rest if meaning == "MONOCHROME1" else rest)
 
 
-def test_a_range_of_padding(shown):
-    grey = shown(RAMP, PixelPaddingValue=0, PixelPaddingRangeLimit=3)
-    np.testing.assert_array_equal(grey[1:], share((RAMP[1:] - 4) / 7))
+@pytest.mark.parametrize(("value", "limit"), [(0, 3), (3, 0)])
+@pytest.mark.parametrize("meaning", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_range_of_padding(shown, value, limit, meaning):
+    """Which of its two ends comes first does not count."""
+    padding = {"PixelPaddingValue": value, "PixelPaddingRangeLimit": limit}
+    grey = shown(RAMP, PhotometricInterpretation=meaning, **padding)
+    rest = share((RAMP[1:] - 4) / 7)
+    np.testing.assert_array_equal(grey[1:], 255 - rest if meaning == "MONOCHROME1" else rest)
     assert not grey[0].any()
+
+
+def test_padding_all_over(shown):
     assert not shown(RAMP, PixelPaddingValue=0, PixelPaddingRangeLimit=4095).any()
 
 
