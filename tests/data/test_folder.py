@@ -61,9 +61,9 @@ def test_columns_are_found_under_their_own_names(write):
 
 
 @pytest.mark.parametrize("heading", ["film, patient, label , tissue", "Film,PATIENT,Label,Tissue"])
-def test_headings_are_found_with_spaces_and_in_any_case(write, heading):
+def test_headings_may_have_spaces_and_any_case_and_cells_spaces(write, heading):
     """Else patients and labels would be lost without a word."""
-    a, b = load_data(write({"table": "films.csv"}, f"{heading}\na, 7, benign, G\nb.one, 7, malignant, D\n,,,\n,,,\n"))
+    a, b = load_data(write({"table": "films.csv"}, f"{heading}\na , 7 , benign,G \nb.one, 7, malignant,D\n,,,\n,,,\n"))
     assert (a.patient, a.label, a.tissue) == ("mine-7", BENIGN, "G")
     assert (b.patient, b.label, b.tissue) == ("mine-7", MALIGNANT, "D")
 

@@ -26,6 +26,13 @@ def test_either_kind_is_known_by_what_explains_it(mias_tree, tmp_path):
     assert ids(load_data(write_folder(tmp_path / "mine", "a", "b"))) == ["mine-a", "mine-b"]
 
 
+def test_suffixes_are_known_in_any_case(tmp_path):
+    root = write_folder(tmp_path / "mine")
+    for name in ("a.PNG", "b.Tif"):
+        Image.fromarray(np.zeros((3, 4), np.uint8)).save(root / "images" / name)
+    assert ids(load_data(root)) == ["mine-a", "mine-b"]
+
+
 def test_films_of_one_name_in_several_data_sets(mias_tree, tmp_path):
     """A folder's own name keeps apart what has the same file names."""
     paths = [mias_tree, *(write_folder(tmp_path / name, "1", "mdb001") for name in ("old", "new"))]
