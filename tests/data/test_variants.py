@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -5,7 +7,7 @@ from scipy import ndimage
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import prepare
-from mammogan_tf.data.variants import make_variants
+from mammogan_tf.data.variants import BEND, CROP, _draw_knots, make_variants
 from mammogan_tf.metrics.features import power_spectrum
 from tests.drawn_film import circle, draw
 
@@ -25,6 +27,21 @@ def test_the_film_comes_first_and_its_variants_differ(film):
         np.testing.assert_array_equal(getattr(varied, layer)[:1], getattr(alone, layer))
         np.testing.assert_array_equal(getattr(varied, layer), getattr(prepare(film, SIZE, variants=COUNT), layer))
     assert len({picture.tobytes() for picture in varied.images}) == 1 + COUNT
+
+
+def test_films_of_equal_pixels_have_variants_of_their_own(film):
+    here, there = (prepare(dataclasses.replace(film, id=id_), SIZE, variants=1).images for id_ in ("mdb002", "mdb004"))
+    np.testing.assert_array_equal(here[0], there[0])
+    assert (here[1] != there[1]).any()
+
+
+def test_knots_are_bent_and_shifted_but_at_the_edge():
+    """Without either, each row of knots would lie at one height, and the first one at 0."""
+    knots = np.array([_draw_knots(np.random.default_rng(seed), np.zeros(2, bool)) for seed in range(200)])
+    first, inner = knots[:, 0, :, 0], knots[:, 1:-1, 1:, 0]
+    assert np.ptp(first, axis=1).max() == 0
+    assert first.mean() == pytest.approx(CROP / 2, rel=0.2)
+    assert inner.std(axis=2, ddof=1).mean() == pytest.approx(BEND, rel=0.1)
 
 
 def test_film_and_label_map_move_together(film):
