@@ -28,7 +28,10 @@ def test_write_masks(make_film, tmp_path, view):
     assert films.names == (("mdb002", "mdb004") if view == "whole" else ("mdb002", "mdb004-1", "mdb004-2"))
     sheet = write_masks(films, tmp_path / "out")
     assert sheet == tmp_path / "out" / "contact_sheet.png"
-    assert sheet.is_file()
+    with Image.open(sheet) as image:  # Two beside each other; of three, the last one below.
+        assert image.size == (2 * 128, 128 * (len(films) - 1))
+        cells = np.asarray(image.convert("L")).reshape(-1, 128, 2, 128).any(axis=(1, 3))
+    assert cells.ravel()[: len(films)].all()
     for name, label_map in zip(films.names, films.label_maps, strict=True):
         np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "masks" / f"{name}.png"), label_map)
         with Image.open(tmp_path / "out" / "overlays" / f"{name}.png") as image:
