@@ -53,6 +53,7 @@ def test_unpack(pack, tmp_path):
         (file("films/../../escaped"), "paths inside the folder"),
         (file("/tmp/escaped"), "paths inside the folder"),
         (file("..\\escaped"), "paths inside the folder"),
+        (file("C:escaped"), "paths inside the folder"),
         (special("escape", tarfile.SYMTYPE, ".."), "plain files and folders"),
         (special("escape", tarfile.LNKTYPE, "/etc/passwd"), "plain files and folders"),
         (special("device", tarfile.CHRTYPE), "plain files and folders"),

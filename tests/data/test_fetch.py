@@ -31,6 +31,13 @@ def test_from_a_local_archive(mias_archive, tmp_path, form):
     assert calls[-1] == (mias_archive.stat().st_size,) * 2
 
 
+def test_an_address_of_a_file_may_have_escaped_letters(mias_archive, tmp_path):
+    archive = tmp_path / "my films.tar.gz"
+    archive.symlink_to(mias_archive)
+    assert "my%20films" in archive.as_uri()
+    assert len(load_mias(fetch(tmp_path / "mias", archive.as_uri()))) == 12
+
+
 def test_over_http_with_a_break(server, mias_archive, tmp_path):
     server.plan = [("break", 1000)]
     digest = hashlib.sha256(server.content).hexdigest()
