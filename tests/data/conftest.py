@@ -53,6 +53,7 @@ class ArchiveServer:
     def __init__(self) -> None:
         self.content = b""
         self.etag: str | None = '"one"'
+        self.modified: str | None = None
         self.plan: list = []
         self.ranges: list[str | None] = []
         self.url = ""
@@ -65,7 +66,7 @@ class ArchiveServer:
             handler.send_error(behaviour)
             return
         kind, count = behaviour if isinstance(behaviour, tuple) else (behaviour, 0)
-        unchanged = handler.headers["If-Range"] == self.etag
+        unchanged = handler.headers["If-Range"] in (self.etag, self.modified)
         start = int(wanted[len("bytes=") : -1]) if wanted and unchanged and kind != "ignore range" else 0
         body, total = self.content[start:], len(self.content)
         handler.send_response(206 if start else 200)
@@ -74,6 +75,8 @@ class ArchiveServer:
             handler.send_header("Content-Range", f"bytes {shown}-{total - 1}/{total}")
         if self.etag:
             handler.send_header("ETag", self.etag)
+        if self.modified:
+            handler.send_header("Last-Modified", self.modified)
         if kind != "no length":
             handler.send_header("Content-Length", str(len(body) + (count if kind == "longer" else 0)))
         handler.end_headers()

@@ -1,5 +1,9 @@
+import socket
+import threading
+
 import pytest
 
+from mammogan_tf.data import download as module
 from mammogan_tf.data.download import ATTEMPTS, discard, download
 from mammogan_tf.errors import DataError
 
@@ -85,6 +89,14 @@ def test_without_a_strong_validator_it_starts_over(server, path, etag):
     assert server.ranges == [None, None]
 
 
+def test_without_an_etag_the_date_of_the_last_change_tells(server, path):
+    server.etag, server.modified = None, "Sat, 14 Nov 2026 08:00:00 GMT"
+    server.plan = [("break", HALF)]
+    download(server.url, path)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={HALF}-"]
+
+
 def test_without_a_length_it_reads_to_the_end(server, path):
     server.plan = ["no length"]
     download(server.url, path)
@@ -98,10 +110,23 @@ def test_server_that_lies_about_the_length(server, path):
         download(server.url, path)
 
 
-def test_a_busy_server_is_asked_again(server, path):
-    server.plan = [503, 429]
+def test_a_busy_server_is_asked_again_after_growing_pauses(server, path, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    server.plan = [503, 429, 408]
     download(server.url, path)
     assert path.read_bytes() == CONTENT
+    assert pauses == [module.BACK_OFF * factor for factor in (1, 2, 4)]
+
+
+def test_a_server_that_says_nothing_is_given_up(server, path, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        end = threading.Timer(10, silent.close)  # For a download that waits for ever.
+        end.start()
+        with pytest.raises(DataError, match=f"received: .*timed out, {ATTEMPTS} times"):
+            download(f"http://127.0.0.1:{silent.getsockname()[1]}/file", path)
+        end.cancel()
 
 
 def test_a_wrong_address_is_not(server, path):
