@@ -6,10 +6,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
 from mammogan_tf.data.anatomy import DOUBTFUL, find_anatomy
-from mammogan_tf.data.density import find_dense
+from mammogan_tf.data.density import _without_folds, find_dense
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.mias import load_mias
-from mammogan_tf.data.outline import chest_wall_side, find_outline
+from mammogan_tf.data.outline import chest_wall_side, find_outline, find_outline_and_steadiness
 from mammogan_tf.data.pectoral import find_pectoral
 
 SIDE = 256
@@ -145,6 +145,20 @@ def test_an_island_at_the_lower_chest_wall_is_a_fold(drawn):
     label_map = find_anatomy(np.where(fold, 235, grey).astype(np.uint8), "left").label_map
     assert (label_map[fold] == 1).mean() > 0.9
     assert dice(label_map == 2, truth == 2) > 0.80
+
+
+def test_an_island_at_the_upper_chest_wall_is_none():
+    dense = np.zeros((100, 100), bool)
+    dense[10:20, :15] = dense[80:90, :15] = True
+    np.testing.assert_array_equal(_without_folds(dense, np.ones_like(dense)).nonzero()[0], np.arange(10, 20).repeat(15))
+
+
+def test_confidence_is_in_proportion_to_the_steadiness_of_the_outline(drawn, monkeypatch):
+    grey, _ = drawn
+    outline, steadiness = find_outline_and_steadiness(grey, "left")
+    sure = find_anatomy(grey, "left").confidence
+    monkeypatch.setattr("mammogan_tf.data.anatomy.find_outline_and_steadiness", lambda *_: (outline, steadiness / 2))
+    assert find_anatomy(grey, "left").confidence == pytest.approx(sure / 2)
 
 
 @pytest.mark.parametrize("spoil", ["fade the muscle", "blur the skin"])
