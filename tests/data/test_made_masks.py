@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.data.label_maps import LESION
-from mammogan_tf.data.made_masks import add_lesion, between, remove_lesions, vary
+from mammogan_tf.data.made_masks import SHIFT, add_lesion, between, remove_lesions, vary
 from mammogan_tf.errors import ConfigError
 
 SIZE = 32
@@ -59,6 +59,16 @@ def test_varied_anatomies_differ_and_stay_anatomies(anatomy):
     overlap = 2 * kept / ((anatomy > 0).sum() + breast * SIZE**2)
     assert (overlap > 0.75).all()
     assert all((map_[:, 0] > 0).any() for map_ in varied)  # The breast still lies at the chest wall.
+
+
+def test_varied_anatomies_are_shifted_along_the_chest_wall(monkeypatch):
+    """What lies there half-way down is neither turned nor scaled away; its middle is at row 31.5 of 64."""
+    monkeypatch.setattr("mammogan_tf.data.made_masks.BEND", 0)
+    thin = np.zeros((64, 64), np.uint8)
+    thin[28:36, :2] = 1
+    shifts = [np.nonzero(vary(thin, seed))[0].mean() - 31.5 for seed in range(40)]
+    assert min(shifts) == pytest.approx(-64 * SHIFT, abs=0.6)
+    assert max(shifts) == pytest.approx(64 * SHIFT, abs=0.6)
 
 
 @pytest.mark.parametrize("seed", [*range(5), 20, 25, 31, 40, 48])
