@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammogan_tf.data import phantom
+from mammogan_tf.data import phantom, phantom_film
 from mammogan_tf.data.film import Lesion, read_grey
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.phantom import SIDES, draw_film, write_phantoms
 from mammogan_tf.data.phantom_details import draw_lesion
-from mammogan_tf.data.phantom_film import sample_marks
+from mammogan_tf.data.phantom_film import Marks, sample_marks
 from mammogan_tf.errors import ConfigError, DataError
 
 RECORD = re.compile(r"^(mdb\d{3}) [FGD] (?:NORM |(CALC|CIRC|SPIC|MISC|ARCH|ASYM) ([BM]) (\d+) (\d+) (\d+))$")
@@ -216,6 +216,17 @@ def test_labels_and_padding_are_on_the_film(films):
         width = 1024 - 2 * np.flatnonzero(film.pixels.any(axis=0))[0]
         assert width in (400, 512, 650, 1000)
     assert any((film.pixels[film.label_map == 0] > 200).sum() > 1000 for film in films.values())
+
+
+@pytest.mark.parametrize(("side", "letter"), [("right", "L"), ("left", "R")])
+def test_the_label_names_the_breast(monkeypatch, side, letter):
+    """The chest wall of the left breast, an odd film, is on the right of the picture."""
+    texts, write = [], phantom_film._lettering
+    monkeypatch.setattr(phantom_film, "_lettering", lambda text, *rest: [texts.append(text), write(text, *rest)][1])
+    build, marks = phantom._sample_patient(0, 1).build, Marks(True, "", strip=0, noisy_rows=0, mirrored=False)
+    dark = np.zeros((1024, build.film_width))
+    phantom_film.add_marks(dark, marks, build, side, np.random.default_rng(0))
+    assert texts == [letter, "ML"]
 
 
 def test_progress_counts_films(tmp_path):
