@@ -8,9 +8,10 @@ from PIL import Image
 
 from mammogan_tf.data.anatomy import DOUBTFUL, find_anatomy
 from mammogan_tf.data.audit import audit, format_audit
-from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.film import Film, read_grey
+from mammogan_tf.data.inspection import _shares_inside
 from mammogan_tf.errors import DataError
-from tests.drawn_film import draw
+from tests.drawn_film import circle, draw
 from tests.mias_tree import RECORDS
 
 
@@ -39,6 +40,14 @@ def test_circle_partly_off_the_breast(draw_tree):
     share = float(suspect["why"].split(" %")[0])
     assert suspect["id"] == "mdb002"
     assert share == pytest.approx(50, abs=8)
+
+
+def test_circles_are_held_against_the_breast_at_the_side_told():
+    """Not against the larger block in the middle."""
+    grey = np.full((256, 256), 5, np.uint8)
+    grey[100:180, 200:] = grey[60:190, 60:150] = 150
+    film = Film("a", Path("a.png"), "1", 0, side="right", lesions=(circle(230, 140, 15), circle(105, 125, 15)))
+    assert _shares_inside(grey, film) == [1, 0]
 
 
 def test_corrupt_films_and_lines_do_not_stop_it(draw_tree):
