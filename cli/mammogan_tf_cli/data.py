@@ -57,10 +57,10 @@ def phantom(destination: Path, patients: int, seed: int) -> None:
 
 @data.command()
 @click.argument("source", type=SOURCE, metavar="DATA")
+@click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="File to write the figures to.")
 @click.option(
-    "--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures to this file."
+    "--table", type=click.Path(dir_okay=False, path_type=Path), help="File to write filename,label to, as CSV."
 )
-@click.option("--table", type=click.Path(dir_okay=False, path_type=Path), help="Write filename,label as CSV.")
 def audit(source: Path, report: Path | None, table: Path | None) -> None:
     """Count and check films, labels, sides, circles and drawn masks. Exits with 1 where a file is corrupt.
 
@@ -74,6 +74,9 @@ def audit(source: Path, report: Path | None, table: Path | None) -> None:
     from mammogan_tf.data.sources import load_data
     from mammogan_tf.files import write_json, write_text
 
+    for name, file in {"--json": report, "--table": table}.items():
+        if file and file.resolve().is_relative_to(source.resolve()):
+            raise click.UsageError(f"{name}: expected a file outside of {source}, received: {file}; choose another")
     found = examine(source, Console().progress("reading films"))
     click.echo(format_audit(found))
     if report:

@@ -143,6 +143,14 @@ def test_audit_of_own_films(own_films, tmp_path):
     assert "labels/a.pgm: expected an image, received: an empty file" in result.stdout
 
 
+@pytest.mark.parametrize("option", ["--json", "--table"])
+def test_audit_writes_nothing_into_the_data(own_films, option):
+    table = own_films / "dataset.json"
+    before = table.read_bytes()
+    fails("data", "audit", own_films, option, table, says=f"{option}: expected a file outside of", status=2)
+    assert table.read_bytes() == before
+
+
 def test_audit_of_own_films_with_a_table(own_films, tmp_path):
     """Film a has its chest wall on the right, b on the left."""
     (own_films / "dataset.json").write_text('{"classes": {"255": "adipose"}, "table": "films.csv"}')
