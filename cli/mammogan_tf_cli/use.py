@@ -130,6 +130,8 @@ def generate(
 
     generator = load_generator(model)
     number = None if label is None else LABELS.index(label)
+    if number is not None:
+        generator.require_labels([number])
     if masks:
         available = masks_of_folder(masks, generator.size)
     else:

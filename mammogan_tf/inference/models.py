@@ -3,7 +3,7 @@
 But for films whose values are no whole 255ths: a run rounds them to bytes, as which it was trained, an export does not.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,7 @@ class Generator:
             raise ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
         return self._in_parts(self._draw, np.asarray(noise, np.float32), label_maps, labels)
 
-    def require_labels(self, labels: np.ndarray) -> None:
+    def require_labels(self, labels: Sequence[int] | np.ndarray) -> None:
         """Raises DataError where a label is none that the generator was trained on."""
         _require_range("labels", labels, len(LABELS))
         unknown = [label for number, label in enumerate(LABELS) if label not in self.labels and number in labels]
@@ -253,7 +253,7 @@ def _require_shape(what: str, arrays: np.ndarray, size: int) -> None:
         raise DataError(f"{what}: expected [N, {size}, {size}], received: {list(arrays.shape)}")
 
 
-def _require_range(what: str, values: np.ndarray, count: int) -> None:
+def _require_range(what: str, values: Sequence[int] | np.ndarray, count: int) -> None:
     if np.min(values) < 0 or np.max(values) >= count:
         raise DataError(f"{what}: expected values 0-{count - 1}, received: {np.min(values)} to {np.max(values)}")
 

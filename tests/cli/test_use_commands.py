@@ -1,5 +1,7 @@
 """``segment`` and ``generate``, on runs; the same on exports is in ``tests/integration``."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 from mammogan_tf import __version__
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
+from mammogan_tf.files import read_json, write_json
 from tests.command_line import call, fails, little_room, unfinished_files
 
 SIZE = 16
@@ -79,6 +82,14 @@ def test_the_label_is_that_of_the_mask_or_the_one_given(gan_run, masks, tmp_path
         labels[name] = dict(zip(manifest["mask_source"], manifest["label"], strict=True))
     assert labels["own"] == {"clear": "normal", "lesion": "benign"}
     assert labels["given"] == {"clear": "malignant", "lesion": "malignant"}
+
+
+def test_a_label_that_the_generator_does_not_know_is_refused_before_masks_are_looked_for(gan_run, tmp_path):
+    run = shutil.copytree(gan_run, tmp_path / "run")
+    config = read_json(run / "config.json")
+    write_json(run / "config.json", config | {"labels": ["benign", "normal"]})
+    options = ["--label", "malignant", "--masks", tmp_path, "--out", tmp_path / "out"]
+    fails("generate", run, "--count", 1, *options, says="expected labels that it was trained on, benign, normal")
 
 
 @pytest.mark.parametrize("kind", ["noise", "mask"])
