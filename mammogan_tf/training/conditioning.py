@@ -60,9 +60,11 @@ def create_gan_run(
         return Run.create(workdir, config, split.without(left_out), data)
     if unet is None or unet.command not in MASKS or not unet.finished:
         received = "none" if unet is None else str(unet.path)
+        advice = "run train-unet first"
+        if unet and unet.command in MASKS:
+            advice = f"go on with: mammogan-tf {unet.command} --resume {unet.path}"
         raise ModelError(
-            f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; "
-            "run train-unet first"
+            f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; {advice}"
         )
     if unet.command == "cross-validate":
         missing = sorted(names - {*unet.split.test})
