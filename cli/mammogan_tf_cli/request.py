@@ -127,7 +127,7 @@ def request_generate(connect: Command, masks: Path, label: str | None, count: in
     metavar="X Y RADIUS",
     help="A lesion to draw on the breast, in pixels of the film from its upper left corner.",
 )
-@click.option("--out", type=folder, required=True, help="Folder for images, masks and sheet.png.")
+@click.option("--out", type=folder, required=True, help="New folder for images, masks and sheet.png.")
 def request_synthesize(
     connect: Command, images: tuple[Path, ...], seed: int, lesion: tuple[float, float, float] | None, out: Path
 ) -> None:
@@ -145,9 +145,11 @@ def request_synthesize(
     from mammogan_tf.data.preparation import shrink
     from mammogan_tf.evaluation.sheet import comparison_sheet
     from mammogan_tf.files import write_bytes
+    from mammogan_tf.inference.generate import require_new_folder
     from mammogan_tf.inference.models import newest_version
     from mammogan_tf.inference.segment import film_to_png
 
+    require_new_folder(out)
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     with connect() as client:
         version = newest_version(client, "synthesize")

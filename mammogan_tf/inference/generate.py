@@ -17,7 +17,14 @@ from mammogan_tf.files import visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.training.samples import save_picture, synthetic_notes, to_bytes
 
-__all__ = ["MaskSet", "generate_folder", "masks_of_folder", "masks_of_model", "save_synthetic"]
+__all__ = [
+    "MaskSet",
+    "generate_folder",
+    "masks_of_folder",
+    "masks_of_model",
+    "require_new_folder",
+    "save_synthetic",
+]
 
 WRITERS = 8
 """Threads that write PNGs while the next films are computed: a file that is written safely waits for the disk."""
@@ -159,9 +166,7 @@ def generate_folder(
     most = 2**63 - rounds * len(masks.names)
     require(0 <= seed <= most, "seed", f"0 to {most}", seed)
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        received = "one with files in it" if out.is_dir() else "a file"
-        raise DataError(f"{out}: expected a new or an empty folder, received: {received}; choose another --out")
+    require_new_folder(out)
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(len(masks.names)) for _ in range(rounds)])
     places = np.flatnonzero(masks.usable[order])[:count]
@@ -207,6 +212,17 @@ def generate_folder(
     if progress:
         progress(count, count)
     return out / "manifest.csv"
+
+
+def require_new_folder(out: Path) -> None:
+    """Keeps synthetic films out of folders in use.
+
+    Raises:
+        DataError: ``out`` exists and is not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        received = "one with files in it" if out.is_dir() else "a file"
+        raise DataError(f"{out}: expected a new or an empty folder, received: {received}; choose another --out")
 
 
 def save_synthetic(path: Path, image: np.ndarray, model: str, seed: int, label: int) -> None:

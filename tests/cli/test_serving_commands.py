@@ -126,8 +126,8 @@ def test_request_generate(server, masks, tmp_path):
 
 
 def test_request_synthesize(server, film, tmp_path):
-    options = ["--server", server.address, "--seed", 5, "--out", tmp_path / "out"]
-    result = call("request", "synthesize", film, *options)
+    options = ["--server", server.address, "--seed", 5]
+    result = call("request", "synthesize", film, *options, "--out", tmp_path / "out")
     assert result.stdout == f"{tmp_path / 'out' / 'sheet.png'}\n"
     with Image.open(tmp_path / "out" / "sheet.png") as sheet:
         assert sheet.width > 3 * sheet.height / 2, "one row of three pictures"
@@ -138,10 +138,21 @@ def test_request_synthesize(server, film, tmp_path):
 
     # The chest wall of an odd film is on the right; the lesion is 300 pixels from that edge, in the middle.
     geometry = find_geometry(read_grey(film))
-    assert call("request", "synthesize", film, *options, "--lesion", 1023 - 300, 511, 100).exit_code == 0
-    rows, columns = np.nonzero(read_label_map(tmp_path / "out" / "masks" / "mdb001.png") == 4)
+    options += ["--lesion", 1023 - 300, 511, 100]
+    assert call("request", "synthesize", film, *options, "--out", tmp_path / "lesion").exit_code == 0
+    rows, columns = np.nonzero(read_label_map(tmp_path / "lesion" / "masks" / "mdb001.png") == 4)
     assert (rows.mean() + 0.5) / SIZE == pytest.approx(512 / geometry.side, abs=0.5 / SIZE)
     assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.left) / geometry.side, abs=0.5 / SIZE)
+
+
+def test_request_synthesize_leaves_a_folder_in_use_alone(film, unused_port, tmp_path):
+    """A folder data set has its real films in ``images``; it is refused before any server is asked."""
+    real = tmp_path / "images" / "mdb001.png"
+    real.parent.mkdir()
+    real.write_bytes(b"a real film")
+    options = ["--server", f"127.0.0.1:{unused_port}", "--out", tmp_path]
+    fails("request", "synthesize", film, *options, says=f"{tmp_path}: expected a new or an empty folder ... --out")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [real]
 
 
 def test_request_synthesize_names_the_films_without_a_place_for_the_lesion(film, tmp_path):
@@ -192,8 +203,8 @@ def test_a_request_of_many_films_writes_as_it_goes(server, film, tmp_path):
 def test_a_request_of_many_films_gives_the_same_one_by_one(server, film, tmp_path, monkeypatch):
     films = [film, film.with_name("mdb002.pgm"), "--server", server.address]
     for out in ("together", "apart"):
-        assert call("request", "segment", *films, "--out", tmp_path / out).exit_code == 0
         assert call("request", "synthesize", *films, "--seed", 3, "--out", tmp_path / out).exit_code == 0
+        assert call("request", "segment", *films, "--out", tmp_path / out).exit_code == 0
         monkeypatch.setattr("mammogan_tf_cli.request.GROUP", 1)
     written = sorted(path.relative_to(tmp_path / "apart") for path in (tmp_path / "apart").rglob("*.png"))
     assert len(written) == 2 + 2 + 2 + 1
