@@ -69,7 +69,9 @@ def client_options(command: Command) -> Command:
 @request.command("segment")
 @images_argument
 @client_options
-@click.option("--out", type=folder, required=True, help="Folder for the label maps.")
+@click.option(
+    "--out", type=folder, required=True, help="Folder for label maps, not that of the films; replaces namesakes."
+)
 @click.option("--view", type=click.Choice(VIEWS), default="whole", help="What the served model was trained on.")
 def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view: str) -> None:
     """Have films of any size outlined; writes NAME_mask.png at the size of the film.
@@ -80,8 +82,9 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
     """
     from mammogan_tf.data.label_maps import save_label_map
     from mammogan_tf.inference.models import newest_version
-    from mammogan_tf.inference.segment import film_to_png
+    from mammogan_tf.inference.segment import film_to_png, require_apart
 
+    require_apart(images, out)
     with connect() as client:
         version = newest_version(client, "unet")
         for names, geometries, films in _read_films(images, view):

@@ -20,7 +20,8 @@ __all__ = ["generate", "segment"]
     "--out",
     type=folder,
     required=True,
-    help="Folder for masks, overlays and areas.csv; further films may be added later, or take the place of their namesakes.",
+    help="Folder for masks, overlays and areas.csv, not that of the films; further films may be added later, or take the "
+    "place of their namesakes.",
 )
 @click.option(
     "--anatomy",

@@ -22,7 +22,7 @@ from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.training.samples import save_picture
 
-__all__ = ["distinct_names", "film_to_png", "segment_files", "segment_grey"]
+__all__ = ["distinct_names", "film_to_png", "require_apart", "segment_files", "segment_grey"]
 
 AREAS = ["file", *CLASSES, "dense_of_breast"]
 
@@ -41,7 +41,7 @@ def segment_files(
     Args:
         segmenter: the model.
         files: films of any size and format that :func:`read_grey` reads, with distinct names.
-        out: the folder to write to.
+        out: the folder to write to, in which none of the films lies.
         progress: called with (films done, films).
         anatomy: as for :func:`segment_grey`.
 
@@ -51,9 +51,10 @@ def segment_files(
         empty where there is no breast.
 
     Raises:
-        DataError: a film cannot be read, and those before it are written; before any work, two have the same name, or the
-            ``areas.csv`` in the folder is something else.
+        DataError: a film cannot be read, and those before it are written; before any work, one lies in the folder, two have
+            the same name, or the ``areas.csv`` in the folder is something else.
     """
+    require_apart(files, out)
     names, table, rows = distinct_names(files), out / "areas.csv", {}
     _read_areas(table)
     try:
@@ -95,6 +96,19 @@ def _read_areas(table: Path) -> dict[str, dict[Any, Any]]:
             f"received: {str(error).strip()}; remove it or choose another folder"
         ) from error
     return {name_film(Path(row["file"])): row for row in areas.to_dict("records")}
+
+
+def require_apart(files: Sequence[Path], out: Path) -> None:
+    """Keeps results away from films, beside which masks drawn by hand may have the same names.
+
+    Raises:
+        DataError: a film lies in ``out``.
+    """
+    for file in files:
+        if Path(file).parent.resolve() == Path(out).resolve():
+            raise DataError(
+                f"{out}: expected a folder without the films, received: that of {file}; choose another --out"
+            )
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:

@@ -106,10 +106,17 @@ def test_request_segment(server, film, tmp_path):
 def test_request_segment_of_a_film_whose_square_no_server_takes(server, film, tmp_path):
     tall = Image.fromarray(read_grey(film)).resize((500, 5900))
     tall.save(tmp_path / "tall.png")
-    assert (
-        call("request", "segment", tmp_path / "tall.png", "--server", server.address, "--out", tmp_path).exit_code == 0
-    )
-    assert read_label_map(tmp_path / "tall_mask.png").shape == (5900, 500)
+    options = ["--server", server.address, "--out", tmp_path / "out"]
+    assert call("request", "segment", tmp_path / "tall.png", *options).exit_code == 0
+    assert read_label_map(tmp_path / "out" / "tall_mask.png").shape == (5900, 500)
+
+
+def test_request_segment_writes_nothing_beside_the_films(film, unused_port, tmp_path):
+    """A mask that was drawn by hand may lie there; the folder is refused before any server is asked."""
+    shutil.copy(film, tmp_path)
+    options = ["--server", f"127.0.0.1:{unused_port}", "--out", tmp_path]
+    says = f"{tmp_path}: expected a folder without the films, received: that of {tmp_path / film.name} ... --out"
+    fails("request", "segment", tmp_path / film.name, *options, says=says)
 
 
 def test_request_generate(server, masks, tmp_path):

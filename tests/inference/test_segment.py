@@ -148,6 +148,20 @@ def test_two_films_of_one_name(tmp_path):
     assert distinct_names([tmp_path / "a.png", tmp_path / "b.png"]) == ["a", "b"]
 
 
+@pytest.mark.parametrize("to", [".", "../mine", "link"])
+def test_the_folder_of_a_film_is_refused_before_any_work(tmp_path, monkeypatch, to):
+    """What lies beside a film, such as a mask drawn by hand, is not replaced."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    film = write(Path("anna.png"), drawn_film("left", 0))
+    Path("anna_mask.png").write_bytes(b"drawn by hand")
+    Path("link").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match=r"expected a folder without the films, received: that of anna\.png; choose"):
+        segment_files(BY_BRIGHTNESS, [tmp_path / "other.png", film], Path(to))
+    assert Path("anna_mask.png").read_bytes() == b"drawn by hand"
+    assert len(list(Path().iterdir())) == 3
+
+
 def test_dicom_files_called_by_a_uid_have_names_of_their_own():
     files = [Path("study/1.2.3.4"), Path("study/1.2.3.5"), Path("study/1.2.3.6.DCM"), Path("film.bmp")]
     assert distinct_names(files) == ["1.2.3.4", "1.2.3.5", "1.2.3.6", "film"]
@@ -203,13 +217,14 @@ def test_where_no_film_can_be_read_the_table_of_before_stays(tmp_path):
     ["", "of before", "film,dense\na,0\n", ",".join(["file", *CLASSES, "dense_of_breast"]) + "\na,b,c,d,e,f,g\n"],
 )
 def test_a_table_of_something_else_is_refused_before_any_work(tmp_path, content):
-    file = write(tmp_path / "good.png", drawn_film("left", 0))
-    (tmp_path / "areas.csv").write_text(content)
+    file, out = write(tmp_path / "good.png", drawn_film("left", 0)), tmp_path / "out"
+    out.mkdir()
+    (out / "areas.csv").write_text(content)
     with pytest.raises(DataError, match=r"areas\.csv: expected the table of an earlier call .*, received: ") as refused:
-        segment_files(BY_BRIGHTNESS, [file], tmp_path)
+        segment_files(BY_BRIGHTNESS, [file], out)
     assert "\n" not in str(refused.value)
-    assert (tmp_path / "areas.csv").read_text() == content
-    assert not (tmp_path / "good_mask.png").exists()
+    assert (out / "areas.csv").read_text() == content
+    assert not (out / "good_mask.png").exists()
 
 
 def test_a_film_as_png():
