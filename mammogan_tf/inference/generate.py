@@ -101,18 +101,20 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     """Index PNGs of a folder, shrunk to ``size``; a mask with a lesion counts as benign, one without as normal.
 
     Raises:
-        DataError: no PNG there but in a folder ``masks``, what ``segment`` wrote, one that is no label map, or, without a
-            ``size``, masks of several sizes.
+        DataError: no PNG there but in a folder ``masks``, what ``segment`` or ``request segment`` wrote, one that is no label
+            map, or, without a ``size``, masks of several sizes.
     """
     if (folder / "masks").is_dir():
         raise DataError(
             f"{folder}: expected a folder of masks, received: one with masks inside; give {folder / 'masks'}"
         )
     files = visible_pngs(folder)
-    if any(file.stem.endswith("_overlay") for file in files):
+    as_the_films = [file.name for file in files if file.stem.endswith(("_mask", "_overlay"))]
+    if as_the_films:
         raise DataError(
-            f"{folder}: expected masks with the chest wall on the left, received: those of segment, which lie as the films "
-            "do; write masks of the films with: mammogan-tf data masks"
+            f"{folder}: expected masks with the chest wall on the left, received: {as_the_films[0]}, called as segment and "
+            "request segment call theirs, which lie as the films do; write masks of the films with: mammogan-tf data masks, or "
+            "rename your own"
         )
     if not files:
         raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")

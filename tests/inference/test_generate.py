@@ -143,12 +143,15 @@ def test_a_model_without_masks(masks):
         masks_of_model(bare)
 
 
-def test_what_segment_wrote_is_refused_as_masks(tmp_path):
-    for name in ("film_mask", "film_overlay"):
-        save_label_map(tmp_path / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
-    with pytest.raises(
-        DataError, match=r"received: those of segment, which lie as the films do; write masks .* data masks"
-    ):
+@pytest.mark.parametrize("kinds", [("mask", "overlay"), ("mask",)], ids=["segment", "request segment"])
+def test_what_segment_wrote_is_refused_as_masks(tmp_path, kinds):
+    for kind in kinds:
+        save_label_map(tmp_path / f"film_{kind}.png", np.ones((SIZE, SIZE), np.uint8))
+    says = (
+        r"on the left, received: film_mask\.png, called as segment and request segment call theirs, which lie as "
+        r"the films do; write masks .* data masks"
+    )
+    with pytest.raises(DataError, match=says):
         masks_of_folder(tmp_path, SIZE)
 
 
