@@ -229,5 +229,5 @@ def test_a_film_without_a_mask_is_refused(tmp_path, films, phantom_root, finishe
 def test_a_cross_validation_that_is_not_finished_is_refused(tmp_path, films, phantom_root, finished):
     path = shutil.copytree(finished.path, tmp_path / "begun")
     (path / "masks.npz").unlink()
-    with pytest.raises(ModelError, match="expected a finished .* go on with: mammogan-tf cross-validate --resume"):
+    with pytest.raises(ModelError, match=r"expected a finished .* go on with: mammogan-tf cross-validate --resume"):
         create_gan_run(tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), films, [phantom_root], Run.open(path))
