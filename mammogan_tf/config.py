@@ -291,7 +291,8 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
 
 PURPOSES = {
     "default": "the best found: half an hour for a GAN, two minutes for a U-Net, on two CPU cores with AVX-512",
-    "quality": "for a GAN twice the steps, on twice the variants of the films, an hour; for a U-Net the same as default",
+    "quality": "for a GAN twice the steps, on twice the variants of the films, in an hour to an hour and a half on such "
+    "cores; for a U-Net the same as default",
     "paper": "labels and strips stay on the films; for a GAN a critic of whole films as they are, five updates of it a step, no "
     "variants and no anatomy loss",
     "quickstart": "a first look within minutes",

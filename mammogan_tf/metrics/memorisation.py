@@ -32,7 +32,7 @@ NEAR = 5
 MOST_NEAR = 0.25
 LEAST_RATIO = 0.8
 MOST_MEMBERSHIP = 0.65
-"""Limits of the rule: real films of 24 patients break one of the first two in 0.4 % of draws (``docs/metrics.md``)."""
+"""Limits of the rule: real films of 24 patients break one of the first two in 1 % of draws (``docs/metrics.md``)."""
 
 RULE = (
     f"Pass: no synthetic image lies nearer to a training image than half of what the nearest unseen real image does; at "

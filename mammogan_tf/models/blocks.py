@@ -109,7 +109,7 @@ class Emphasis(layers.Layer):
     The amplitude of a mammogram's spectrum falls about 550-fold from its coarsest waves to its finest. A critic whose slope is
     bounded per unit of *grey level* therefore hardly sees texture. Seen through the linear filter all scales weigh about
     alike: the penalty then bounds the slope in a Sobolev norm (after Adler and Lunz 2018, "Banach Wasserstein GAN", section
-    3). But places differ too: in fat and muscle neighbours differ by a grey level, in dense tissue by ten. Compressed, the
+    3). But places differ too: in fat and muscle neighbours differ by a grey level, in dense tissue by several. Compressed, the
     quiet places weigh about as much as the rough ones. And an even slope has no detail: only steps show whether it is even.
 
     Args:
