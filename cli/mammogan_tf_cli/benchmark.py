@@ -31,7 +31,10 @@ def step_options(batch_sizes: list[int]) -> Callable[[Any], Any]:
             rounds_option(10),
             click.option("--compile/--no-compile", "compiled", default=True, help="Try torch.compile too: minutes."),
             click.option(
-                "--precision", type=click.Choice(PRECISIONS), default="auto", help="Ours; PyTorch's is float32 (TF32 on a GPU)."
+                "--precision",
+                type=click.Choice(PRECISIONS),
+                default="auto",
+                help="Ours; PyTorch's is float32 (TF32 on a GPU).",
             ),
             click.option(
                 "--batch-size",
