@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mammogan_tf.data.label_maps import read_label_map
+from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.label_maps import LESION, read_label_map
+from mammogan_tf.data.phantom import draw_film
 from mammogan_tf.files import read_json, write_json
 from tests.command_line import call, fails, little_room, unfinished_files
 from tests.mias_tree import RECORDS, draw_mias_tree
@@ -49,6 +51,8 @@ def test_phantom_draws_films_in_the_mias_layout(tmp_path):
         "Info.txt",
         *(f"mdb{number:03d}.pgm" for number in range(1, 2 * 6 + 1)),
     ]
+    drawn = draw_film(3, 1, "right").pixels
+    np.testing.assert_array_equal(read_grey(tmp_path / "phantoms" / "mdb001.pgm"), drawn)
 
 
 def test_phantom_wants_a_new_folder_and_enough_patients(tmp_path):
@@ -216,6 +220,21 @@ def test_a_unet_of_windows_is_not_compared_on_whole_films(own_films, unet_run, t
     write_json(run / "config.json", {**config, "data": {**config["data"], "view": "roi"}})
     asked = ["data", "masks", own_films, tmp_path / "out", "--unet", run]
     fails(*asked, says="--unet: expected one of whole films, received: one of view roi", status=2)
+
+
+def test_masks_are_of_the_view_and_size_asked_for_with_lesions_as_asked_for(tree, tmp_path):
+    def write(name, *options):
+        assert call("data", "masks", tree, tmp_path / name, *options).exit_code == 0
+        return {file.stem: read_label_map(file) for file in (tmp_path / name / "masks").glob("*.png")}
+
+    def lesions(masks):
+        return sum((mask == LESION).sum() for mask in masks.values())
+
+    whole, windows = write("whole"), write("windows", "--view", "roi", "--size", 16)
+    assert {mask.shape for mask in whole.values()} == {(256, 256)}
+    assert {mask.shape for mask in windows.values()} == {(16, 16)}
+    assert {"mdb005-1", "mdb005-2"} <= set(windows), "two lesions"
+    assert 0 < lesions(write("refined", "--lesions", "refined")) < lesions(whole)
 
 
 def test_a_unet_has_nothing_to_be_compared_with(tree, unet_run, tmp_path):

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,20 @@ def test_a_gan(gan_run, asked, tmp_path):
     (run, films, out, count), options = asked[0]
     assert (run.path, len(films), out, count) == (gan_run, 24, tmp_path / "out", 30)
     assert options == {"seed": 0, "inception": True, "recipe": Recipe()}
-    call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--quick")
-    assert asked[1][1] == {"seed": 0, "inception": False, "recipe": None}
+    call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--quick", "--seed", 5)
+    assert asked[1][1] == {"seed": 5, "inception": False, "recipe": None}
     assert "ssim_own_film              0.500 [0.400, 0.600]   floor 0.500" in result.stdout
     assert result.stdout.splitlines()[-2:] == [
         "memorisation   PASS (pixels, membership)",
         str(tmp_path / "out" / "report.html"),
     ]
+
+
+def test_a_gan_whose_films_are_elsewhere_now(gan_run, phantom_root, asked, tmp_path):
+    moved = shutil.copytree(phantom_root, tmp_path / "moved")
+    call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--data", moved)
+    (_, films, _, _), _ = asked[0]
+    assert {film.path.parent for film in films} == {moved}
 
 
 def test_images(phantom_root, asked, tmp_path):

@@ -14,6 +14,7 @@ from PIL import Image
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.preparation import find_geometry
+from mammogan_tf.errors import DataError
 from mammogan_tf.models.dcgan import build_generator
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.serving.export import export_synthesize
@@ -49,6 +50,20 @@ def masks(tmp_path):
 @pytest.fixture
 def film(phantom_root):
     return phantom_root / "mdb001.pgm"
+
+
+@pytest.mark.parametrize(("options", "secret"), [([], False), (["--tls"], True)], ids=["plain", "tls"])
+def test_request_speaks_tls_where_it_is_asked_to(film, tmp_path, monkeypatch, options, secret):
+    seen = {}
+
+    def client(server, timeout, credentials):
+        seen.update(server=server, timeout=timeout, secret=credentials is not None)
+        raise DataError("enough: expected nothing more, received: nothing")
+
+    monkeypatch.setattr("mammogan_tf.serving.client.MammoganClient", client)
+    asked = ["request", "segment", film, "--out", tmp_path / "out", "--server", "far:1", "--timeout", 3, *options]
+    fails(*asked, says="enough")
+    assert seen == {"server": "far:1", "timeout": 3.0, "secret": secret}
 
 
 @pytest.fixture

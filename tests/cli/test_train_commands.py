@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from mammogan_tf.config import CrossValidationConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.config import PRESETS, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.errors import DataError
 from mammogan_tf.training.run import Run
 from tests.command_line import assert_one_line, call, fails, start, unfinished_files
@@ -100,6 +100,20 @@ def test_windows_have_no_variants_unless_they_are_asked_for(tree, asked):
     fails("train-gan", *options, "--variants", 2, says=says, status=2)
 
 
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_zeros_and_noes_are_values(tree, asked, tmp_path, in_a_file):
+    zeros = {"gp": 0.0, "emphasis": 0.0, "anatomy-weight": 0.0, "variants": 0}
+    options = [part for name in zeros for part in (f"--{name}", 0)] + ["--black-background", "--fast"]
+    if in_a_file:
+        lines = [f"{name}: 0" for name in zeros] + ["keep-background: false", "deterministic: false"]
+        (tmp_path / "run.yaml").write_text("\n".join(lines))
+        options = ["--config", tmp_path / "run.yaml"]
+    fails("train-gan", "--data", tree, "--preset", "paper", "--masks", "annotation", *options, says="enough")
+    changes = {name.replace("-", "_"): zero for name, zero in zeros.items()}
+    changes |= {"keep_background": False, "masks": "annotation"}
+    assert asked["config"] == preset(GANConfig, "paper", changes)
+
+
 def test_lists_in_a_file(tree, asked, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("classes: [benign, malignant]\nmasks: annotation\n")
@@ -111,9 +125,84 @@ def test_widths_that_are_no_numbers(tree):
     fails("train-unet", "--data", tree, "--widths", "8,x", says="expected numbers of channels such as", status=2)
 
 
-def test_a_preset_is_the_starting_point(tree, asked):
-    fails("train-unet", "--data", tree, "--preset", "tiny", "--epochs", 3, says="enough")
-    assert asked["config"] == preset(UNetConfig, "tiny", {"epochs": 3})
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_the_starting_point(tree, asked, name):
+    options = ["--data", tree, "--preset", name]
+    fails("train-unet", *options, "--epochs", 3, says="enough")
+    assert asked["config"] == preset(UNetConfig, name, {"epochs": 3})
+    fails("train-gan", *options, "--masks", "annotation", says="enough")
+    assert asked["config"] == preset(GANConfig, name, {"masks": "annotation"})
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+@pytest.mark.parametrize(
+    ("command", "kind", "given"),
+    [
+        ("train-gan", GANConfig, {"gp": 0, "emphasis": 0, "anatomy_weight": 0, "variants": 0}),
+        ("train-unet", UNetConfig, {"dropout": 0}),
+    ],
+)
+def test_a_zero_counts_as_any_other_value(tree, asked, tmp_path, command, kind, given, in_a_file):
+    if in_a_file:
+        (tmp_path / "run.yaml").write_text("".join(f"{name}: {value}\n" for name, value in given.items()))
+        options = ["--config", tmp_path / "run.yaml"]
+    else:
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    fails(command, "--data", tree, *options, says="enough")
+    assert {name: getattr(asked["config"], name) for name in given} == given
+    assert not given.items() & vars(kind()).items(), "what would count without the options"
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_a_switch_turns_off_what_the_preset_turns_on(tree, asked, tmp_path, in_a_file):
+    (tmp_path / "run.yaml").write_text("keep_background: false\n")
+    switch = ["--config", tmp_path / "run.yaml"] if in_a_file else ["--black-background"]
+    fails("train-unet", "--data", tree, "--preset", "paper", *switch, says="enough")
+    assert preset(UNetConfig, "paper").data.keep_background
+    assert not asked["config"].data.keep_background
+
+
+@pytest.mark.parametrize(
+    ("command", "train"),
+    [
+        ("train-unet", "segmentation.train_unet"),
+        ("cross-validate", "cross_validation.cross_validate"),
+        ("train-gan", "gan.train_gan"),
+    ],
+)
+def test_devices_and_checkpoints_are_those_asked_for(tree, monkeypatch, command, train):
+    seen = {}
+
+    def stop(run, films, console, **options):
+        seen.update(options)
+        raise DataError("enough: expected nothing more, received: nothing")
+
+    monkeypatch.setattr("mammogan_tf.training.strategy.make_strategy", lambda name: name)
+    monkeypatch.setattr("mammogan_tf.training.workers.is_chief", lambda strategy: True)
+    monkeypatch.setattr("mammogan_tf.training.workers.one_run", lambda strategy, *rest: None)
+    monkeypatch.setattr(f"mammogan_tf.training.{train}", stop)
+    fails(command, "--data", tree, "--strategy", "mirrored", "--keep", 5, says="enough")
+    assert seen == {"strategy": "mirrored", "keep": 5}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_options_that_are_not_given_are_those_of_the_preset(tree, asked, name):
+    fails("train-gan", "--data", tree, "--preset", name, "--masks", "annotation", says="enough")
+    assert asked["config"] == preset(GANConfig, name, {"masks": "annotation"})
+
+
+def test_devices_and_checkpoints_are_passed_on(phantom_root, tmp_path, monkeypatch):
+    seen = {}
+
+    def train(run, films, console, *, strategy, keep):
+        seen.update(strategy=strategy, keep=keep)
+        raise DataError("enough: expected nothing more, received: nothing")
+
+    monkeypatch.setattr("mammogan_tf.training.strategy.make_strategy", lambda name: name)
+    monkeypatch.setattr("mammogan_tf.training.segmentation.train_unet", train)
+    options = ["--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path, "--strategy", "one", "--keep", 5]
+    fails("train-unet", *options, says="enough")
+    assert seen == {"strategy": "one", "keep": 5}
 
 
 def test_the_command_line_wins_over_the_file(tree, tmp_path, asked):

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from mammogan_tf import __version__
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
+from mammogan_tf.data.sources import load_all
 from mammogan_tf.files import read_json, write_json
+from mammogan_tf.training.run import Run
 from tests.command_line import call, fails, little_room, unfinished_files
 
 SIZE = 16
@@ -74,6 +76,29 @@ def test_a_seed_gives_the_same_pixels_whatever_the_count(gan_run, masks, tmp_pat
     assert pixels("other/images/000000.png") != pixels("one/images/000000.png")
 
 
+def test_segment_takes_the_anatomy_from_whom_it_is_told(unet_run, phantom_root, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mammogan_tf.inference.segment.segment_files", lambda *arguments: seen.append(arguments[-1]))
+    for anatomy in ("automatic", "unet"):
+        call("segment", unet_run, phantom_root / "mdb001.pgm", "--out", tmp_path, "--anatomy", anatomy)
+    assert seen == ["automatic", "unet"]
+
+
+def test_varied_films_have_anatomies_of_their_own(gan_run, masks, tmp_path):
+    call("generate", gan_run, "--count", 4, "--masks", masks, "--vary", "--no-lesion", "--out", tmp_path / "out")
+    drawn = [read_label_map(file).tobytes() for file in sorted((tmp_path / "out" / "masks").glob("*.png"))]
+    assert len(set(drawn)) == 4, "of two masks that are the same without the lesion"
+
+
+def test_films_of_a_label_are_made_from_training_masks_of_that_label(gan_run, tmp_path):
+    run = Run.open(gan_run)
+    label_of = {film.id: LABELS[film.label] for film in load_all(run.data)}
+    for label in ("malignant", "normal"):
+        call("generate", gan_run, "--count", 6, "--label", label, "--out", tmp_path / label)
+        manifest = pd.read_csv(tmp_path / label / "manifest.csv")
+        assert {label_of[name] for name in manifest["mask_source"]} == {label} == set(manifest["label"])
+
+
 def test_the_label_is_that_of_the_mask_or_the_one_given(gan_run, masks, tmp_path):
     labels = {}
     for name, options in (("own", []), ("given", ["--label", "malignant"])):
@@ -99,6 +124,9 @@ def test_generate_a_walk(gan_run, tmp_path, kind):
         assert call("generate", gan_run, "--count", 4, "--walk", kind, "--out", out).stdout.strip() == str(out)
     with Image.open(out) as walk:
         assert 2 <= walk.n_frames <= 6  # A GIF leaves out frames that are alike.
+    other = tmp_path / "other.gif"
+    call("generate", gan_run, "--count", 4, "--walk", kind, "--out", other, "--seed", 9, "--label", "malignant")
+    assert other.read_bytes() != out.read_bytes()
 
 
 def test_generate_wants_a_new_folder(gan_run, tmp_path):
