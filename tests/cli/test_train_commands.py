@@ -100,20 +100,6 @@ def test_windows_have_no_variants_unless_they_are_asked_for(tree, asked):
     fails("train-gan", *options, "--variants", 2, says=says, status=2)
 
 
-@pytest.mark.parametrize("in_a_file", [False, True])
-def test_zeros_and_noes_are_values(tree, asked, tmp_path, in_a_file):
-    zeros = {"gp": 0.0, "emphasis": 0.0, "anatomy-weight": 0.0, "variants": 0}
-    options = [part for name in zeros for part in (f"--{name}", 0)] + ["--black-background", "--fast"]
-    if in_a_file:
-        lines = [f"{name}: 0" for name in zeros] + ["keep-background: false", "deterministic: false"]
-        (tmp_path / "run.yaml").write_text("\n".join(lines))
-        options = ["--config", tmp_path / "run.yaml"]
-    fails("train-gan", "--data", tree, "--preset", "paper", "--masks", "annotation", *options, says="enough")
-    changes = {name.replace("-", "_"): zero for name, zero in zeros.items()}
-    changes |= {"keep_background": False, "masks": "annotation"}
-    assert asked["config"] == preset(GANConfig, "paper", changes)
-
-
 def test_lists_in_a_file(tree, asked, tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("classes: [benign, malignant]\nmasks: annotation\n")
@@ -183,26 +169,6 @@ def test_devices_and_checkpoints_are_those_asked_for(tree, monkeypatch, command,
     monkeypatch.setattr(f"mammogan_tf.training.{train}", stop)
     fails(command, "--data", tree, "--strategy", "mirrored", "--keep", 5, says="enough")
     assert seen == {"strategy": "mirrored", "keep": 5}
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_options_that_are_not_given_are_those_of_the_preset(tree, asked, name):
-    fails("train-gan", "--data", tree, "--preset", name, "--masks", "annotation", says="enough")
-    assert asked["config"] == preset(GANConfig, name, {"masks": "annotation"})
-
-
-def test_devices_and_checkpoints_are_passed_on(phantom_root, tmp_path, monkeypatch):
-    seen = {}
-
-    def train(run, films, console, *, strategy, keep):
-        seen.update(strategy=strategy, keep=keep)
-        raise DataError("enough: expected nothing more, received: nothing")
-
-    monkeypatch.setattr("mammogan_tf.training.strategy.make_strategy", lambda name: name)
-    monkeypatch.setattr("mammogan_tf.training.segmentation.train_unet", train)
-    options = ["--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path, "--strategy", "one", "--keep", 5]
-    fails("train-unet", *options, says="enough")
-    assert seen == {"strategy": "one", "keep": 5}
 
 
 def test_the_command_line_wins_over_the_file(tree, tmp_path, asked):
