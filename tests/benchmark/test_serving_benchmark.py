@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mammogan_tf.errors import DataError
 from mammogan_tf.serving.export import export_runs
 from tests.command_line import call, fails
 
@@ -25,6 +26,18 @@ def test_serving_is_measured_in_one_run(unet_run, gan_run, tmp_path):
     worst = min(figures["throughput_ratio"]["median"] for figures in found["models"].values())
     assert found["throughput_ratio"] == worst
     assert found["added_latency_ms"] == max(each["added_latency_ms"]["median"] for each in found["models"].values())
+
+
+def test_it_measures_for_as_long_as_it_is_told(tmp_path, monkeypatch):
+    asked = []
+
+    def stop(*arguments):
+        asked.extend(arguments[:-1])  # The last one shows progress.
+        raise DataError("enough: expected nothing more, received: nothing")
+
+    monkeypatch.setattr("mammogan_tf.benchmark.serving.benchmark_serving", stop)
+    fails("benchmark", "serve", "--models", tmp_path, "--rounds", 3, "--seconds", 0.5, says="enough")
+    assert asked == [tmp_path, 3, 0.5]
 
 
 def test_a_model_that_is_missing_is_said_before_any_is_measured(unet_run, tmp_path, monkeypatch):

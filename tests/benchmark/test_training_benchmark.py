@@ -11,11 +11,12 @@ import tensorflow as tf
 from mammogan_tf.benchmark import training
 from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.config import CLASSES, CRITICS, LABELS, GANConfig, UNetConfig, preset
+from mammogan_tf.errors import DataError
 from mammogan_tf.models.blocks import Emphasis, LesionMean
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.strategy import set_up_device
 from mammogan_tf.training.wgan_gp import WGANGP
-from tests.command_line import call
+from tests.command_line import call, fails
 
 KINDS = ("ours_step_s", "textbook_step_s", "torch_step_s")
 
@@ -48,6 +49,24 @@ def test_a_step_of_the_unet(tmp_path, without_torch):
     (batch,) = measured(tmp_path, "train-unet", "--preset", "tiny", "--batch-size", 2)["batches"]
     assert batch["ours_step_s"]["p10"] > 0
     assert "textbook_step_s" not in batch
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "changes"),
+    [("train-gan", GANConfig, {"n_critic": 3}), ("train-unet", UNetConfig, {})],
+)
+def test_options_reach_the_benchmark(monkeypatch, command, kind, changes):
+    asked = []
+
+    def stop(*arguments):
+        asked.extend(arguments[:-1])  # The last one shows progress.
+        raise DataError("enough: expected nothing more, received: nothing")
+
+    monkeypatch.setattr(training, f"benchmark_{command.removeprefix('train-')}_training", stop)
+    options = [part for name, value in changes.items() for part in (f"--{name.replace('_', '-')}", value)]
+    options += ["--precision", "mixed_bfloat16", "--batch-size", 2, "--rounds", 3, "--no-compile"]
+    fails("benchmark", command, "--preset", "tiny", *options, says="enough")
+    assert asked == [preset(kind, "tiny", {**changes, "precision": "mixed_bfloat16"}), (2,), 3, False]
 
 
 def test_the_textbook_has_the_same_algorithm():

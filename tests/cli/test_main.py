@@ -172,6 +172,26 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, failing, place):
     assert "expected to read or write it" in result.stderr
 
 
+def test_the_first_lines_of_tensorflow_are_not_shown(tmp_path):
+    """Written as C++ does, past ``sys.stderr``."""
+    stand_in = """
+import os
+from types import SimpleNamespace
+os.write(2, b"first lines")
+config = SimpleNamespace(list_physical_devices=lambda kind: os.write(2, b"search for a GPU") and [])
+"""
+    (tmp_path / "tensorflow.py").write_text(stand_in)
+    script = """
+import sys
+from mammogan_tf_cli.quiet import import_tensorflow
+sys.path.insert(0, sys.argv[1])
+import_tensorflow()
+print("what comes later", file=sys.stderr)
+"""
+    _, stderr = start(tmp_path, script=script).communicate(timeout=60)
+    assert stderr == "what comes later\n"
+
+
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is turned on for x86 alone")
 @pytest.mark.parametrize(("asked", "enabled"), [(None, "1 True"), ("0", "0 False")])
 def test_work_in_batches_is_done_with_onednn_unless_the_user_says_otherwise(asked, enabled):

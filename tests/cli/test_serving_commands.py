@@ -1,5 +1,6 @@
 """``export``, ``serve`` and ``request``, and what they say of servers that are not there, slow or in each other's way."""
 
+import io
 import shutil
 import socket
 import time
@@ -17,6 +18,7 @@ from mammogan_tf.data.preparation import find_geometry
 from mammogan_tf.errors import DataError
 from mammogan_tf.models.dcgan import build_generator
 from mammogan_tf.models.unet import build_unet
+from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.export import export_synthesize
 from mammogan_tf.serving.server import Server
 from tests.command_line import call, fails, little_room, unfinished_files
@@ -124,6 +126,18 @@ def test_request_segment_of_a_film_whose_square_no_server_takes(server, film, tm
     options = ["--server", server.address, "--out", tmp_path / "out"]
     assert call("request", "segment", tmp_path / "tall.png", *options).exit_code == 0
     assert read_label_map(tmp_path / "out" / "tall_mask.png").shape == (5900, 500)
+
+
+def test_request_segment_sends_a_window_as_it_is(server, tmp_path, monkeypatch):
+    """A whole film would be turned, with its chest wall to the left."""
+    window = np.zeros((40, 40), np.uint8)
+    window[:, 20:] = 90
+    Image.fromarray(window).save(tmp_path / "window.png")
+    sent, ask = [], MammoganClient.segment
+    monkeypatch.setattr(MammoganClient, "segment", lambda self, films, version: sent.append(films) or ask(self, films))
+    options = ["--server", server.address, "--view", "roi", "--out", tmp_path / "out"]
+    assert call("request", "segment", tmp_path / "window.png", *options).exit_code == 0
+    np.testing.assert_array_equal(Image.open(io.BytesIO(sent[0][0])), window)
 
 
 def test_request_segment_writes_nothing_beside_the_films(film, unused_port, tmp_path):

@@ -124,9 +124,23 @@ def test_generate_a_walk(gan_run, tmp_path, kind):
         assert call("generate", gan_run, "--count", 4, "--walk", kind, "--out", out).stdout.strip() == str(out)
     with Image.open(out) as walk:
         assert 2 <= walk.n_frames <= 6  # A GIF leaves out frames that are alike.
-    other = tmp_path / "other.gif"
-    call("generate", gan_run, "--count", 4, "--walk", kind, "--out", other, "--seed", 9, "--label", "malignant")
-    assert other.read_bytes() != out.read_bytes()
+
+
+def test_a_walk_is_of_its_seed_and_its_label(gan_run, masks, tmp_path):
+    (masks / "clear.png").unlink()
+
+    def walk(*options):
+        asked = ["--count", 4, "--walk", "noise", "--masks", masks, "--out", tmp_path / "walk.png", *options]
+        assert call("generate", gan_run, *asked).exit_code == 0
+        return (tmp_path / "walk.png").read_bytes()
+
+    assert walk() == walk("--seed", 0, "--label", "benign")
+    assert len({walk(), walk("--seed", 9), walk("--label", "malignant")}) == 3
+
+
+def test_a_walk_goes_into_a_picture_which_is_said_before_the_model_is_read(tmp_path):
+    asked = ["--count", 4, "--walk", "noise", "--out", tmp_path / "walk.txt"]
+    fails("generate", tmp_path / "none", *asked, says="expected a file that ends in .gif or .png, received: walk.txt")
 
 
 def test_generate_wants_a_new_folder(gan_run, tmp_path):
