@@ -33,7 +33,7 @@ def data_option(command: Command) -> Command:
         "--data",
         type=click.Path(path_type=Path),
         multiple=True,
-        show_default="that of the run given, else $MAMMOGAN_DATA, else data/mias",
+        show_default="that of a run given by --resume, --gan or --split-of, else $MAMMOGAN_DATA, else data/mias",
         help="mini-MIAS, or a folder with dataset.json; may be given several times.",
     )(command)
 
