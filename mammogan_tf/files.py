@@ -16,6 +16,7 @@ from typing import Any
 __all__ = [
     "FULL",
     "atomic_path",
+    "in_use",
     "locked",
     "numbered_folders",
     "plain_path",
@@ -28,6 +29,11 @@ __all__ = [
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says where it has no room for a file."""
+
+
+def in_use(folder: Path) -> bool:
+    """Whether there is a folder with something in it, or a file: no place for what is to stand by itself."""
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
 
 
 @contextmanager

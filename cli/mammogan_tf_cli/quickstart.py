@@ -8,6 +8,7 @@ import click
 
 from mammogan_tf.config import PRESETS, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
+from mammogan_tf.files import in_use
 from mammogan_tf_cli.options import folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -28,7 +29,7 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     Example:
       mammogan-tf quickstart
     """
-    if out.exists() and any(out.iterdir()):
+    if in_use(out):
         raise click.ClickException(
             f"{out}: expected a new or an empty folder, received: one with files in it; choose another --out"
         )

@@ -20,7 +20,7 @@ from mammogan_tf.data.phantom_details import draw_lesion, draw_vessels, place_le
 from mammogan_tf.data.phantom_film import add_marks, expose, mount, sample_marks
 from mammogan_tf.data.phantom_tissue import FIELDS, HEIGHT, Anatomy, Build, draw_anatomy, sample_build, vary
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import write_bytes, write_text
+from mammogan_tf.files import in_use, write_bytes, write_text
 
 __all__ = ["SIDES", "PhantomFilm", "draw_film", "write_phantoms"]
 
@@ -180,7 +180,7 @@ def write_phantoms(
     require(1 <= patients <= 499, "patients", "1 to 499", patients)
     require(seed >= 0, "seed", "0 or more", seed)
     destination = Path(destination)
-    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
+    if in_use(destination):
         raise DataError(f"{destination}: expected an empty or a new folder, received: one in use; choose another")
 
     def draw(number: int) -> list[str]:

@@ -13,7 +13,7 @@ from mammogan_tf.console import Progress
 from mammogan_tf.data.label_maps import LESION, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import visible_pngs, write_text
+from mammogan_tf.files import in_use, visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.training.samples import save_picture, synthetic_notes, to_bytes
 
@@ -220,9 +220,9 @@ def require_new_folder(out: Path) -> None:
     """Keeps synthetic films out of folders in use.
 
     Raises:
-        DataError: ``out`` exists and is not an empty folder.
+        DataError: ``out`` is in use.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if in_use(out):
         received = "one with files in it" if out.is_dir() else "a file"
         raise DataError(f"{out}: expected a new or an empty folder, received: {received}; choose another --out")
 
