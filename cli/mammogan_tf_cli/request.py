@@ -90,7 +90,8 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
         for names, geometries, films in _read_films(images, view):
             label_maps = client.segment([*map(film_to_png, films)], version).label_map
             for name, geometry, label_map in zip(names, geometries, label_maps, strict=True):
-                save_label_map(out / f"{name}_mask.png", geometry.to_film(label_map))
+                on_film = geometry.to_film(label_map)
+                save_label_map(out / f"{name}_mask.png", on_film, as_its_film=view == "whole")
     click.echo(out)
 
 

@@ -8,18 +8,31 @@ from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from mammogan_tf.config import CLASSES
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 
-__all__ = ["LESION", "PALETTE", "overlay", "read_label_map", "read_masks", "save_label_map", "shrink_label_map"]
+__all__ = [
+    "LESION",
+    "PALETTE",
+    "lies_as_its_film",
+    "overlay",
+    "read_label_map",
+    "read_masks",
+    "save_label_map",
+    "shrink_label_map",
+]
 
 LESION = CLASSES.index("lesion")
 
 PALETTE = np.array([(0, 0, 0), (0, 114, 178), (230, 159, 0), (204, 121, 167), (240, 228, 66)], np.uint8)
 """RGB of each class, from the palette of Okabe and Ito (2008), which colour-blind readers can tell apart."""
+
+AS_ITS_FILM = ("Chest wall", "as on the film")
+"""Key and text by which the PNG of a label map says that it was not turned."""
 
 FAIR_SHARE = 0.25
 """A lesion wins a pixel when it covers this share of it."""
@@ -61,12 +74,28 @@ def _shrink_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(mask.astype(np.float32)).resize(shape[::-1], Image.Resampling.BOX))
 
 
-def save_label_map(path: str | os.PathLike[str], label_map: np.ndarray) -> None:
-    """Writes a label map as an index PNG whose palette makes it readable to the eye."""
+def save_label_map(path: str | os.PathLike[str], label_map: np.ndarray, *, as_its_film: bool = False) -> None:
+    """Writes a label map as an index PNG whose palette makes it readable to the eye.
+
+    One that lies ``as_its_film``, whose chest wall may be on the right, says so (:func:`lies_as_its_film`).
+    """
     image = Image.fromarray(np.asarray(label_map, np.uint8))
     image.putpalette(PALETTE.ravel().tolist())
+    notes = PngInfo()
+    if as_its_film:
+        notes.add_text(*AS_ITS_FILM)
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=notes)
+
+
+def lies_as_its_film(path: str | os.PathLike[str]) -> bool:
+    """Whether an image says that it was not turned: its chest wall need not be on the left, as networks want it."""
+    key, text = AS_ITS_FILM
+    try:
+        with Image.open(path) as image:
+            return image.info.get(key) == text
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False  # Whoever reads it says what is wrong with it.
 
 
 def read_label_map(path: str | os.PathLike[str], size: int | None = None) -> np.ndarray:

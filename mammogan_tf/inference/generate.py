@@ -10,7 +10,7 @@ import pandas as pd
 from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, require
 from mammogan_tf.console import Progress
-from mammogan_tf.data.label_maps import LESION, read_label_map, read_masks, save_label_map
+from mammogan_tf.data.label_maps import LESION, lies_as_its_film, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, visible_pngs, write_text
@@ -109,12 +109,11 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
             f"{folder}: expected a folder of masks, received: one with masks inside; give {folder / 'masks'}"
         )
     files = visible_pngs(folder)
-    as_the_films = [file.name for file in files if file.stem.endswith(("_mask", "_overlay"))]
-    if as_the_films:
+    unturned = next(filter(lies_as_its_film, files), None)
+    if unturned:
         raise DataError(
-            f"{folder}: expected masks with the chest wall on the left, received: {as_the_films[0]}, called as segment and "
-            "request segment call theirs, which lie as the films do; write masks of the films with: mammogan-tf data masks, or "
-            "rename your own"
+            f"{folder}: expected masks with the chest wall on the left, received: {unturned.name}, which segment or request "
+            "segment wrote as its film lies; write masks of the films with: mammogan-tf data masks"
         )
     if not files:
         raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")

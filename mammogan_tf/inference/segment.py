@@ -62,7 +62,7 @@ def segment_files(
             grey = read_grey(Path(file))
             below, lesions = _outline(segmenter, grey, anatomy)
             label_map = _with_lesions(below, lesions)
-            save_label_map(out / f"{name}_mask.png", label_map)
+            save_label_map(out / f"{name}_mask.png", label_map, as_its_film=segmenter.view == "whole")
             save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
             dense, breast = (int(np.isin(below, REGIONS[region]).sum()) for region in ("dense", "breast"))
             areas = np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size

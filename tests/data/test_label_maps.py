@@ -6,6 +6,7 @@ from scipy import ndimage
 from mammogan_tf.data.label_maps import (
     LESION,
     PALETTE,
+    lies_as_its_film,
     overlay,
     read_label_map,
     save_label_map,
@@ -103,6 +104,15 @@ def test_strange_label_maps_are_refused(tmp_path, pixels, reason):
     Image.fromarray(pixels).save(tmp_path / "map.png")
     with pytest.raises(DataError, match=reason):
         read_label_map(tmp_path / "map.png")
+
+
+def test_a_label_map_says_whether_it_lies_as_its_film(tmp_path):
+    for as_its_film in (True, False):
+        save_label_map(tmp_path / "map.png", np.eye(4, dtype=np.uint8), as_its_film=as_its_film)
+        assert lies_as_its_film(tmp_path / "map.png") == as_its_film
+        np.testing.assert_array_equal(read_label_map(tmp_path / "map.png"), np.eye(4))
+    (tmp_path / "map.png").write_bytes(b"no picture")
+    assert not lies_as_its_film(tmp_path / "map.png")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n"])

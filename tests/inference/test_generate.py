@@ -143,16 +143,15 @@ def test_a_model_without_masks(masks):
         masks_of_model(bare)
 
 
-@pytest.mark.parametrize("kinds", [("mask", "overlay"), ("mask",)], ids=["segment", "request segment"])
-def test_what_segment_wrote_is_refused_as_masks(tmp_path, kinds):
-    for kind in kinds:
-        save_label_map(tmp_path / f"film_{kind}.png", np.ones((SIZE, SIZE), np.uint8))
-    says = (
-        r"on the left, received: film_mask\.png, called as segment and request segment call theirs, which lie as "
-        r"the films do; write masks .* data masks"
-    )
+def test_masks_that_lie_as_their_films_are_refused(tmp_path):
+    save_label_map(tmp_path / "a.png", np.ones((SIZE, SIZE), np.uint8))
+    save_label_map(tmp_path / "film_mask.png", np.ones((SIZE, SIZE), np.uint8), as_its_film=True)
+    says = r"chest wall on the left, received: film_mask\.png, which segment or .* as its film lies; .* data masks"
     with pytest.raises(DataError, match=says):
         masks_of_folder(tmp_path, SIZE)
+    (tmp_path / "film_mask.png").unlink()
+    save_label_map(tmp_path / "my_mask.png", np.ones((SIZE, SIZE), np.uint8))
+    assert masks_of_folder(tmp_path, SIZE).names == ["a", "my_mask"]
 
 
 def test_masks_of_a_folder(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.config import ANATOMIES, CLASSES
-from mammogan_tf.data.label_maps import overlay, read_label_map
+from mammogan_tf.data.label_maps import lies_as_its_film, overlay, read_label_map
 from mammogan_tf.data.preparation import outline_film
 from mammogan_tf.errors import DataError
 from mammogan_tf.inference import Segmenter, load_segmenter
@@ -69,6 +69,12 @@ def test_a_window_is_left_as_it_lies():
     np.testing.assert_array_equal(segment_grey(windows, grey), np.rint(grey / 255 * 4))
 
 
+def test_the_mask_of_a_window_is_one_to_generate_from(tmp_path):
+    windows = Segmenter(SIZE, "roi", "test", lambda images: np.ones(images.shape, np.uint8))
+    segment_files(windows, [write(tmp_path / "a.png", np.zeros((SIZE, SIZE), np.uint8))], tmp_path / "out")
+    assert not lies_as_its_film(tmp_path / "out" / "a_mask.png")
+
+
 @pytest.mark.parametrize(("height", "width"), [(48, 48), (64, 32), (32, 64), (16, 16), (80, 30), (1, 64)])
 def test_the_label_map_has_the_size_of_its_film(height, width):
     label_map = segment_grey(BY_BRIGHTNESS, np.zeros((height, width), np.uint8))
@@ -96,6 +102,7 @@ def test_files(tmp_path):
     assert progress == [(1, 2), (2, 2)]
     assert table.columns.tolist() == ["file", *CLASSES, "dense_of_breast"]
     assert table["file"].tolist() == [str(file) for file in files]
+    assert lies_as_its_film(out / "a_mask.png")
     label_map = read_label_map(out / "a_mask.png")
     with Image.open(out / "a_overlay.png") as picture:
         np.testing.assert_array_equal(picture, overlay(drawn_film("left", 0), label_map))
