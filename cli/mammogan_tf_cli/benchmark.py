@@ -104,7 +104,7 @@ def train_unet(
 
 
 @benchmark.command("input")
-@data_option
+@data_option()
 @click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="default")
 @rounds_option(5)
 @click.option("--steps", type=click.IntRange(min=1), default=10, help="Training steps in each measurement.")

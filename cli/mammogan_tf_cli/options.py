@@ -28,14 +28,16 @@ OF_A_MASK = "that of each mask; from a folder, benign where there is a lesion, e
 folder = click.Path(file_okay=False, path_type=Path)
 
 
-def data_option(command: Command) -> Command:
+def data_option(*runs: str) -> Command:
+    """``--data`` of a command whose options ``runs`` name a run; without it, that run's films count."""
+    of_a_run = [f"that of the run of {' or '.join(runs)}"] if runs else []
     return click.option(
         "--data",
         type=click.Path(path_type=Path),
         multiple=True,
-        show_default="that of a run given by --resume, --gan or --split-of, else $MAMMOGAN_DATA, else data/mias",
+        show_default=", else ".join([*of_a_run, "$MAMMOGAN_DATA", "data/mias"]),
         help="mini-MIAS, or a folder with dataset.json; may be given several times.",
-    )(command)
+    )
 
 
 class Listed(click.ParamType):
@@ -177,7 +179,7 @@ def training_options(command: Command) -> Command:
     ]
     for option in reversed(options):
         command = option(command)
-    return config_file(data_option(command))
+    return config_file(data_option("--resume")(command))
 
 
 def unet_options(command: Any) -> Any:
