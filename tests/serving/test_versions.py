@@ -1,6 +1,8 @@
 import shutil
 
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
@@ -18,15 +20,15 @@ def states(library: Library) -> dict[int, int]:
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        ({}, {3}),
-        ({"latest": {"num_versions": 2}}, {2, 3}),
-        ({"latest": {"num_versions": 9}}, {1, 2, 3}),
-        ({"all": {}}, {1, 2, 3}),
+        ({}, {10}),
+        ({"latest": {"num_versions": 2}}, {9, 10}),
+        ({"latest": {"num_versions": 9}}, {1, 9, 10}),
+        ({"all": {}}, {1, 9, 10}),
         ({"specific": {"versions": [1, 7]}}, {1}),
     ],
 )
 def test_version_policies(policy, expected):
-    assert _choose(ModelConfig(model_version_policy=policy), {1, 2, 3}) == expected
+    assert _choose(ModelConfig(model_version_policy=policy), {1, 9, 10}) == expected
 
 
 def test_a_new_version_takes_over_and_the_old_one_waits_for_its_last_request(models, add_version):
@@ -45,8 +47,30 @@ def test_a_new_version_takes_over_and_the_old_one_waits_for_its_last_request(mod
     assert library.versions("unet")[1].servable is None
 
 
-@pytest.mark.parametrize("breakage", ["no variables", "truncated graph", "bad warm-up", "empty"])
-def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, breakage):
+def test_versions_are_in_the_order_of_their_numbers_not_of_their_digits(models, add_version):
+    for number in (9, 10):
+        add_version(number)
+    library = Library(models)
+    library.configure({"unet": ModelConfig(model_version_policy={"all": {}})})
+    assert [version.number for version in library.versions("unet")] == [10, 9, 1]
+    with library.borrow(ModelSpec(name="unet")) as (_, number):
+        assert number == 10
+
+
+@pytest.fixture(scope="module")
+def refused_warm_up(tmp_path_factory):
+    """A record of a request whose PNG is none."""
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = "segment_png"
+    log.predict_log.request.inputs["png"].CopyFrom(tf.make_tensor_proto([b"no film"]))
+    file = tmp_path_factory.mktemp("warm_up") / "requests"
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        writer.write(log.SerializeToString())
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("breakage", ["no variables", "truncated graph", "bad warm-up", "refused warm-up", "empty"])
+def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, refused_warm_up, breakage):
     library = Library(models)
     library.refresh()
     version = add_version(2)
@@ -54,6 +78,7 @@ def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, br
         "no variables": version / "variables" / "variables.index",
         "truncated graph": version / "saved_model.pb",
         "bad warm-up": version / "assets.extra" / "tf_serving_warmup_requests",
+        "refused warm-up": version / "assets.extra" / "tf_serving_warmup_requests",
         "empty": version / "saved_model.pb",
     }[breakage]
     content = broken.read_bytes()
@@ -64,6 +89,8 @@ def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, br
         broken.write_bytes(b"")
     if breakage == "bad warm-up":
         broken.write_bytes(b"not a TFRecord")
+    if breakage == "refused warm-up":
+        broken.write_bytes(refused_warm_up)
     library.refresh()
     assert library.available()["unet"] == 1
     assert library.versions("unet")[0].state == END
