@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -51,6 +53,17 @@ def test_swarms_of_empty_fields_are_refused_before_they_are_decoded(monkeypatch,
     content = swarm.SerializeToString()
     assert code(content) == "OK"
     monkeypatch.setattr(decoding, "MOST_FIELDS", 100)
+    assert code(content) == "RESOURCE_EXHAUSTED"
+
+
+@pytest.mark.parametrize(("field", "tag", "form"), [("float_val", 0x2D, "<f"), ("double_val", 0x31, "<d")])
+def test_values_that_are_not_packed_are_a_field_each(monkeypatch, field, tag, form):
+    values = (bytes([tag]) + struct.pack(form, 1)) * 3
+    content = length_delimited(0x12, length_delimited(0x12, values))  # An input, its value, three numbers: 5.
+    monkeypatch.setattr(decoding, "MOST_FIELDS", 5)
+    tensor = decode(predict_pb2.PredictRequest, content).inputs[""]
+    assert list(getattr(tensor, field)) == [1, 1, 1]
+    monkeypatch.setattr(decoding, "MOST_FIELDS", 4)
     assert code(content) == "RESOURCE_EXHAUSTED"
 
 
