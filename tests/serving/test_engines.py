@@ -12,6 +12,7 @@ import tensorflow as tf
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.engines import serve
+from mammogan_tf.serving.model_server import run_model_server
 from mammogan_tf.serving.settings import ServerSettings
 
 
@@ -39,6 +40,7 @@ def binary(tmp_path, monkeypatch):
     binary.write_text(f'#!/bin/sh\necho "$@"\n{show}\nexit 3\n')
     binary.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return binary
 
 
 @pytest.mark.usefixtures("binary")
@@ -48,10 +50,28 @@ def test_tensorflow_model_server_gets_its_flags(models, capfd):
     output = capfd.readouterr()
     assert "--port=18500" in output.out
     assert "--enable_grpc_healthcheck_service=true" in output.out
+    assert f",grpc.max_receive_message_length={64 * 2**20} " in output.out
     assert f'base_path: "{models / "unet"}"' in output.out
     assert 'name: "unet"' in output.out
     assert "listens on every interface" in output.err
     assert not any(flag in output.out for flag in ("--enable_batching", "--ssl_config_file", "--rest_api_port"))
+
+
+@pytest.mark.usefixtures("binary")
+@pytest.mark.parametrize(("seconds", "whole"), [(0.1, 1), (2.6, 3)])
+def test_tensorflow_model_server_looks_for_versions_after_whole_seconds(models, capfd, seconds, whole):
+    with pytest.raises(ServingError, match="exit status 3"):
+        serve(models, port=0, poll_seconds=seconds)
+    assert f"--file_system_poll_wait_seconds={whole} " in capfd.readouterr().out
+
+
+def test_the_end_ends_tensorflow_model_server_too(models, binary):
+    binary.write_text("#!/bin/sh\nexec sleep 20\n")
+    ending = threading.Event()
+    ending.set()
+    begin = time.monotonic()
+    run_model_server(str(binary), models, ServerSettings(port=0), ending)
+    assert time.monotonic() - begin < 10
 
 
 @pytest.mark.usefixtures("binary")
