@@ -29,7 +29,6 @@ from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.log import JsonFormatter, json_log
 from mammogan_tf.serving.servable import Servable
 from mammogan_tf.serving.server import Server
-from mammogan_tf.serving.settings import ServerSettings
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -87,6 +86,19 @@ def test_a_model_that_is_retired_is_not_serving_and_a_watcher_does_not_hold_up_t
         assert not ending.is_alive()
         assert not [thread for thread in threading.enumerate() if thread is server._thread]
         server.stop = lambda: None
+
+
+def test_without_a_model_the_server_is_not_serving(models):
+    def reload(version):
+        policy = {"specific": {"versions": [version]}}
+        request = model_management_pb2.ReloadConfigRequest()
+        request.config.model_config_list.config.add(name="unet", model_version_policy=policy)
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request)
+
+    with Server(models, port=0) as server, grpc.insecure_channel(server.address) as channel:
+        for version, status in ((99, NOT_SERVING), (1, SERVING)):
+            reload(version)
+            assert [health(channel, name) for name in ("", "unet")] == [status] * 2
 
 
 def test_reflection_lists_the_services(channel):
@@ -192,6 +204,14 @@ def test_a_request_whose_deadline_passes_in_the_queue_is_never_run(channel, monk
     assert passes == [1, 8]
 
 
+def test_it_listens_on_its_host_alone(server):
+    for port in (server.port, server.metrics_port):
+        socket.create_connection((server.settings.host, port), timeout=5).close()
+        with socket.socket() as other:
+            other.settimeout(5)
+            assert other.connect_ex(("127.0.0.2", port)), "this machine's too, on Linux"
+
+
 def test_it_listens_on_ipv6(exported):
     try:
         server = Server(exported, host="::1", port=0, poll_seconds=3600)
@@ -242,18 +262,26 @@ def test_tls_asks_clients_for_a_certificate_where_told_to(exported, pem):
             assert refused.value.code().name == "UNAVAILABLE"
 
 
-def test_settings_that_do_not_fit_are_one_line(pem):
-    with pytest.raises(ServingError, match="TLS: expected a certificate and its key, received: one of them"):
-        ServerSettings(tls_cert=pem / "server.pem")
-    with pytest.raises(ServingError, match="tls_client_ca: expected a server certificate"):
-        ServerSettings(tls_client_ca=pem / "authority.pem")
-    with pytest.raises(ServingError, match="max_batch_size: expected 1 or more, received: 0"):
-        ServerSettings(max_batch_size=0)
-    for value in (float("inf"), float("nan")):
-        with pytest.raises(ServingError, match=f"batch_timeout_ms: expected 0 to 60000, received: {value}"):
-            ServerSettings(batch_timeout_ms=value)
-        with pytest.raises(ServingError, match=f"poll_seconds: expected more than 0 and finite, received: {value}"):
-            ServerSettings(poll_seconds=value)
+def test_passes_and_queue_are_as_large_and_wait_as_long_as_set(models):
+    settings = {"max_batch_size": 2, "batch_timeout_ms": 1000, "max_queue": 1}
+    with Server(models, port=0, **settings) as server, grpc.insecure_channel(server.address) as channel:
+        begin = time.monotonic()
+        waits = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(film_request())
+        while server.metrics.registry.get_sample_value("mammogan_queue_requests") != 1:
+            assert time.monotonic() < begin + 10, "one is counted as waiting"
+        with pytest.raises(grpc.RpcError, match="1 requests wait already"):
+            predict(channel, film_request())
+        waits.result(timeout=20)
+        assert time.monotonic() - begin >= 1
+        predict(channel, film_request(count=3))
+        assert server.metrics.registry.get_sample_value("mammogan_batch_examples_sum", {"model": "unet"}) == 1 + 2
+
+
+def test_metrics_end_with_the_server(exported):
+    with Server(exported, port=0, metrics_port=0) as server, socket.socket() as reader:
+        assert reader.connect_ex(("127.0.0.1", server.metrics_port)) == 0
+    with socket.socket() as reader:
+        assert reader.connect_ex(("127.0.0.1", server.metrics_port)) != 0
 
 
 def test_a_metrics_port_in_use_is_one_line(exported):

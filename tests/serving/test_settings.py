@@ -1,0 +1,19 @@
+import pytest
+
+from mammogan_tf.errors import ServingError
+from mammogan_tf.serving.settings import ServerSettings
+
+
+def test_settings_that_do_not_fit_are_one_line(pem):
+    with pytest.raises(ServingError, match="TLS: expected a certificate and its key, received: one of them"):
+        ServerSettings(tls_cert=pem / "server.pem")
+    with pytest.raises(ServingError, match="tls_client_ca: expected a server certificate"):
+        ServerSettings(tls_client_ca=pem / "ca.pem")
+    for name in ("max_batch_size", "max_queue"):
+        with pytest.raises(ServingError, match=f"{name}: expected 1 or more, received: 0"):
+            ServerSettings(**{name: 0})
+    for value in (float("inf"), float("nan"), -1.0):
+        with pytest.raises(ServingError, match=f"batch_timeout_ms: expected 0 to 60000, received: {value}"):
+            ServerSettings(batch_timeout_ms=value)
+        with pytest.raises(ServingError, match=f"poll_seconds: expected more than 0 and finite, received: {value}"):
+            ServerSettings(poll_seconds=value)
