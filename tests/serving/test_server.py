@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
+    get_model_status_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -59,11 +60,53 @@ def test_swapping_versions_drops_no_request(models, add_version, films, live_une
     assert max(answers) < 1e-5
 
 
+def test_requests_are_answered_while_a_version_loads(models, films, monkeypatch):
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slowly():
+        loading.set()
+        loaded.wait(10)
+
+    with Server(models, port=0, poll_seconds=0.05) as server, MammoganClient(server.address, timeout=5) as client:
+        monkeypatch.setattr(server.library, "refresh", slowly)
+        assert loading.wait(10)
+        assert client.segment(films).label_map.shape == films.shape
+        assert not loaded.is_set()
+        loaded.set()
+
+
+def test_looks_for_versions_that_fail_are_followed_by_others_as_often_as_set(models, monkeypatch, caplog):
+    looks = []
+
+    def fail():
+        looks.append(1)
+        raise OSError("gone")
+
+    with Server(models, port=0, poll_seconds=0.05) as server:
+        monkeypatch.setattr(server.library, "refresh", fail)
+        wait_until(lambda: len(looks) >= 10, seconds=5)
+    assert "looking for new versions failed; trying again" in caplog.messages
+
+
+def test_a_request_over_the_four_megabytes_of_grpc_is_answered(models):
+    film = tf.random.stateless_uniform([2048, 2048, 1], (0, 0), 0, 256, tf.int32)
+    png = tf.io.encode_png(tf.cast(film, tf.uint8), compression=0).numpy()
+    assert len(png) > 4 * 2**20
+    with Server(models, port=0) as server, MammoganClient(server.address) as client:
+        assert client.segment([png]).label_map.shape == (1, 16, 16)
+
+
 def test_a_folder_that_tensorflow_takes_for_a_pattern(models, films, live_unet):
     folder = models.rename(models.with_name("models [1]"))
     with Server(folder, port=0) as server, MammoganClient(server.address) as client:
         answer = client.segment(films).probabilities
     np.testing.assert_allclose(answer, live_unet(films[..., None], training=False), atol=1e-5)
+
+
+def error_codes(channel, version):
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "unet", "version": {"value": version}})
+    answer = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request)
+    return [status.status.error_code for status in answer.model_version_status]
 
 
 def test_a_corrupt_version_is_shown_in_the_status_and_the_old_one_serves(models, films):
@@ -74,6 +117,9 @@ def test_a_corrupt_version_is_shown_in_the_status_and_the_old_one_serves(models,
         new, old = client.status()["unet"]
         assert (new["version"], old["version"], old["state"]) == (2, 1, "AVAILABLE")
         assert "saved_model.pb" in new["error"]
+        with grpc.insecure_channel(server.address) as channel:
+            assert error_codes(channel, 2) == [grpc.StatusCode.UNKNOWN.value[0]]
+            assert error_codes(channel, 1) == [grpc.StatusCode.OK.value[0]]
         assert client.segment(films).label_map.shape == films.shape
 
 
@@ -81,27 +127,29 @@ def test_reloading_the_configuration_serves_what_it_lists(models):
     with Server(models, port=0) as server, grpc.insecure_channel(server.address) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
 
-        def reload(**config):
+        def reload(*configs):
             request = model_management_pb2.ReloadConfigRequest()
-            request.config.model_config_list.config.add(**config)
+            for config in configs:
+                request.config.model_config_list.config.add(**config)
             return stub.HandleReloadConfigRequest(request)
 
-        reload(name="unet", base_path=str(models / "unet"), model_platform="tensorflow")
+        reload({"name": "unet", "base_path": str(models / "unet"), "model_platform": "tensorflow"})
         assert server.library.available() == {"unet": 1}
         wrong = [{"base_path": "unet"}, {"name": "x", "base_path": "/"}, {"name": "x", "base_path": "../x"}]
-        for config in [*wrong, {"name": "unet", "model_platform": "pytorch"}]:
+        twice = [{"name": "unet"}, {"name": "unet"}]
+        for configs in [*([config] for config in wrong), [{"name": "unet", "model_platform": "pytorch"}], twice]:
             with pytest.raises(grpc.RpcError) as refused:
-                reload(**config)
+                reload(*configs)
             assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(grpc.RpcError) as refused:
             stub.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest())
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert server.library.available() == {"unet": 1}
         with pytest.raises(grpc.RpcError) as refused:
-            reload(name="unet", version_labels={"canary": 2})
+            reload({"name": "unet", "version_labels": {"canary": 2}})
         assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
         with pytest.raises(grpc.RpcError) as refused:
-            reload(name="absent")
+            reload({"name": "absent"})
         assert refused.value.code() == grpc.StatusCode.UNKNOWN
 
 
