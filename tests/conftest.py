@@ -19,7 +19,13 @@ SHARED = Path(os.environ.get("MAMMOGAN_TEST_DATA", Path(__file__).parents[2] / "
 """Real films to test on, where they are at hand: ``all-mias.tar.gz`` and ``ddsm_tissue``."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take long, too")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slow") and not item.config.getoption("--slow"):
+        pytest.skip("takes long: add --slow")
     if item.get_closest_marker("gpu"):
         import tensorflow as tf
 

@@ -9,6 +9,7 @@ from mammogan_tf.serving.export import export_runs
 from tests.command_line import call, fails
 
 
+@pytest.mark.slow
 def test_serving_is_measured_in_one_run(unet_run, gan_run, tmp_path):
     export_runs([unet_run, gan_run], tmp_path / "models")
     asked = ["--models", tmp_path / "models", "--rounds", 2, "--seconds", 0.2, "--json", tmp_path / "serving.json"]

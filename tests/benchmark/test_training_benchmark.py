@@ -33,6 +33,7 @@ def measured(tmp_path, command, *options) -> dict:
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_a_step_of_the_gan_against_the_textbooks(tmp_path, without_torch):
     found = measured(tmp_path, "train-gan", "--preset", "tiny", "--batch-size", 2)
     assert [batch["batch"] for batch in found["batches"]] == [2]
@@ -91,6 +92,7 @@ class TestTorch:
     def torch(self):
         return pytest.importorskip("torch", reason="needs PyTorch: pip install 'mammogan-tf[bench]'")
 
+    @pytest.mark.slow
     def test_the_gan(self):
         (batch,) = training.benchmark_gan_training(preset(GANConfig, "tiny"), [2], rounds=1, compiled=False)["batches"]
         assert set(batch["torch_variants"]) == {"eager", "channels_last"}

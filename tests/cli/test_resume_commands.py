@@ -64,6 +64,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(gan_run):
     assert call("train-gan", "--resume", gan_run).exit_code == 0
 
 
+@pytest.mark.slow
 def test_interrupted_by_ctrl_c_and_by_sigterm_it_resumes_and_ends(phantom_root, unet_run, tmp_path):
     steps = 200
     options = ["--data", phantom_root, "--unet", unet_run, "--workdir", tmp_path, "--preset", "tiny"]

@@ -288,6 +288,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_reads_do_not_pile_up(tmp_path):
     """Sixty small requests for answers of 5 MB each, by a client that stops before it reads them."""
     request, honest = (request_for("unet", "serving_default") for _ in range(2))

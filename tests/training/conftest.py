@@ -24,10 +24,10 @@ def films(phantom_root):
 
 @pytest.fixture
 def make_run(tmp_path, films, phantom_root):
-    """Makes a GAN's run of the tiny preset with masks from the annotations and some changes."""
+    """Makes a run of a GAN: the tiny preset with masks from the annotations, one critic update a step and some changes."""
 
     def make(**changes) -> Run:
-        config = preset(GANConfig, "tiny", {"masks": "annotation", **changes})
+        config = preset(GANConfig, "tiny", {"masks": "annotation", "n_critic": 1, **changes})
         return create_gan_run(tmp_path, config, films, [phantom_root])
 
     return make

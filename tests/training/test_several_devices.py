@@ -5,6 +5,8 @@ import pytest
 
 from tests.replicated import steps_on, weights_after_an_overflow
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def one_and_two(tmp_path_factory, phantom_root):

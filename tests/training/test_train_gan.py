@@ -104,7 +104,7 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
         return original(films, *arguments, **options)
 
     monkeypatch.setattr(gan, "gan_batches", spy)
-    run = make_run(precision=precision, steps=2, n_critic=1)
+    run = make_run(precision=precision, steps=2)
     films = load_all(run.data)
     report = train_gan(run, films, QUIET)
     assert keras.config.dtype_policy().name == precision
@@ -149,8 +149,9 @@ def test_a_run_goes_on_with_the_films_that_it_began_with(make_run, films):
     train_gan(run, films, QUIET)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_ends_as_an_undisturbed_one(make_run):
-    changes = {"deterministic": True, "steps": 12, "checkpoint_every": 3, "sample_every": 4, "n_critic": 1}
+    changes = {"deterministic": True, "steps": 12, "checkpoint_every": 3, "sample_every": 4}
     undisturbed, disturbed = (make_run(**changes).path for _ in range(2))
     assert train(undisturbed)[0] == 0
     random = np.random.default_rng(0)
@@ -167,7 +168,7 @@ def test_a_run_that_is_killed_twice_ends_as_an_undisturbed_one(make_run):
 
 
 def test_a_loss_that_is_no_number_ends_it_and_the_last_good_checkpoint_stays(make_run):
-    run = make_run(generator_learning_rate=1e38, steps=6, checkpoint_every=1, n_critic=1)
+    run = make_run(generator_learning_rate=1e38, steps=6, checkpoint_every=1)
     with pytest.raises(
         ModelError, match=r"step \d: expected finite (weights|losses), received: .* not finite"
     ) as caught:
@@ -190,7 +191,7 @@ def test_a_critic_that_diverges_ends_the_run(estimate):
 
 
 def test_a_run_whose_critic_diverges_keeps_its_checkpoint(make_run):
-    run = make_run(gp=0.0, critic_learning_rate=0.3, steps=60, checkpoint_every=1, n_critic=1)
+    run = make_run(gp=0.0, critic_learning_rate=0.3, steps=60, checkpoint_every=1)
     with pytest.raises(ModelError, match=r"step \d+: expected (a Wasserstein estimate|finite)"):
         train_gan(run, load_all(run.data), QUIET)
     assert newest_checkpoint(run.path / "checkpoints")

@@ -135,6 +135,7 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     assert not tested & (shown["segmentation_batches"] | shown["validation_batches"])
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_interrupted_ends_as_an_undisturbed_one(make_run):
     undisturbed, disturbed = (make_run(deterministic=True, epochs=3).path for _ in range(2))
     assert train(undisturbed)[0] == 0

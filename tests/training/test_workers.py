@@ -42,6 +42,7 @@ def start_two(*arguments):
     return [start(*arguments, environment={"TF_CONFIG": json.dumps(config)}) for config in configs]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_end_together(make_run):
     alone, together = make_run(steps=6), make_run(steps=6)
     together = together.rename(together.with_name("a copy"))
@@ -57,6 +58,7 @@ def test_two_processes_train_as_one_and_end_together(make_run):
         np.testing.assert_allclose(after[name], value, rtol=1e-4, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train-gan", "train-unet"])
 def test_workers_of_a_finished_run_that_are_started_again_end_well(command, gan_run, unet_run, tmp_path):
     run = shutil.copytree({"train-gan": gan_run, "train-unet": unet_run}[command], tmp_path / "00001")
