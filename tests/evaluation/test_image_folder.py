@@ -8,6 +8,7 @@ from mammogan_tf.data.label_maps import save_label_map
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import writing
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
+from mammogan_tf.evaluation.sections.diversity import DIVERSITY
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, masks_of_training
 from mammogan_tf.evaluation.sheet import comparison_sheet
 from tests.toy_films import SIZE, draw_films, evidence_of
@@ -164,3 +165,16 @@ def test_the_sheet_of_images_that_are_not_tied_shows_films_drawn_by_the_seed(rea
 def test_few_images_make_one_small_set(real):
     films = synthetic_films(np.zeros((5, SIZE, SIZE), np.float32), None, real)
     assert [len(rows) for rows in films.sets] == [5]
+
+
+def test_pairs_of_one_mask_are_counted_with_the_patients_of_both_images(real):
+    """Where a mask is that of films of several patients, its images are dealt to all of them; another mask unties them."""
+    alike = np.ones_like(real.masks)
+    shared = dataclasses.replace(real, masks=alike)
+    masks = np.concatenate([alike, np.full((2, SIZE, SIZE), 2, np.uint8)])
+    images = np.random.default_rng(0).random(masks.shape)
+    for order in (np.arange(len(real)), np.random.default_rng(1).permutation(len(real))):
+        moved = {field.name: getattr(shared, field.name)[order] for field in dataclasses.fields(shared)}
+        films = synthetic_films(images, masks, dataclasses.replace(shared, **moved))
+        estimate = DIVERSITY.compute(evidence_of(real, real, films))["ssim_same_mask"]
+        assert estimate["patients"] == len(np.unique(real.patients))

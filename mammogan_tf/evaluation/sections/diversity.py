@@ -61,7 +61,7 @@ def _same_mask(synthetic: SyntheticFilms, seed: int) -> Estimate:
     pairs = np.array([pair for rows in of_mask for pair in zip(rows[::2], rows[1::2], strict=False)])
     if not len(pairs):
         return not_computed("no two images of one mask")
-    return over_patients(pairwise_ssim(synthetic.images, pairs), synthetic.patients[pairs[:, 0]], seed=seed)
+    return over_patients(pairwise_ssim(synthetic.images, pairs), synthetic.patients[pairs], seed=seed)
 
 
 def _shares(evidence: Evidence, space: str, kept: tuple[str, ...], of_real: bool) -> dict[str, float]:
