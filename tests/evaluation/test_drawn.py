@@ -76,6 +76,22 @@ def test_a_segmenter_is_compared_with_the_automatic_anatomy(films, tmp_path):
     assert "automatic is better" in format_comparison(table)
 
 
+def test_films_of_one_patient_are_drawn_together():
+    """Three patients: in one of 27 samples one is drawn alone, with both of her films, which gives the ends."""
+    gains = {"a": (0.1, 0.3), "b": (0.3, 0.5), "c": (0.5, 0.7)}
+    rows = [
+        (f"{patient}{number}", patient, method, "breast", 0.2 + gain * (method == "unet"))
+        for patient, both in gains.items()
+        for number, gain in enumerate(both)
+        for method in ("automatic", "unet")
+    ]
+    table = pd.DataFrame(rows, columns=["film", "patient", "method", "region", "dice"])
+    found = differences(table, "unet")["breast"]
+    assert (found["n"], found["patients"]) == (3 * 2, 3)
+    assert found["value"] == pytest.approx((0.2 + 0.4 + 0.6) / 3)
+    assert (found["low"], found["high"]) == (pytest.approx(0.2), pytest.approx(0.6))
+
+
 def test_what_a_data_set_does_not_draw_is_not_judged(films, tmp_path):
     """An outline alone: muscle and dense tissue count as breast in it, and are in no drawing."""
     outlines = []
