@@ -82,11 +82,24 @@ def test_features_of_a_segmenter(cache, tmp_path, monkeypatch, usual_precision):
     features = segmenter_space(tmp_path / "model.keras", Console(quiet=True))(IMAGES[:3])
     assert features.shape == (3, 6)
     assert np.ptp(features, axis=0).max() > 0
+    bottom = keras.Model(network.input, network.get_layer("up0").input)
+    np.testing.assert_allclose(features, bottom(IMAGES[:3, ..., None]).numpy().mean(axis=(1, 2)), atol=1e-6)
     monkeypatch.setenv("MAMMOGAN_CACHE", str(tmp_path / "another"))
     keras.config.set_dtype_policy("mixed_bfloat16")  # As a judge that was trained on a GPU leaves it.
     again = segmenter_space(tmp_path / "model.keras", Console(quiet=True))
     for _ in ("computed", "read"):
         np.testing.assert_array_equal(again(IMAGES[:3]), features, strict=True)
+
+
+def test_another_segmenter_in_the_same_place_has_other_features(cache, tmp_path):
+    from mammogan_tf.evaluation.encoders import segmenter_space
+    from mammogan_tf.models.unet import build_unet
+
+    features = []
+    for _ in range(2):
+        build_unet(16, widths=(4, 6)).save(tmp_path / "model.keras")
+        features.append(segmenter_space(tmp_path / "model.keras", Console(quiet=True))(IMAGES[:3]))
+    assert (features[0] != features[1]).any()
 
 
 def test_without_weights_and_without_network(tmp_path, monkeypatch, capsys):
