@@ -12,9 +12,9 @@ from mammogan_tf.files import write_json
 from tests.command_line import call, fails
 
 
-def write(folder, value: float, without: dict[str, float] | None, **changes):
+def write(folder, value: float, without: dict[str, float] | None, n: int = 8, **changes):
     """A report with one measure."""
-    estimate = {"value": value, "low": value - 0.196, "high": value + 0.196, "n": 8, "patients": 4}
+    estimate = {"value": value, "low": value - 0.196, "high": value + 0.196, "n": n, "patients": 4}
     report = {
         "format": 3,
         "size": 64,
@@ -63,6 +63,12 @@ def test_differences_on_other_patients_are_not(tmp_path, without):
     assert found["note"] == "unpaired"
 
 
+@pytest.mark.parametrize("numbers", [(8, 6), (6, 8)])
+def test_a_difference_has_the_smaller_number_of_films(tmp_path, numbers):
+    pair = [read_report(write(tmp_path / str(n), 0.5, None, n)) for n in numbers]
+    assert difference(*pair, "fidelity", "ssim_own_film")["n"] == 6
+
+
 def test_patients_are_those_of_their_own_report(tmp_path):
     a, b = (
         write(tmp_path / name, value, {k: v + value for k, v in A.items()}) for name, value in (("a", 0.5), ("b", 0.7))
@@ -96,6 +102,30 @@ def test_the_table(tmp_path):
     assert rows[3][1:4] == ["PASS (pixels)", "FAIL: copies", "PASS (pixels)"]
     assert "differ in size or view (32 pixels (whole), 64 pixels (whole))" in text
     assert "Segmentation is that of several networks (the judge, the run's U-Net)" in text
+
+
+def test_a_difference_below_0_has_its_star(tmp_path):
+    reported(tmp_path, {name: value + 0.2 for name, value in A.items()})
+    assert " | -0.200 [-0.200, -0.200]* |\n" in compare([tmp_path / name for name in "ba"])
+
+
+def test_reports_of_another_view_do_not_compare(tmp_path):
+    paths = [write(tmp_path / view, 0.5, None, view=view) for view in ("whole", "roi")]
+    assert "differ in size or view (64 pixels (roi), 64 pixels (whole))" in compare(paths)
+
+
+@pytest.mark.parametrize(
+    ("order", "row"),
+    [
+        ("ab", "0.500 [0.304, 0.696] | not computed |  |"),
+        ("ba", "not computed | 0.500 [0.304, 0.696] |  |"),
+    ],
+    ids=["the second", "the first"],
+)
+def test_what_one_report_lacks_is_in_the_table(tmp_path, order, row):
+    write(tmp_path / "a", 0.5, None)
+    write(tmp_path / "b", 0.5, None, measures={"fidelity": {}})
+    assert f"| fidelity: SSIM with its own film | {row}\n" in compare([tmp_path / name for name in order])
 
 
 def test_what_one_report_lacks_has_no_difference(tmp_path):
