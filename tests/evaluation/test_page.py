@@ -53,6 +53,13 @@ def test_of_images_it_does_not_say_what_their_maker_was_trained_on(report):
     assert "24 patients that the judge was not trained on; 242 pictures were. What the maker" in text
 
 
+def test_what_was_judged_by_what(report):
+    assert describe(report | {"view": "roi"}) == (
+        "1008 synthetic images of 64 x 64 pixels (roi view) from the masks of 48 pictures of 24 patients that no network "
+        "was trained on; 242 pictures were. Masks: unet. Segmentation: the judge. Seed 7."
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "says"),
     [
@@ -83,6 +90,8 @@ def test_every_measure_is_there_with_its_meaning_and_its_caution(page):
     interval = '<span class="interval">[0.600, 0.800]</span>'
     assert f"floor (real, other patient of the same tissue): 0.250 {interval}" in page
     assert "it cannot tell" in page
+    assert "<td>40</td></tr>" in page
+    assert "<td>20</td></tr>" not in page  # n counts films, not patients.
     assert "not computed: needs 3 patients or more, found 1" in page
     assert "FAIL: pixels: 3 copies" in page
     assert "Pass: no copies." in page
@@ -128,6 +137,7 @@ def test_markdown(report):
     assert "**FAIL: pixels: 3 copies.** Pass: no copies." in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {5}
+    assert {line.split(" | ")[-1] for line in rows} == {"n |", "--- |", "40 |", " |"}
 
 
 def test_the_headlines_exist(report):
@@ -136,10 +146,12 @@ def test_the_headlines_exist(report):
     lines = list(in_words(report))
     assert len(lines) == sum(map(len, HEADLINES.values())) + 1
     assert lines[-1] == "memorisation   FAIL: pixels: 3 copies"
+    interval = "0.713 [0.600, 0.800]"
+    assert f"obedience      dice_dense                 {interval}   ceiling {interval}   control {interval}" in lines
     card = render_card(report)
     assert card.startswith("## Measured\n\n1008 synthetic images of 64 x 64 pixels")
     assert "| obedience: Breast: Dice | 0.713 " in card
-    assert "Memorisation: **FAIL: pixels: 3 copies**" in card
+    assert card.endswith("\n\nMemorisation: **FAIL: pixels: 3 copies**. Pass: no copies.")
 
 
 def test_format_estimate():
