@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.evaluation import figures
+from mammogan_tf.metrics.features import power_spectrum
 
 ESTIMATE = {"value": 0.7, "low": 0.6, "high": 0.8, "n": 40, "patients": 20}
 MISSING = {"not computed": "needs 3 patients or more, found 1"}
@@ -23,6 +24,26 @@ def test_estimates_with_and_without_numbers(estimate):
     rows = figures.intervals([("synthetic", "synthetic", estimate), ("real", "real", MISSING)], "SSIM", line=0.5)
     assert size(bars)[0] > 600
     assert size(rows)[0] > 600
+
+
+@pytest.fixture
+def axes(monkeypatch):
+    """The axes of a figure, in place of its bytes."""
+    monkeypatch.setattr(figures, "_png", lambda figure: figure.axes[0])
+
+
+def test_an_interval_reaches_from_end_to_end(axes):
+    interval, point = figures.intervals([("synthetic", "synthetic", ESTIMATE)], "SSIM").lines
+    assert interval.get_xdata().tolist() == [ESTIMATE["low"], ESTIMATE["high"]]
+    assert point.get_xdata().tolist() == [ESTIMATE["value"]]
+
+
+def test_spectra_are_those_of_their_kind(axes):
+    images = {"real": RANDOM.random((5, 16, 16)), "synthetic": RANDOM.random((5, 16, 16)) / 2}
+    lines = {line.get_label(): line.get_ydata() for line in figures.spectra(**images).lines}
+    assert set(lines) == set(images)
+    for kind, stack in images.items():
+        np.testing.assert_allclose(lines[kind], np.median([power_spectrum(image) for image in stack], axis=0))
 
 
 @pytest.mark.parametrize("count", [1, 20])
