@@ -8,7 +8,7 @@ from PIL import Image
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.label_maps import LESION, save_label_map
+from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
 from mammogan_tf.evaluation.drawn import (
     DRAWN_REGIONS,
     _is_judged,
@@ -17,6 +17,7 @@ from mammogan_tf.evaluation.drawn import (
     format_comparison,
     summarise,
 )
+from mammogan_tf.training.samples import tile
 from tests.drawn_film import draw
 
 SIZE = 32
@@ -90,6 +91,43 @@ def test_films_of_one_patient_are_drawn_together():
     assert (found["n"], found["patients"]) == (3 * 2, 3)
     assert found["value"] == pytest.approx((0.2 + 0.4 + 0.6) / 3)
     assert (found["low"], found["high"]) == (pytest.approx(0.2), pytest.approx(0.6))
+
+
+@pytest.mark.parametrize(
+    ("gains", "better"),
+    [
+        ((0.1, 0.2, 0.1), "unet"),
+        ((0.2, 0.2, -0.1), "neither"),
+        ((0.1, -0.2, -0.2), "neither"),
+        ((-0.1,) * 3, "automatic"),
+    ],
+)
+def test_a_method_is_better_where_the_interval_says_so(gains, better):
+    rows = [
+        (f"film{n}", f"patient{n}", method, "breast", 0.5 + more)
+        for n, gain in enumerate(gains)
+        for method, more in (("automatic", 0), ("unet", gain))
+    ]
+    table = pd.DataFrame(rows, columns=["film", "patient", "method", "region", "dice"])
+    assert format_comparison(table).endswith(f": {better} is better")
+
+
+def test_a_segmenter_gets_films_as_they_are_and_each_is_shown_with_its_own_masks(films, tmp_path):
+    given = []
+
+    def unet(images):
+        given.append(images)
+        return np.repeat(np.arange(1, 4, dtype=np.uint8), images[0].size).reshape(images.shape)  # Another on each film.
+
+    drawn = load_films(films, SIZE * 4)
+    plain = load_films([dataclasses.replace(film, drawn=None) for film in films], SIZE * 4)
+    compare_with_drawn(films, SIZE * 4, tmp_path / "out", {"unet": unet})
+    assert (drawn.films != drawn.images * 255).any()  # The film's label is no tissue.
+    np.testing.assert_array_equal(given[0], plain.films.astype(np.float32) / 255)
+    for number, film in enumerate(plain.films):
+        masks = drawn.label_maps[number], plain.label_maps[number], np.full(film.shape, number + 1, np.uint8)
+        with Image.open(tmp_path / "out" / "worst" / f"film{number}.png") as picture:
+            np.testing.assert_array_equal(picture, tile([[film, *(overlay(film, mask) for mask in masks)]]))
 
 
 def test_what_a_data_set_does_not_draw_is_not_judged(films, tmp_path):
