@@ -9,9 +9,10 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.evaluation import use
-from mammogan_tf.evaluation.evidence import UseResult
+from mammogan_tf.evaluation.evidence import UseResult, synthesise
 from mammogan_tf.evaluation.sections.use import ARMS, USE
 from mammogan_tf.evaluation.use import Recipe, measure_use
+from mammogan_tf.metrics.segmentation import dice
 from tests.toy_films import SIZE, draw_films, evidence_of, generate
 
 RECIPE = Recipe(widths=(2, 4), steps=2, batch_size=4, seeds=1)
@@ -80,18 +81,23 @@ def test_results_of_another_seed_stay(finished, train, unseen, monkeypatch):
 
 @pytest.mark.parametrize("view", AUGMENTATIONS)
 def test_each_arm_is_augmented_or_not_and_each_repetition_has_a_seed(train, unseen, tmp_path, monkeypatch, view):
-    monkeypatch.setattr(use, "ARMS", {name: ARMS[name] for name in ("real", "augmented")})
-    given = []
+    monkeypatch.setattr(use, "ARMS", ARMS)
+    given, films = [], []
 
     def spy(recipe, pools, limits, test, seed):
         given.append((limits, seed))
+        films.append(pools[0].images.tobytes())
         return np.zeros(len(test))
 
     monkeypatch.setattr(use, "_classify", spy)
     monkeypatch.setattr(use, "_segment", spy)
     measure(train, unseen, tmp_path / "use.jsonl", recipe=dataclasses.replace(RECIPE, seeds=2), view=view)
-    limits = AUGMENTATIONS[view]
-    assert given[::2] == given[1::2] == [(None, 0), (limits, 0), (None, 1), (limits, 1)]
+    jobs = [(arm, seed) for seed in range(2) for arm in ARMS]
+    expected = [(AUGMENTATIONS[view] if arm == "augmented" else None, seed) for arm, seed in jobs]
+    assert given[::2] == given[1::2] == expected
+    films_of = dict(zip(jobs, films[::2], strict=True))
+    assert films_of["real", 0] == films_of["real", 1]
+    assert films_of["half", 0] != films_of["half", 1]
 
 
 def test_other_films_views_images_or_recipes_are_other_results(finished, train, unseen, monkeypatch):
@@ -137,6 +143,63 @@ def test_what_an_arm_is_trained_on(train, arm, sizes):
         assert pool.images.shape == pool.lesions.shape
         assert pool.lesions.any(axis=(1, 2)).all()
         assert set(pool.malignant) == {0, 1}
+
+
+def test_synthetic_images_are_made_from_the_films_of_benign_and_malignant_lesions(train, tmp_path, monkeypatch):
+    """Not from a normal film, whatever its mask holds, and with no noise that the judged images were made from."""
+    masks = train.masks.copy()
+    assert train.labels[0] == 2
+    masks[0] = LESION
+    films, rows = dataclasses.replace(train, masks=masks), np.tile(np.flatnonzero(train.labels != 2), 2)
+    noise, trained = [], []
+
+    def remembers(seeds, masks, labels):
+        noise.append(seeds.tolist())
+        return masks / 10 + labels[:, None, None]
+
+    monkeypatch.setattr(use, "ARMS", {"synthetic": ARMS["synthetic"]})
+    monkeypatch.setattr(
+        use, "_classify", lambda recipe, pools, limits, test, seed: trained.extend(pools) or test.labels
+    )
+    monkeypatch.setattr(use, "_segment", lambda recipe, pools, limits, test, seed: test.labels)
+    for seed in range(2):
+        file = tmp_path / f"{seed}.jsonl"
+        measure_use(films, train, remembers, "whole", file, seed, RECIPE, Console(quiet=True))
+        synthesise(draw_films(range(10), 0), remembers, 1, seed)  # As many images.
+    assert list(map(len, noise)) == [len(rows)] * 4
+    assert len(set(np.concatenate(noise).tolist())) == 4 * len(rows)
+    pool = trained[0]
+    expected = train.masks[rows] / 10 + train.labels[rows][:, None, None]
+    assert sorted(image.tobytes() for image in pool.images) == sorted(
+        image.tobytes() for image in expected.astype(np.float32)
+    )
+    for image, lesions, malignant in zip(*vars(pool).values(), strict=True):
+        mask, label = np.rint(image % 1 * 10), int(image.min())
+        assert ((mask == LESION) == lesions).all()
+        assert label == malignant
+
+
+@pytest.mark.parametrize("train_network", [use._classify, use._segment], ids=["classifier", "segmenter"])
+def test_the_seed_of_a_repetition_is_that_of_its_network(train, unseen, train_network, monkeypatch):
+    weights = []
+    monkeypatch.setattr(use, "_fit", lambda network, *arguments: weights.append(network.get_weights()[0].tolist()))
+    pool = use._pool(train, np.arange(4), train.images[:4])
+    for seed in (0, 0, 1):
+        train_network(RECIPE, [pool], None, unseen, seed)
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.mark.parametrize("limits", [None, AUGMENTATIONS["whole"]], ids=["as they are", "augmented"])
+def test_the_seed_of_a_repetition_is_that_of_order_and_changes(train, limits):
+    """Where films are augmented: of the changes of one film, whose order nothing can change."""
+    count = 1 if limits else len(train)
+    pool = use._pool(train, np.arange(count), train.images[:count])
+    batches = []
+    for seed in (0, 0, 1):
+        keras.utils.set_random_seed(7)
+        (batch,) = use._batches(pool, RECIPE, limits, SIZE, seed).take(1)
+        batches.append(batch[0].numpy().tolist())
+    assert batches[0] == batches[1] != batches[2]
 
 
 @pytest.mark.parametrize("arm", ["real", "pretrained"])
@@ -223,6 +286,17 @@ class TestSection:
         for end in ("value", "low", "high"):
             assert report["dice_equal_gain"][end] == pytest.approx(0.3)
         assert [picture.name for picture in USE.draw(changed, report)] == ["use_auc", "use_dice"]
+
+
+def test_lesions_move_with_their_film(train):
+    """Films that are grey where the lesion is alone."""
+    lesions = np.zeros((6, SIZE, SIZE), np.uint8)
+    lesions[:, 8:16, 4:20] = 1
+    pool = use.Pool(0.5 * lesions.astype(np.float32), lesions, np.zeros(6, np.int32))
+    ((images, moved, _),) = use._batches(pool, Recipe(batch_size=6), AUGMENTATIONS["whole"], SIZE, 0).take(1)
+    seen = images.numpy()[..., 0] > 0.25
+    assert dice(seen, lesions, 1).min() < 0.8
+    assert dice(seen, moved.numpy(), 1).min() > 0.9
 
 
 def test_augmented_windows_stay_full_of_film(train):
