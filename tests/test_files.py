@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from mammogan_tf.files import atomic_path, locked, read_json, write_bytes, write_json, write_text
+from mammogan_tf.files import atomic_path, locked, numbered_folders, read_json, write_bytes, write_json, write_text
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -25,6 +25,20 @@ def test_the_temporary_file_lies_beside_with_the_same_suffix(tmp_path):
         temporary.write_bytes(b"new")
         assert not (tmp_path / "picture.png").exists()
     assert (tmp_path / "picture.png").read_bytes() == b"new"
+
+
+def test_two_who_write_the_same_file_have_a_temporary_one_each(tmp_path):
+    with atomic_path(tmp_path / "file") as one, atomic_path(tmp_path / "file") as other:
+        one.write_bytes(b"one")
+        other.write_bytes(b"other")
+    assert (tmp_path / "file").read_bytes() == b"one", "who ends last"
+
+
+def test_folders_are_numbered_by_names_of_digits(tmp_path):
+    for name in ("7", "1000", "20261128120000", "-1", "1.5", "next"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "8").touch()
+    assert numbered_folders(tmp_path) == {n: tmp_path / str(n) for n in (7, 1000, 20261128120000)}
 
 
 def test_a_link_is_written_through_and_stays_one(tmp_path):
@@ -111,6 +125,15 @@ def test_what_is_locked_is_locked_until_the_end(tmp_path):
     with locked(tmp_path, AssertionError()), pytest.raises(ValueError, match="taken"):
         enter()
     enter()
+
+
+def test_on_a_file_system_without_locks_nothing_is_taken(tmp_path, monkeypatch):
+    def no_locks(*arguments) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("mammogan_tf.files.fcntl.flock", no_locks)
+    with locked(tmp_path, AssertionError()):
+        pass
 
 
 def test_a_reader_never_sees_half_of_it(tmp_path):

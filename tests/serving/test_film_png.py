@@ -21,10 +21,10 @@ def decode(png: bytes, size: int) -> np.ndarray:
     return decode_films(tf.constant([png]), size)[0, ..., 0].numpy()
 
 
-def bomb() -> bytes:
-    """A PNG whose header announces 2^15 x 2^15 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 2**15, 2**15, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + b"\0" * 20
+def header(height: int, width: int) -> bytes:
+    """The beginning of a PNG that announces so many pixels."""
+    content = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + content + struct.pack(">I", zlib.crc32(content)) + b"\0" * 20
 
 
 def test_every_png_kind_is_read_alike():
@@ -44,17 +44,34 @@ def test_a_png_of_16_bits_is_read_as_a_film_on_disk_is(low, high, tmp_path):
     assert (film[:, 6:] == 0).all()
 
 
-def test_a_wide_png_keeps_its_proportions():
-    # 4 rows of 8 pixels into 4 x 4: the upper 2 rows hold means of 2 x 2, the rest is black.
-    pixels = np.arange(32, dtype=np.uint8).reshape(4, 8) * 8
+def test_a_wide_png_keeps_its_proportions_and_is_shrunk_by_area():
+    # 6 rows of 12 pixels into 4 x 4: the upper 2 rows hold means of 3 x 3, the rest is black.
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 12)).astype(np.uint8)
     film = decode(png_bytes(pixels), 4)
-    assert film[0, 0] == pytest.approx((0 + 8 + 64 + 72) / 4 / 255)
-    assert film[1, 3] == pytest.approx((22 + 23 + 30 + 31) * 8 / 4 / 255)
+    np.testing.assert_allclose(film[:2], pixels.reshape(2, 3, 4, 3).mean(axis=(1, 3)) / 255, atol=1e-6)
     assert (film[2:] == 0).all()
 
 
+def test_a_png_thinner_than_a_pixel_keeps_one():
+    film = decode(png_bytes(np.full((64, 1), 51, np.uint8)), 8)
+    np.testing.assert_allclose(film, np.eye(8)[[0] * 8] * 51 / 255, atol=1e-6)
+
+
+def test_a_png_may_have_33_million_pixels():
+    """As these have no content, TensorFlow refuses the one, and we the other."""
+    for height, reason in ((2**12, "Invalid PNG"), (2**12 + 1, "expected 1 to 33554432 pixels")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+            decode(header(height, 2**13), 8)
+
+
 @pytest.mark.parametrize(
-    ("png", "message"), [(b"", "PNG file"), (b"GIF89a" * 9, "PNG file"), (bomb(), "pixels"), (bomb()[:40], "pixels")]
+    ("png", "message"),
+    [
+        (b"", "PNG file"),
+        (b"GIF89a" * 9, "PNG file"),
+        (header(2**15, 2**15), "pixels"),
+        (header(2**15, 2**15)[:40], "pixels"),
+    ],
 )
 def test_bytes_that_are_no_film_are_refused(png, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
