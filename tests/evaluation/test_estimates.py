@@ -26,6 +26,13 @@ def test_a_mean_without_each_patient():
     assert over_patients(np.array([1.0, 3.0, 5.0, 9.0, np.nan]), np.array([*PATIENTS, "d"])) == found
 
 
+def test_the_seed_draws_the_patients():
+    values, patients = np.random.default_rng(0).normal(size=20), np.arange(20).astype(str)
+    first, other = (over_patients(values, patients, seed=seed) for seed in (0, 1))
+    assert (first["low"], first["value"]) != (other["low"], other["value"])
+    assert first["value"] == other["value"]
+
+
 def test_a_pair_is_left_out_with_either_patient():
     pairs = np.array([list(pair) for pair in ("ab", "ac", "ad", "bc", "bd", "cd")])
     found = over_patients(np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]), pairs)
@@ -122,6 +129,18 @@ def test_many_patients_are_left_out_in_blocks():
     assert " ".join(found[WITHOUT]).split() == names.tolist()
     assert found["high"] == 99
     assert found["patients"] == 100
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [left_out, lambda statistic, patients, limits: over_sets(statistic, [patients, patients], limits)],
+    ids=["left out", "over sets"],
+)
+def test_an_interval_ends_at_both_limits_of_its_measure(measure):
+    """1 but without one patient of five: an error of 4 / 5 * (1 - 1 / 5) squared, and so an interval beyond 0 and 1."""
+    found = measure(lambda kept: float("a" in kept), np.array(list("abcde")), (0.0, 1.0))
+    assert 1 - 1.96 * np.sqrt(4 * (1 / 5) * (4 / 5)) < 0
+    assert (found["low"], found["value"], found["high"]) == (0, 1, 1)
 
 
 def test_patients_without_an_image_in_a_set_are_not_left_out():

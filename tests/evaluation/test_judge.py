@@ -225,6 +225,7 @@ def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(evidence):
     assert made.films.tolist() == np.repeat(np.arange(40), 2).tolist()
     assert [rows.tolist() for rows in made.sets] == [list(range(0, 80, 2)), list(range(1, 80, 2))]
     assert (made.images == synthesise(real, mask_mean, 2, seed=3).images).all()
+    assert (made.images != synthesise(real, mask_mean, 2, seed=4).images).any()
     assert seen[-1] == (80, 80)
 
 

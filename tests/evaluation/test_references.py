@@ -1,17 +1,27 @@
 """What each number of the report is a share of, and which films its floor is made of."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 
+from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import LESION
-from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION
-from mammogan_tf.evaluation.sections.diversity import DIVERSITY
+from mammogan_tf.evaluation import estimates
+from mammogan_tf.evaluation.evidence import Segmentation, SyntheticFilms
+from mammogan_tf.evaluation.sections import fidelity
+from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION, FOLDS
+from mammogan_tf.evaluation.sections.diversity import DIVERSITY, SHARES
 from mammogan_tf.evaluation.sections.fidelity import FIDELITY
+from mammogan_tf.evaluation.sections.memorisation import MEMORISATION
 from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
-from mammogan_tf.metrics.distribution import frechet_distance
-from tests.toy_films import draw_films, evidence_of, with_images
+from mammogan_tf.evaluation.sections.segmentation import AGREEMENT
+from mammogan_tf.evaluation.spaces import FeatureSpace
+from mammogan_tf.metrics.distribution import frechet_distance, manifolds
+from mammogan_tf.metrics.intervals import jackknife
+from mammogan_tf.metrics.two_sample import classifier_auc
+from tests.toy_films import draw_films, evidence_of, segment, with_images
 
 
 def with_films(evidence, part: str, images: np.ndarray):
@@ -61,14 +71,34 @@ def test_unseen_films_that_are_all_alike_are_precise_and_reach_few_training_film
     assert found["recall_texture"]["floor"]["value"] < 0.3
 
 
-def test_which_pairs_of_real_films_are_compared(evidence):
-    """Four patients with two films of either side, and all of one tissue class."""
-    films = draw_films(range(8), 1000)
-    films = dataclasses.replace(films, patients=np.repeat(list("abcd"), 4), tissues=np.full(16, "F"))
-    found = FIDELITY.compute(evidence_of(films, evidence.train))
+@pytest.mark.parametrize(
+    ("tissues", "pairs"),
+    [("FFFFFF", 6 * 5 / 2), ("FFFFGG", 4 * 3 / 2 + 1), ("FFFF  ", 4 * 3 / 2)],
+    ids=["one", "two", "unknown"],
+)
+def test_which_pairs_of_films_are_compared(evidence, tissues, pairs):
+    """Six patients with two films of either side, of one tissue class each or of none that is known."""
+    films = draw_films(range(12), 1000)
+    tissues = np.repeat([tissue.strip() for tissue in tissues], 4)
+    films = dataclasses.replace(films, patients=np.repeat(list("abcdef"), 4), tissues=tissues)
+    made = dataclasses.replace(evidence_of(films, evidence.train), spaces={})
+    found = FIDELITY.compute(made)
     for name in ("ssim", "ms_ssim"):
-        assert found[f"{name}_own_film"]["floor"]["n"] == 16 * 15 / 2 - 4 * (4 * 3 / 2)
-        assert found[f"{name}_left_right"]["n"] == 4 * (2 * 2)
+        assert found[f"{name}_own_film"]["floor"]["n"] == pairs * (4 * 4)
+        assert found[f"{name}_left_right"]["n"] == 6 * (2 * 2)
+    found = DIVERSITY.compute(made)
+    for estimate in (found["ssim_across_masks"], found["ssim_across_masks"]["floor"]):
+        assert estimate["n"] == 6 * 5 / 2 * (4 * 4)
+
+
+def test_images_of_one_mask_are_compared_where_a_patient_has_several(few):
+    """Two masks of each patient, and of each mask one image twice; no mask is that of an unseen film."""
+    rows = np.arange(len(few.synthetic))
+    images, masks = few.real.images[rows // 4 * 2 + rows % 2], few.synthetic.masks.copy()
+    masks[:, -1, -1] = 1 + rows % 2
+    synthetic = SyntheticFilms(images, masks, None, few.synthetic.patients, few.synthetic.sets)
+    estimate = DIVERSITY.compute(dataclasses.replace(few, synthetic=synthetic, spaces={}))["ssim_same_mask"]
+    assert (estimate["value"], estimate["n"]) == (pytest.approx(1), 7 * 2)
 
 
 def test_faint_lesions_have_a_share_of_the_contrast_of_real_ones(few):
@@ -86,3 +116,125 @@ def test_false_alarms_are_those_where_no_lesion_was_asked_for(few):
     alarms = OBEDIENCE.compute(everywhere)["lesion_false_alarms"]
     assert (alarms["value"], alarms["n"]) == (1, (7 - 3) * 2 * 2)
     assert (alarms["floor"]["value"], alarms["floor"]["n"]) == (1, (7 - 3) * 2)
+
+
+def test_references_are_those_of_real_films_and_values_those_of_images(few):
+    """In noise, so that no lesion is plain in either."""
+    random = np.random.default_rng(0)
+    films, others = random.random((2, *few.real.images.shape))
+    images, other_images = random.random((2, *few.synthetic.images.shape))
+    noise = with_films(with_images(few, images), "real", films)
+    found = OBEDIENCE.compute(noise)
+    of_other_images = OBEDIENCE.compute(with_images(noise, other_images))
+    of_other_films = OBEDIENCE.compute(with_films(noise, "real", others))
+    assert set(found) == {measure.key for measure in OBEDIENCE.measures}
+    for key, estimate in found.items():
+        for kind in ("floor", "ceiling"):
+            assert of_other_images[key].get(kind) == estimate.get(kind), key
+        if key != "lesion_contrast_to_real":
+            assert of_other_films[key]["value"] == estimate["value"], key
+            assert of_other_films[key].get("control") == estimate.get("control"), key
+    for key in ("lesion_contrast", "lesion_auc"):
+        assert of_other_images[key]["value"] != found[key]["value"] != found[key]["ceiling"]["value"]
+        assert of_other_films[key]["ceiling"] != found[key]["ceiling"]
+
+
+@pytest.mark.parametrize("right", [4, 5])
+def test_a_judge_is_doubted_below_a_dice_of_three_tenths_on_real_films(few, right):
+    """It is right on some of 14 films and finds nothing dense in the others."""
+
+    def judge(images):
+        found = segment(images)
+        if len(images) == 14:
+            found = np.where((np.arange(14) < right)[:, None, None], few.real.masks, 1)
+        return found
+
+    dense = OBEDIENCE.compute(dataclasses.replace(few, segmenter=judge))["dice_dense"]
+    assert dense["ceiling"]["value"] == pytest.approx(right / 14)
+    assert ("note" in dense) == (right / 14 < 0.3)
+
+
+def test_agreement_by_hand(few):
+    """Of 16 pixels of a lesion 8 are found, with 4 others; in half of the films without one, two are."""
+    truth, found = np.zeros((2, *few.real.masks.shape), np.uint8)
+    lesion = few.real.labels != 2
+    truth[lesion, 4:8, 4:8] = found[lesion, 4:8, 3:6] = LESION
+    clear = np.flatnonzero(~lesion)
+    assert (lesion.sum(), len(clear)) == (3 * 2, 4 * 2)
+    found[clear[::2], 4:8, 4:8] = found[clear[::2], 20:24, 4:8] = LESION
+    measured = AGREEMENT.compute(dataclasses.replace(few, segmentation=Segmentation("by hand", truth, found)))
+    values = {key: estimate["value"] for key, estimate in measured.items() if "value" in estimate}
+    assert values["dice_lesion"] == pytest.approx(2 * 8 / (16 + 12))
+    assert values["iou_lesion"] == pytest.approx(8 / (16 + 12 - 8))
+    assert values["sensitivity_lesion"] == pytest.approx(8 / 16)
+    assert values["precision_lesion"] == pytest.approx(8 / 12)
+    assert values["lesions_found"] == 1
+    assert values["false_positives"] == pytest.approx(2 * 4 / (6 + 8))
+    assert values["clear_films_with_false_positives"] == 4 / 8
+
+
+def test_shares_are_means_over_sets_of_images(few):
+    found = DIVERSITY.compute(few)
+    train, _, made = few.features("texture")
+    assert len(few.synthetic.sets) == 2
+    of_sets = [manifolds(train, made[rows]) for rows in few.synthetic.sets]
+    assert of_sets[0] != of_sets[1]
+    for share in SHARES:
+        assert found[f"{share}_texture"]["value"] == pytest.approx(np.mean([getattr(each, share) for each in of_sets]))
+
+
+def test_an_area_is_over_pairs_of_one_fold(few):
+    found = DISTRIBUTION.compute(few)["classifier_auc_texture"]
+    (train, real, made), parts = few.features("texture"), (few.train, few.real, few.synthetic)
+    of_train, of_real, of_made = (part.patients for part in parts)
+    assert found["value"] == pytest.approx(classifier_auc(real, made, of_real, of_made, FOLDS, few.seed).auc)
+    assert found["floor"]["value"] == pytest.approx(classifier_auc(train, real, of_train, of_real, FOLDS, few.seed).auc)
+
+
+def test_a_covariance_needs_more_films_than_features(few):
+    """14 unseen films."""
+
+    def rows(images, count):
+        return images[:, 8 : 8 + count, 4]
+
+    for features, enough in ((13, True), (14, False)):
+        space = FeatureSpace(f"{features} rows", partial(rows, count=features), Console())
+        found = DISTRIBUTION.compute(dataclasses.replace(few, spaces={"texture": space}, _scaled={}))
+        for key in ("radiomics_frechet", "floor_over_fid_texture"):
+            assert ("value" in found[key]) == enough
+            assert enough or "more than 14 films" in found[key]["not computed"]
+
+
+def test_an_interval_ends_where_its_measure_does(few, monkeypatch):
+    def wide(*arguments):
+        return jackknife(*arguments) | {"low": -9.0, "high": 99.0}
+
+    monkeypatch.setattr(estimates, "jackknife", wide)
+    found = DIVERSITY.compute(few) | DISTRIBUTION.compute(few)
+    for share in SHARES:
+        for estimate in (found[f"{share}_texture"], found[f"{share}_texture"]["floor"]):
+            assert (estimate["low"], estimate["high"]) == (0, 99 if share == "density" else 1)
+    distances = {"kid_texture": -9, "radiomics_frechet": 0}
+    for key, low in distances.items():
+        for estimate in (found[key], found[key]["floor"]):
+            assert (estimate["low"], estimate["high"]) == (low, 99)
+    assert found["floor_over_fid_texture"]["low"] == 0
+
+
+def test_no_jackknife_of_medians_and_percentiles_is_kept(few):
+    found = MEMORISATION.compute(few)
+    for key in ("neighbour_ratio_pixels", "near_pixels", "neighbour_ratio_texture", "near_texture"):
+        assert "value" in found[key]
+        assert estimates.WITHOUT not in found[key]
+
+
+def test_the_seed_draws_pairs_places_and_patients(few, monkeypatch):
+    monkeypatch.setattr(fidelity, "MAX_PAIRS", 15)
+    found, other = (
+        FIDELITY.compute(dataclasses.replace(few, seed=seed)) | OBEDIENCE.compute(dataclasses.replace(few, seed=seed))
+        for seed in range(2)
+    )
+    assert found["ssim_own_film"]["floor"]["value"] != other["ssim_own_film"]["floor"]["value"]
+    assert found["lesion_contrast"]["control"]["value"] != other["lesion_contrast"]["control"]["value"]
+    assert found["ssim_own_film"]["value"] == other["ssim_own_film"]["value"]
+    assert found["ssim_own_film"]["low"] != other["ssim_own_film"]["low"]
