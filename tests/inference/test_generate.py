@@ -9,7 +9,7 @@ from PIL import Image
 from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.made_masks import vary
-from mammogan_tf.errors import DataError
+from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.inference import Generator, load_generator
 from mammogan_tf.inference.generate import MaskSet, generate_folder, masks_of_folder, masks_of_model
 
@@ -45,10 +45,11 @@ def test_the_manifest(folder, masks):
 
 
 def test_masks_are_used_evenly_in_an_order_of_the_seed(folder, masks):
-    uses = pd.read_csv(folder / "manifest.csv")["mask_source"].value_counts()
-    assert set(uses.index) == set(masks.names)
-    assert set(uses) <= {40 // len(masks.names), 40 // len(masks.names) + 1}
-    assert pd.read_csv(folder / "manifest.csv")["mask_source"].tolist() != (masks.names * 3)[:40]
+    random, count = np.random.default_rng(100), len(masks.names)
+    order = np.concatenate([random.permutation(count) for _ in range(40 // count + 1)])[:40]
+    used = pd.read_csv(folder / "manifest.csv")["mask_source"]
+    assert used.tolist() == [masks.names[row] for row in order]
+    assert set(used.value_counts()) <= {40 // count, 40 // count + 1}
 
 
 def test_films_and_masks_belong_together(folder, generator, masks):
@@ -130,6 +131,15 @@ def test_what_is_written_before_the_end_is_in_the_manifest(generator, masks, fol
     assert table["file"].tolist() == sorted(f"images/{file.name}" for file in (tmp_path / "out" / "images").iterdir())
 
 
+def test_a_film_of_the_last_batch_that_cannot_be_written_is_no_success(generator, masks, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("mammogan_tf.inference.generate.save_label_map", fail)
+    with pytest.raises(OSError, match="No space left"):
+        generate_folder(generator, masks, 2, tmp_path / "out")
+
+
 def test_training_masks(masks, gan_run):
     with np.load(gan_run / "masks.npz") as stored:
         np.testing.assert_array_equal(masks.label_maps, stored["label_maps"])
@@ -168,6 +178,12 @@ def test_masks_of_a_folder(tmp_path):
         masks_of_folder(tmp_path)
 
 
+def test_masks_that_are_no_squares(tmp_path):
+    save_label_map(tmp_path / "wide.png", np.ones((SIZE, 2 * SIZE), np.uint8))
+    with pytest.raises(DataError, match=r"expected square masks of one size, received: \(16, 32\)"):
+        masks_of_folder(tmp_path)
+
+
 def test_a_folder_with_masks_inside(tmp_path):
     (tmp_path / "masks").mkdir()
     Image.fromarray(np.zeros((SIZE, SIZE, 3), np.uint8)).save(tmp_path / "contact_sheet.png")
@@ -203,6 +219,20 @@ def test_lesions_are_taken_out_and_put_in(tmp_path):
     np.testing.assert_array_equal(again.label_maps, placed.label_maps)
     with pytest.raises(DataError, match="expected a place on the breast"):
         MaskSet(masks.label_maps[2:], masks.labels[2:], ["c"]).with_lesion(0.5, 0.5, 0.2, 1)
+
+
+def test_what_is_not_usable_stays_so():
+    usable = np.array([True, False, True])
+    masks = MaskSet(np.ones((3, SIZE, SIZE), np.uint8), np.array([2, 2, 0]), ["a", "b", "c"], usable)
+    assert masks.of_label(2).usable.tolist() == [True, False]
+    assert masks.without_lesions().usable.tolist() == usable.tolist()
+
+
+def test_seeds_that_are_no_64_bit_integers(generator, masks, tmp_path):
+    for seed in (-1, 2**63 - 1):
+        with pytest.raises(ConfigError, match=f"seed: expected 0 to .*, received: {seed}"):
+            generate_folder(generator, masks, 1, tmp_path / "out", seed=seed)
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged_masks_of_a_model(gan_run, tmp_path):

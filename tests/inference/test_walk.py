@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammogan_tf.config import WALKS
+from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.inference import Generator
 from mammogan_tf.inference.generate import MaskSet
@@ -16,6 +18,17 @@ def test_a_walk_of_noise_goes_from_one_seed_to_the_next_on_one_mask(generator, m
     assert (label_maps == masks.label_maps[row[0]]).all()
     assert (films[2] != films[0]).any()
     assert (films[2] != films[-1]).any()
+
+
+@pytest.mark.parametrize("kind", WALKS)
+def test_a_walk_passes_over_masks_that_are_not_usable(generator, masks, kind):
+    order = np.random.default_rng(7).permutation(len(masks.names))
+    usable = np.ones(len(masks.names), bool)
+    usable[order[0]] = False
+    _, label_maps = walk(
+        generator, MaskSet(masks.label_maps, masks.labels, masks.names, usable), kind, 2, seed=7, label=0
+    )
+    np.testing.assert_array_equal(label_maps[0], masks.label_maps[order[1]])
 
 
 def test_noise_on_the_way_has_the_length_of_noise(generator, masks):
@@ -92,11 +105,18 @@ def test_walks_that_cannot_be(generator, masks):
 def test_a_walk_is_a_strip_or_a_film_that_goes_there_and_back(tmp_path):
     films = np.arange(3, dtype=np.uint8)[:, None, None] * np.full((1, 16, 16), 40, np.uint8)
     label_maps = np.zeros((3, 16, 16), np.uint8)
+    label_maps[:, 8:] = np.arange(1, 4)[:, None, None]
     with Image.open(save_walk(tmp_path / "walk.png", films, label_maps, "a model")) as strip:
         assert strip.size == (3 * 130 - 2, 2 * 130 - 2)
         assert (strip.info["Synthetic"], strip.info["Model"]) == ("true", "a model")
+        for number, (film, label_map) in enumerate(zip(films, label_maps, strict=True)):
+            above, below = (strip.crop((130 * number, top, 130 * number + 128, top + 128)) for top in (0, 130))
+            np.testing.assert_array_equal(np.asarray(above)[::8, ::8, 0], film)
+            np.testing.assert_array_equal(np.asarray(below)[::8, ::8], overlay(film, label_map))
     with Image.open(save_walk(tmp_path / "walk.gif", films, label_maps, "a model")) as moving:
         assert b"Synthetic mammogram of no patient" in moving.info["comment"]
+        assert b"Model: a model." in moving.info["comment"]
+        assert moving.info["loop"] == 0, "for ever"
         shades = []
         for frame in range(moving.n_frames):
             moving.seek(frame)
