@@ -14,6 +14,7 @@ from contextlib import suppress
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -68,13 +69,14 @@ def serve_predict():
     """Serves a function of request and context as Predict; returns its address."""
     servers = []
 
-    def serve(predict):
+    def serve(predict, credentials=None):
         servicer = type("Servicer", (prediction_service_pb2_grpc.PredictionServiceServicer,), {})()
         servicer.Predict = predict
         server = grpc.server(futures.ThreadPoolExecutor(2))
         servers.append(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        place = "127.0.0.1:0"
+        port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
         server.start()
         return f"127.0.0.1:{port}"
 
@@ -162,6 +164,24 @@ def test_films_whose_answers_are_too_large_for_a_message_go_in_smaller_pieces(
         with pytest.raises(ServingError, match=r"expected an answer of at most|larger than max") as refused:
             client.segment(pngs[:2])
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_answers_above_the_limit_of_grpc_are_read(connect, serve_predict, pem, tls):
+    """Which is 4 MB, but where a client sets another."""
+    probabilities = np.random.default_rng(0).random((1, 512, 512, 5), np.float32)
+
+    def predict(request, context):
+        response = predict_pb2.PredictResponse()
+        for name in request.output_filter:
+            response.outputs[name].CopyFrom(tf.make_tensor_proto(probabilities if name == "probabilities" else [0]))
+        return response
+
+    key, certificate = (pem / f"server.{kind}" for kind in ("key", "pem"))
+    known = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())]) if tls else None
+    address = serve_predict(predict, known)
+    with connect(address, credentials=tls_credentials(pem / "ca.pem") if tls else None) as client:
+        np.testing.assert_array_equal(client.segment([b"png"]).probabilities, probabilities)
 
 
 def test_pieces_answered_by_different_versions_are_refused(connect, serve_predict, films, monkeypatch):
@@ -260,14 +280,31 @@ def test_a_server_with_tls_is_not_called_absent(connect, models, pem, films):
             client.segment(films)
 
 
+CLOSED = "127.0.0.1:9: expected an open client, received: a closed one; make another"
+
+
 def test_a_closed_client_is_one_line(connect, films):
     with connect("127.0.0.1:9") as client:
         client.close()
         for ask in (lambda: client.segment(films), client.status):
             with pytest.raises(ServingError) as refused:
                 ask()
-            says = "127.0.0.1:9: expected an open client, received: a closed one; make another"
-            assert str(refused.value) == says
+            assert str(refused.value) == CLOSED
+
+
+def test_a_client_is_closed_at_the_end_of_its_block():
+    with MammoganClient("127.0.0.1:9") as blocking:
+        pass
+    with pytest.raises(ServingError, match=CLOSED):
+        blocking.status()
+
+    async def ask_late():
+        async with AsyncMammoganClient("127.0.0.1:9") as client:
+            pass
+        await client.status()
+
+    with pytest.raises(ServingError, match=CLOSED):
+        asyncio.run(ask_late())
 
 
 def test_a_slow_server_is_one_line(connect, serve_predict, films):
@@ -282,7 +319,7 @@ def test_a_timeout_that_is_no_time_is_refused(connect, seconds):
         connect("127.0.0.1:9", seconds)
 
 
-def test_a_server_that_is_unavailable_is_tried_again(connect, serve_predict, films):
+def test_a_server_that_is_unavailable_is_tried_again(connect, serve_predict):
     tried = []
 
     def predict(request, context):
@@ -291,8 +328,9 @@ def test_a_server_that_is_unavailable_is_tried_again(connect, serve_predict, fil
             context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
         context.abort(grpc.StatusCode.INTERNAL, "broken")
 
+    large = np.zeros((1, 512, 512), np.float32)  # Of itself, gRPC keeps no more than 256 KiB to send again.
     with connect(serve_predict(predict)) as client, pytest.raises(ServingError, match="INTERNAL: broken"):
-        client.segment(films)
+        client.segment(large)
     assert len(tried) == 3, "twice after UNAVAILABLE, never after another status"
 
 
@@ -300,6 +338,25 @@ def test_a_server_that_stays_unavailable_is_one_line(connect, serve_predict, fil
     address = serve_predict(lambda request, context: context.abort(grpc.StatusCode.UNAVAILABLE, "queue full"))
     with connect(address) as client, pytest.raises(ServingError, match="received: UNAVAILABLE: queue full"):
         client.segment(films)
+
+
+def test_servers_at_several_addresses_are_asked_in_turn(connect, serve_predict, films, monkeypatch):
+    monkeypatch.setenv("no_grpc_proxy", "*")
+    asked = []
+
+    def serve(number):
+        def predict(request, context):
+            asked.append(number)
+            context.abort(grpc.StatusCode.INTERNAL, "asked")
+
+        return serve_predict(predict)
+
+    end = time.monotonic() + 10
+    with connect(f"ipv4:{serve(0)},{serve(1)}") as client:
+        while {*asked} != {0, 1} and time.monotonic() < end:
+            with pytest.raises(ServingError, match="INTERNAL: asked"):
+                client.segment(films)
+    assert {*asked} == {0, 1}
 
 
 def test_a_server_that_comes_back_is_found(connect, models, films):

@@ -18,9 +18,10 @@ def test_chunks_hold_a_number_of_films_at_most(monkeypatch):
     assert list(questions.chunks([1] * 5)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
 
 
-def test_the_requests_hold_every_film_once_and_in_order(monkeypatch):
+@pytest.mark.parametrize("given", [list, np.array], ids=["list", "array"])
+def test_the_requests_hold_every_film_once_and_in_order(monkeypatch, given):
     monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
-    question = questions.synthesize([b"a", b"b", b"c"], [7, 8, 9], [(0, 0, 0), (0.5, 0.5, 0.1), (1, 1, 1)])
+    question = questions.synthesize(given([b"a", b"b", b"c"]), [7, 8, 9], [(0, 0, 0), (0.5, 0.5, 0.1), (1, 1, 1)])
     requests = [question.request(chunk) for chunk in questions.chunks(question.costs)]
     assert [request.model_spec.signature_name for request in requests] == ["with_lesion", "with_lesion"]
     sent = {
