@@ -49,6 +49,19 @@ def test_an_export_computes_in_float32_whatever_the_training_did(tmp_path, live_
     np.testing.assert_allclose(answer, in_use, atol=1e-6)
 
 
+def test_an_export_looks_at_windows_as_they_lie(tmp_path):
+    """A whole film whose rows are longer to the right would be looked at mirrored."""
+    image = keras.Input((SIZE, SIZE, 1))
+    network = keras.Model(image, keras.layers.Conv2D(5, (1, 3), padding="same", activation="softmax")(image))
+    kernel = np.zeros((1, 3, 1, 5))
+    kernel[0, 1, 0, 1], kernel[0, :2, 0, 3] = 5, (-99, 9)  # Muscle is where the pixel to the left is black.
+    network.set_weights([kernel, np.array([1, 0, 0, 0, 0])])
+    film = np.triu(np.full((SIZE, SIZE), 200, np.uint8))[..., None]
+    segment_png = signature(export_unet(network, tmp_path, view="roi"), "segment_png")
+    label_map = segment_png(png=tf.io.encode_png(film)[None])["label_map"].numpy()[0]
+    np.testing.assert_array_equal(label_map, np.triu(np.ones((SIZE, SIZE))) + 2 * np.eye(SIZE))
+
+
 def test_synthesize_wants_networks_of_one_size(tmp_path, live_generator):
     with pytest.raises(ModelError, match="expected networks of one size, received: 32 and 16 px"):
         export_synthesize(build_unet(32, widths=(2, 2)), live_generator, tmp_path)

@@ -45,6 +45,11 @@ def test_a_map_with_no_side_stays_as_it_is(film):
     np.testing.assert_array_equal(move(film, "turn"), film)
 
 
+def test_a_column_from_outside_is_background():
+    sources = tf.constant([[-1, 0, SIZE - 1, SIZE]])
+    np.testing.assert_array_equal(move_columns(tf.constant(TISSUE[None]), sources)[0], [[0, 1, 1, 0]] * SIZE)
+
+
 def test_a_breast_leans_to_its_chest_wall():
     lean = ((0 * 8 + 1 * 7 + 2 * 5 + 3 * 2) / (8 + 7 + 5 + 2) - (0 + 3) / 2) / 4
     films = np.stack([LEFT, LEFT[:, ::-1], np.roll(LEFT, 2, axis=1), TISSUE, 0 * TISSUE])

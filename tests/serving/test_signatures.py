@@ -81,6 +81,16 @@ def test_muscle_is_at_the_chest_wall_on_whichever_side_it_is(drawn_films, chosen
         assert (label_map == 3).any() == (number < 2)
 
 
+@pytest.mark.parametrize(("higher", "right"), [(1, False), (8, True)])
+def test_only_a_film_that_leans_clearly_is_looked_at_mirrored(higher, right):
+    # 16 columns of 8 pixels, the last of 9 or 16: a lean of 15 / 2 / 129 / 16 = 0.004 or 8 * 15 / 2 / 136 / 16 = 0.03.
+    film = np.zeros((SIZE, SIZE), np.uint8)
+    film[:8], film[8 : 8 + higher, -1] = 200, 200
+    found = unet_signatures(muscle_on_the_left, SIZE)["segment_png"][0](tf.io.encode_png(film[..., None])[None])
+    muscle = [12, 13, 14, 15] if right else [0, 1, 2, 3]
+    assert np.flatnonzero((found["label_map"].numpy()[0] == 3).any(axis=0)).tolist() == muscle
+
+
 def test_a_window_is_looked_at_as_it_lies(drawn_films):
     found = unet_signatures(muscle_on_the_left, SIZE, "roi")["segment_png"][0](tf.constant(drawn_films[1:2]))
     assert not (found["label_map"].numpy()[..., SIZE // 4 :] == 3).any()
@@ -181,9 +191,10 @@ def test_a_film_is_normal_and_with_a_lesion_benign(plain, drawn_films):
     np.testing.assert_allclose(
         benign["image"].numpy()[..., 0][same], normal["image"].numpy()[..., 0][same] / 2, atol=1e-6
     )
-    none = plain["with_lesion"](**inputs, lesion=tf.constant([[0.2, 0.5, 0]]))
+    twice = {name: tf.repeat(value, 2, axis=0) for name, value in inputs.items()}
+    mixed = plain["with_lesion"](**twice, lesion=tf.constant([[0.2, 0.5, 0], [0.2, 0.5, 0.1]]))
     for name in ("label_map", "image"):
-        np.testing.assert_array_equal(none[name], normal[name])
+        np.testing.assert_array_equal(mixed[name], tf.concat([normal[name], benign[name]], axis=0))
 
 
 def test_a_synthesized_film_depends_on_its_own_png_and_seed_alone(synthesize, drawn_films):
