@@ -1,6 +1,7 @@
 """What lies in a version's folder, and how it gets there."""
 
 import json
+import stat
 import subprocess
 import sys
 
@@ -130,11 +131,14 @@ def test_runs_in_a_session_as_tensorflow_serving_runs_it(everything, films):
 def test_versions_count_up_and_leave_nothing_beside_them(tmp_path, live_unet):
     (tmp_path / "unet" / "7").mkdir(parents=True)
     (tmp_path / "unet" / "8").write_text("a file that somebody left there")
-    assert export_unet(live_unet, tmp_path, card="# A card") == tmp_path / "unet" / "9"
+    version = export_unet(live_unet, tmp_path, card="# A card")
+    assert version == tmp_path / "unet" / "9"
+    assert stat.S_IMODE(version.stat().st_mode) == 0o755  # A server that runs as another user reads it.
     assert sorted(path.name for path in (tmp_path / "unet").iterdir()) == ["7", "8", "9"]
-    card = (tmp_path / "unet" / "9" / "MODEL_CARD.md").read_text()
+    card = (version / "MODEL_CARD.md").read_text()
     assert card.startswith("# A card\n")
-    assert "`segment_png`" in card
+    outputs = "`probabilities` float32 [B, 16, 16, 5], `label_map` int32 [B, 16, 16]"
+    assert f"| `segment_png` | `png` string [B] | {outputs} |\n" in card
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path, live_generator):
