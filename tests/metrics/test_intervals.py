@@ -49,6 +49,13 @@ def test_another_seed_draws_other_patients():
     assert bootstrap(values, patients, seed=1)["low"] != bootstrap(values, patients)["low"]
 
 
+def test_an_interval_stands_on_a_thousand_samples():
+    weights = []
+    bootstrap(np.arange(5.0), np.arange(5), lambda values, drawn: weights.append(drawn.tolist()) or 0.0)
+    assert len(weights) == 1000 + 1
+    assert weights.count([1] * 5) < 100
+
+
 def test_rows_that_were_not_judged_are_left_out():
     estimate = bootstrap(np.array([1.0, np.nan, 2.0, 3.0, np.nan]), np.array(list("abcda")))
     assert estimate["value"] == (1 + 2 + 3) / 3

@@ -62,10 +62,12 @@ def test_closeness_by_hand():
 def test_a_film_on_both_sides_hides_no_copies():
     """The nearest other unseen film is at 1.0, so that copies are those nearer than 0.5."""
     unseen = np.r_[0, 1e-8, 1 + np.arange(198) / 10]
-    found = closeness(np.array([0, 1e-8, 0.4, 0.6, *[2.0] * 96]), unseen)
+    made = np.array([0, 1e-8, 0.4, 0.6, *[1.9] * 96])
+    found = closeness(made, unseen)
     assert found.copies == 3
     assert not verdict({"pixels": found}).passed
-    alone = closeness(np.array([0, 1e-8, 0.4, 0.6, *[2.0] * 96]), unseen[2:])
+    alone = closeness(made, unseen[2:])
+    assert alone.near == 1  # The 5th percentile of 198 others lies at 0.05 * 197 = 9.85 of the steps of 0.1.
     assert (found.near, found.ratio) == (alone.near, alone.ratio)
     # Where all other unseen films are all but copies themselves, a copy is still one.
     assert closeness(np.array([0, 0.9e-6, 1e-5]), np.full(5, 1.5e-6)).copies == 2

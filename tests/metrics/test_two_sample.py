@@ -23,6 +23,13 @@ def test_discriminant_by_hand():
     assert offset == pytest.approx(-4 * (0 + 4) / 2)
 
 
+def test_a_tenth_of_the_covariance_is_the_same_in_every_direction():
+    # variances 2 * 1^2 / 4 = 0.5 and 2 * 2^2 / 4 = 2, on average 1.25
+    negative = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.0, 2.0]])
+    weights, _ = discriminant(negative, negative + 3)
+    assert weights == pytest.approx([3 / (0.9 * 0.5 + 0.1 * 1.25), 3 / (0.9 * 2 + 0.1 * 1.25)])
+
+
 def test_equal_sets_cannot_be_told_apart():
     """Also on average over many small draws: pooled over the folds the AUC would lie below one half."""
     groups = np.arange(20)
@@ -48,13 +55,16 @@ def test_the_easiest_have_the_highest_scores():
     assert found.scores_synthetic.argmax() == 7
 
 
-def test_groups_stay_together_and_every_fold_has_both():
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_stay_together_and_every_fold_has_its_share_of_both(seed):
     groups_real, groups_synthetic = np.repeat(np.arange(10), 2), np.repeat(np.arange(5, 17), 3)
-    found = classifier_auc(normal(0, 20), normal(1, 36), groups_real, groups_synthetic, folds=4, seed=3)
+    found = classifier_auc(normal(0, 20), normal(1, 36), groups_real, groups_synthetic, folds=4, seed=seed)
     folds = np.concatenate([found.folds_real, found.folds_synthetic])
     groups = np.concatenate([groups_real, groups_synthetic])
     assert all(len(np.unique(folds[groups == group])) == 1 for group in np.unique(groups))
     assert set(found.folds_real) == set(found.folds_synthetic) == set(range(4))
+    for kind in (range(5), range(5, 10), range(10, 17)):  # Only real, both, only synthetic.
+        assert np.ptp(np.bincount([folds[groups == group][0] for group in kind], minlength=4)) == 1
 
 
 def test_images_of_a_group_do_not_give_each_other_away():
