@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.errors import DataError
+from mammogan_tf.evaluation import writing
 from mammogan_tf.evaluation.sheet import CELL, GAP, HEADING, comparison_sheet
 
 
@@ -31,6 +34,48 @@ def test_sixteen_rows_stand_in_two_blocks(tmp_path):
     with Image.open(path) as sheet:
         assert sheet.height == HEADING + 8 * (CELL + GAP)
         assert sheet.width > 6 * CELL
+
+
+@pytest.mark.parametrize(
+    ("tied", "masked", "titles"),
+    [
+        (True, True, ("mask", "its real film", "synthetic")),
+        (False, True, ("mask", "some real film", "synthetic")),
+        (False, False, ("mask of the film", "some real film", "synthetic")),
+    ],
+    ids=["tied", "of masks of their own", "without masks"],
+)
+def test_a_report_shows_images_drawn_by_the_seed_with_their_masks(
+    evidence, tmp_path, monkeypatch, tied, masked, titles
+):
+    drawn = []
+
+    def note(masks, films, images, path, titles):
+        drawn.append((masks, films, images, titles))
+        return comparison_sheet(masks[:1], films[:1], images[:1], path, titles)
+
+    monkeypatch.setattr(writing, "comparison_sheet", note)
+    synthetic, real = evidence.synthetic, evidence.real
+    masks = synthetic.masks.copy()
+    masks[:, -1, -1] = np.arange(len(masks)) % 2 if masked and not tied else 0
+    changed = dataclasses.replace(synthetic, masks=masks if masked else None, films=synthetic.films if tied else None)
+    for seed in range(2):
+        writing._sheet(dataclasses.replace(evidence, synthetic=changed, seed=seed), tmp_path)
+    rows = [[find(synthetic.images, image) for image in images] for _, _, images, _ in drawn]
+    assert [len(set(each)) for each in rows] == [16, 16]
+    assert set(rows[0]) != set(rows[1])
+    for chosen, (shown, films, _, words) in zip(rows, drawn, strict=True):
+        assert words == titles
+        of_films = [find(real.images, film) for film in films]
+        if tied:
+            assert of_films == synthetic.films[chosen].tolist()
+        expected = masks[chosen] if masked else real.masks[of_films]
+        assert (shown == expected).all()
+
+
+def find(images, image) -> int:
+    (index,) = np.flatnonzero((images == image).all(axis=(1, 2)))
+    return int(index)
 
 
 def test_headings_are_drawn(tmp_path):
