@@ -55,8 +55,10 @@ def test_images(phantom_root, asked, tmp_path):
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     folders = ["--images", tmp_path / "images", "--masks", tmp_path / "masks"]
-    assert call("evaluate", *folders, "--data", phantom_root, "--out", tmp_path / "out").exit_code == 0
-    (images, masks, films, sources, _, run), _ = asked[0]
+    options = ["--data", phantom_root, "--out", tmp_path / "out", "--seed", 5, "--features", "inception"]
+    assert call("evaluate", *folders, *options).exit_code == 0
+    (images, masks, films, sources, _, run), given = asked[0]
+    assert given == {"seed": 5, "inception": True}
     assert (images.name, masks.name, len(films), sources, run) == ("images", "masks", 24, (phantom_root,), None)
 
 
@@ -73,6 +75,7 @@ def test_images_beside_the_films_of_a_run(gan_run, phantom_root, asked, tmp_path
         ([], "expected one of --gan and --images, received: neither"),
         (["--gan", "run", "--images", "."], "expected one of --gan and --images, received: both"),
         (["--gan", "run", "--masks", "."], "expected with --images ... received: --gan"),
+        (["--gan", "run", "--split-of", "."], "expected with --images ... received: --gan"),
         (["--images", ".", "--count", "500"], "--count, --quick: expected with --gan, received: --images"),
         (["--images", ".", "--quick"], "--count, --quick: expected with --gan, received: --images"),
         (["--gan", "run", "--features", "texture"], "'texture' is not 'inception'"),
