@@ -104,3 +104,16 @@ def gan_run(tiny_runs: Path, phantom_root: Path, unet_run: Path) -> Path:
     run = create_gan_run(tiny_runs, preset(GANConfig, "tiny"), films, [phantom_root], Run.open(unet_run))
     train_gan(run, films, Console(quiet=True))
     return run.path
+
+
+@pytest.fixture(scope="session")
+def exports(unet_run: Path, gan_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both networks, and both in a row, exported by the command; not to be changed."""
+    from tests.command_line import call, unfinished_files
+
+    folder = tmp_path_factory.mktemp("saved_models")
+    result = call("export", unet_run, gan_run, "--to", folder)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [str(folder / model / "1") for model in ("unet", "generator", "synthesize")]
+    assert not unfinished_files(folder)
+    return folder

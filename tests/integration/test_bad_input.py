@@ -146,13 +146,6 @@ def test_no_masks(gan_run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture(scope="module")
-def exports(unet_run, gan_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved_models")
-    assert call("export", unet_run, gan_run, "--to", folder).exit_code == 0
-    return folder
-
-
 def test_a_model_of_the_wrong_kind(unet_run, gan_run, exports, tree, tmp_path):
     film, out = tree / "mdb001.pgm", tmp_path / "out"
     for_films, for_masks = [film, "--out", out], ["--count", 1, "--out", out]
