@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.inference import load_generator, load_segmenter
-from mammogan_tf.inference.models import remote_generator
+from mammogan_tf.inference.models import newest_version, remote_generator
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.export import export_runs
@@ -19,15 +20,6 @@ SIZE = 16
 
 ROUNDING = 1e-5
 """On some processors the order of sums depends on the number of films."""
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory, unet_run, gan_run):
-    """A folder with an export of both runs."""
-    folder = tmp_path_factory.mktemp("saved_models")
-    export_runs([unet_run], folder)
-    export_runs([gan_run], folder)
-    return folder
 
 
 @pytest.fixture
@@ -42,13 +34,24 @@ def films():
     return np.random.default_rng(0).random((40, SIZE, SIZE), np.float32)
 
 
-def test_a_segmenter_is_the_network_of_its_run(unet_run, films):
-    segmenter = load_segmenter(unet_run)
-    assert (segmenter.size, segmenter.name) == (SIZE, "train-unet/00001")
+def test_a_segmenter_is_the_network_of_its_run(unet_run, films, monkeypatch):
+    monkeypatch.chdir(unet_run)
+    segmenter = load_segmenter(".")
+    assert (segmenter.size, segmenter.view, segmenter.name) == (SIZE, "whole", "train-unet/00001")
     label_maps = segmenter(films)
     assert (label_maps.shape, label_maps.dtype) == ((40, SIZE, SIZE), np.uint8)
     network = keras.models.load_model(unet_run / "model.keras", compile=False)
     np.testing.assert_array_equal(label_maps, predict_label_maps(network, np.rint(films * 255).astype(np.uint8)))
+
+
+def test_a_segmenter_says_that_it_has_learned_from_windows(unet_run, exports, tmp_path):
+    run = shutil.copytree(unet_run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "data": {**config["data"], "view": "roi"}}))
+    export = shutil.copytree(exports / "unet" / "1", tmp_path / "export")
+    contract = json.loads((export / "signature.json").read_text())
+    (export / "signature.json").write_text(json.dumps({**contract, "view": "roi"}))
+    assert [load_segmenter(path).view for path in (run, export)] == ["roi", "roi"]
 
 
 def test_a_generator_is_the_network_of_its_run(gan_run, condition):
@@ -103,11 +106,15 @@ def test_exports_give_the_same(exports, unet_run, gan_run, films, condition):
         assert (exported.size, exported.name) == (SIZE, "unet/1")
         grey = np.rint(films * 255).astype(np.float32) / 255
         np.testing.assert_array_equal(exported(grey), load_segmenter(unet_run)(grey))
+    live = load_generator(gan_run)
     for folder in (exports / "generator", exports / "generator" / "1"):
         generator = load_generator(folder)
         assert (generator.size, generator.name) == (SIZE, "generator/1")
-        np.testing.assert_allclose(generator(*condition), load_generator(gan_run)(*condition), atol=1e-6)
+        np.testing.assert_allclose(generator(*condition), live(*condition), atol=1e-6)
         assert generator.masks.read_bytes() == (gan_run / "masks.npz").read_bytes()
+    noise = np.random.default_rng(0).normal(size=(40, generator.z_dim))
+    drawn = generator.from_noise(noise, *condition[1:])
+    np.testing.assert_allclose(drawn, live.from_noise(noise, *condition[1:]), atol=1e-6)
 
 
 def test_a_served_generator_stays_with_its_version(exports, condition, tmp_path):
@@ -123,6 +130,13 @@ def test_a_served_generator_stays_with_its_version(exports, condition, tmp_path)
         one.with_name("3").mkdir()  # It cannot be loaded.
         server.library.refresh()
         assert remote_generator(client, SIZE).name == "generator/2"
+
+
+def test_the_newest_version_that_answers_is_taken_by_number():
+    states = {8: "END", 9: "AVAILABLE", 10: "AVAILABLE", 11: "LOADING"}
+    entries = [{"version": version, "state": state, "error": ""} for version, state in states.items()]
+    client = SimpleNamespace(status=lambda models: dict.fromkeys(models, entries))
+    assert newest_version(client, "unet") == 10
 
 
 @pytest.mark.parametrize("name", ["models [1]", "models\\1"])
