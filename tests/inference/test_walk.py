@@ -1,3 +1,5 @@
+import errno
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,3 +126,18 @@ def test_a_walk_is_a_strip_or_a_film_that_goes_there_and_back(tmp_path):
     assert shades == pytest.approx([0, 40, 80, 40], abs=3)
     with pytest.raises(DataError, match=r"walk.jpg: expected a file that ends in .gif or .png"):
         save_walk(tmp_path / "walk.jpg", films, label_maps, "a model")
+
+
+@pytest.mark.parametrize("name", ["walk.png", "walk.gif"])
+def test_a_walk_that_is_not_written_to_its_end_leaves_the_one_of_before(tmp_path, monkeypatch, name):
+    def fill_the_disk(picture, path, **options):
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
+    (tmp_path / name).write_bytes(b"old")
+    films = np.zeros((2, 16, 16), np.uint8)
+    with pytest.raises(OSError, match="No space"):
+        save_walk(tmp_path / name, films, films, "a model")
+    assert (tmp_path / name).read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
