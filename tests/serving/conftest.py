@@ -1,14 +1,21 @@
-"""Tiny untrained networks, live and exported: enough to test everything but the pictures."""
+"""Tiny untrained networks, live and exported, which is enough to test everything but the pictures; and both clients."""
 
+import asyncio
 import io
 import shutil
 import subprocess
+from concurrent import futures
 from pathlib import Path
 
+import grpc
 import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from mammogan_tf.serving.aio import AsyncMammoganClient
+from mammogan_tf.serving.client import MammoganClient
 
 SIZE, Z_DIM = 16, 8
 
@@ -116,3 +123,50 @@ def pem(tmp_path_factory) -> Path:
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore::DeprecationWarning:google.*")
+
+
+class Waiting:
+    """The client for asyncio, behind the methods of the other."""
+
+    def __init__(self, *arguments, **options):
+        async def connect():
+            return AsyncMammoganClient(*arguments, **options)
+
+        self.loop = asyncio.new_event_loop()
+        self.client = self.loop.run_until_complete(connect())
+
+    def __getattr__(self, name):
+        return lambda *arguments: self.loop.run_until_complete(getattr(self.client, name)(*arguments))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.loop.run_until_complete(self.client.close())
+        self.loop.close()
+
+
+@pytest.fixture(params=[MammoganClient, Waiting], ids=["blocking", "asyncio"])
+def connect(request):
+    return request.param
+
+
+@pytest.fixture
+def serve_predict():
+    """Serves a function of request and context as Predict; returns its address."""
+    servers = []
+
+    def serve(predict, credentials=None):
+        servicer = type("Servicer", (prediction_service_pb2_grpc.PredictionServiceServicer,), {})()
+        servicer.Predict = predict
+        server = grpc.server(futures.ThreadPoolExecutor(2))
+        servers.append(server)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
+        place = "127.0.0.1:0"
+        port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
+        server.start()
+        return f"127.0.0.1:{port}"
+
+    yield serve
+    for server in servers:
+        server.stop(None)
