@@ -44,16 +44,6 @@ def test_a_segmenter_is_the_network_of_its_run(unet_run, films, monkeypatch):
     np.testing.assert_array_equal(label_maps, predict_label_maps(network, np.rint(films * 255).astype(np.uint8)))
 
 
-def test_a_segmenter_says_that_it_has_learned_from_windows(unet_run, exports, tmp_path):
-    run = shutil.copytree(unet_run, tmp_path / "run")
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**config, "data": {**config["data"], "view": "roi"}}))
-    export = shutil.copytree(exports / "unet" / "1", tmp_path / "export")
-    contract = json.loads((export / "signature.json").read_text())
-    (export / "signature.json").write_text(json.dumps({**contract, "view": "roi"}))
-    assert [load_segmenter(path).view for path in (run, export)] == ["roi", "roi"]
-
-
 def test_a_generator_is_the_network_of_its_run(gan_run, condition):
     generator = load_generator(gan_run)
     assert (generator.size, generator.name) == (SIZE, "train-gan/00001")
