@@ -71,7 +71,6 @@ def test_requests_are_answered_while_a_version_loads(models, films, monkeypatch)
         monkeypatch.setattr(server.library, "refresh", slowly)
         assert loading.wait(10)
         assert client.segment(films).label_map.shape == films.shape
-        assert not loaded.is_set()
         loaded.set()
 
 
