@@ -72,6 +72,7 @@ def test_a_faithful_generator_reaches_the_references(faithful):
     for key in ("ssim_across_masks", "ssim_same_mask"):
         estimate = faithful["diversity"][key]
         assert estimate["value"] == pytest.approx(estimate["floor"]["value"], abs=0.05)
+    assert faithful["diversity"]["spread_over_error"]["value"] == pytest.approx(1, abs=0.03)
     assert faithful["fidelity"]["ssim_own_film"]["value"] > faithful["fidelity"]["ssim_own_film"]["floor"]["value"]
     assert faithful["distribution"]["fine_texture"]["value"] == pytest.approx(1, abs=0.1)
     assert faithful["distribution"]["classifier_auc_texture"]["value"] == pytest.approx(0.5, abs=0.15)

@@ -30,6 +30,17 @@ def with_films(evidence, part: str, images: np.ndarray):
     return dataclasses.replace(evidence, _scaled={}, **{part: films})
 
 
+def one_of_each(synthetic: SyntheticFilms) -> SyntheticFilms:
+    """The first image of each mask of two."""
+    return SyntheticFilms(
+        synthetic.images[::2],
+        synthetic.masks[::2],
+        synthetic.films[::2],
+        synthetic.patients[::2],
+        (synthetic.sets[0] // 2,),
+    )
+
+
 @pytest.fixture(scope="module")
 def few(evidence):
     """Of 7 patients, 3 of them with lesions: two films of each, and two images of a film. One space, of few features."""
@@ -99,6 +110,23 @@ def test_images_of_one_mask_are_compared_where_a_patient_has_several(few):
     synthetic = SyntheticFilms(images, masks, None, few.synthetic.patients, few.synthetic.sets)
     estimate = DIVERSITY.compute(dataclasses.replace(few, synthetic=synthetic, spaces={}))["ssim_same_mask"]
     assert (estimate["value"], estimate["n"]) == (pytest.approx(1), 7 * 2)
+
+
+@pytest.mark.parametrize(("first", "ratio"), [("the real film", 1 / ((0 + 1) / 2)), ("the other image", 0)])
+def test_spread_of_images_of_one_mask_over_their_distance_to_its_real_film(few, first, ratio):
+    """Two images of a mask: one is the real film, so that the other is as far from both; or both are the same."""
+    images = few.synthetic.images.copy()
+    images[::2] = few.real.images if first == "the real film" else images[1::2]
+    estimate = DIVERSITY.compute(with_images(few, images))["spread_over_error"]
+    assert estimate["value"] == pytest.approx(ratio, abs=1e-9)
+    assert (estimate["n"], estimate["patients"]) == (len(few.real), 7)
+
+
+def test_spread_over_error_needs_real_films_and_two_images_of_a_mask(few):
+    untied = dataclasses.replace(few.synthetic, films=None)
+    alone = dataclasses.replace(few, synthetic=one_of_each(few.synthetic))
+    for evidence, why in ((dataclasses.replace(few, synthetic=untied), "unseen film"), (alone, "no two images")):
+        assert why in DIVERSITY.compute(evidence)["spread_over_error"]["not computed"]
 
 
 def test_faint_lesions_have_a_share_of_the_contrast_of_real_ones(few):

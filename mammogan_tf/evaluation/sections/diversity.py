@@ -9,17 +9,19 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import computed, left_out, over_patients, over_sets
 from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms
-from mammogan_tf.evaluation.sections.fidelity import MAX_PAIRS, left_right, other_patient
+from mammogan_tf.evaluation.sections.fidelity import MAX_PAIRS, NO_FILMS, left_right, other_patient
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
 from mammogan_tf.metrics.distribution import NEIGHBOURS, manifolds
-from mammogan_tf.metrics.intervals import Estimate, not_computed
-from mammogan_tf.metrics.similarity import pairwise_ssim, sample_pairs
+from mammogan_tf.metrics.intervals import Estimate, not_computed, ratio_of_means
+from mammogan_tf.metrics.similarity import pairwise_ssim, sample_pairs, ssim
 
 __all__ = ["DIVERSITY"]
 
 MANIFOLD_SETS = 4
 """Sets of synthetic images, of as many as there are unseen films, over which a share is averaged."""
+
+NO_PAIRS = "no two images of one mask"
 
 SHARES = {
     "precision": "synthetic images among real ones; low: odd images",
@@ -37,6 +39,7 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
     report = {
         "ssim_across_masks": across | {"floor": _of_pairs(real.images, real.patients, other_patient(real), seed)},
         "ssim_same_mask": _same_mask(synthetic, seed) | {"floor": left_right(real, seed)},
+        "spread_over_error": _spread_over_error(evidence),
     }
     for space in evidence.spaces:
         shares = cache(partial(_shares, evidence, space))
@@ -51,17 +54,40 @@ def _of_pairs(images: np.ndarray, patients: np.ndarray, allowed: np.ndarray, see
 
 
 def _same_mask(synthetic: SyntheticFilms, seed: int) -> Estimate:
-    """Of pairs of neighbours among the images of each mask: of each film, where masks are those of films."""
+    """SSIM of two images of each mask: of each film, where masks are those of films."""
     if synthetic.masks is None:
         return not_computed("no masks came with the images")
     mask = synthetic.films
     if mask is None:
         mask = np.unique(synthetic.masks.reshape(len(synthetic), -1), axis=0, return_inverse=True)[1].ravel()
-    of_mask = [np.flatnonzero(mask == number) for number in np.unique(mask)]
-    pairs = np.array([pair for rows in of_mask for pair in zip(rows[::2], rows[1::2], strict=False)])
+    pairs = _neighbours(mask)
     if not len(pairs):
-        return not_computed("no two images of one mask")
+        return not_computed(NO_PAIRS)
     return over_patients(pairwise_ssim(synthetic.images, pairs), synthetic.patients[pairs], seed=seed)
+
+
+def _neighbours(mask: np.ndarray) -> np.ndarray:
+    """Pairs of neighbours, int [P, 2], among the images of each mask, by its number: int [M]."""
+    of_mask = [np.flatnonzero(mask == number) for number in np.unique(mask)]
+    return np.array([pair for rows in of_mask for pair in zip(rows[::2], rows[1::2], strict=False)], int).reshape(-1, 2)
+
+
+def _spread_over_error(evidence: Evidence) -> Estimate:
+    """How much two images of a mask differ, over how much they differ from the real film of that mask.
+
+    With 1 - SSIM for the difference d, ``sum d(x, x') / sum d(x, y)``. Where images of a mask follow the law of the real
+    films that could have it, a real film is like one more of them, and both sums are of equal expectation: the spread of an
+    ensemble of forecasts against its error (Fortin et al. 2014).
+    """
+    synthetic = evidence.synthetic
+    if synthetic.films is None:
+        return not_computed(NO_FILMS)
+    pairs = _neighbours(synthetic.films)
+    if not len(pairs):
+        return not_computed(NO_PAIRS)
+    made, own = synthetic.images[pairs], evidence.real.images[synthetic.films[pairs]]
+    differences = 1 - np.stack([ssim(made[:, 0], made[:, 1]), ssim(made, own).mean(axis=1)], axis=1)
+    return over_patients(differences, synthetic.patients[pairs[:, 0]], ratio_of_means, evidence.seed)
 
 
 def _shares(evidence: Evidence, space: str, kept: tuple[str, ...], of_real: bool) -> dict[str, float]:
@@ -124,6 +150,11 @@ DIVERSITY = Section(
         Measure("ssim_across_masks", "SSIM across masks", "near real films is good", floor="real, other patients"),
         Measure(
             "ssim_same_mask", "SSIM with the same mask", "near 1: noise changes nothing", floor="real, two breasts"
+        ),
+        Measure(
+            "spread_over_error",
+            "Spread over error at one mask, by 1 - SSIM",
+            "1 is right; below: noise changes too little",
         ),
         *(
             Measure(f"{share}_{space}", f"{share.capitalize()}, {name}", reading, floor="unseen real films")
