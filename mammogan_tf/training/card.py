@@ -23,10 +23,8 @@ def unet_card(run: Run, report: dict[str, Any]) -> str:
     """The card of a segmentation network, in Markdown."""
     config = run.config
     assert isinstance(config, UNetConfig)
-    rows = []
-    for region in report["dice"]["cleaned"]:
-        cells = [report["dice"][kind][region] for kind in ("cleaned", "as_it_is")]
-        rows.append(f"| {region} | " + " | ".join(_mean(cell) for cell in cells) + f" | {cells[0]['films']} |")
+    kinds = [report["dice"][kind] for kind in ("cleaned", "as_it_is")]
+    rows = [f"| {region} | " + " | ".join(_mean_of_films(kind[region]) for kind in kinds) + " |" for region in kinds[0]]
     return f"""# U-Net: anatomy and lesions on mammograms
 
 Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px, grey levels in [0, 1].
@@ -36,10 +34,11 @@ Levels of {", ".join(map(str, config.level_widths))} channels, {report["paramete
 {_training(run, report)}
 ## Dice on test patients
 
-Against drawn masks where there are any, else the automatic anatomy and the annotated lesion circles.
+Against drawn masks where there are any, else the automatic anatomy and the annotated lesion circles. In brackets: the films
+that have the region, or were given one.
 
-| region | background black | film as it is | films judged |
-| --- | --- | --- | --- |
+| region | background black | film as it is |
+| --- | --- | --- |
 {chr(10).join(rows)}
 
 {_beside_disc(report)}{INTENDED_USE}"""
@@ -158,6 +157,10 @@ def _training(run: Run, report: dict[str, Any]) -> str:
 mammogan-tf {__version__}; {films["train"]} films trained, {films["validation"]} validated and {films["test"]} were kept apart
 for testing, split by patient; {report["seconds"] / 60:.1f} minutes; seed {run.config.seed}. Hyper-parameters: `config.json`.
 """
+
+
+def _mean_of_films(cell: dict[str, Any]) -> str:
+    return _mean(cell) + (f" ({cell['films']})" if cell["films"] else "")
 
 
 def _mean(cell: dict[str, Any]) -> str:
