@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from scipy.ndimage import correlate
 
-from mammogan_tf.models.blocks import BatchDropout, Emphasis, FusedNormalization
+from mammogan_tf.models.blocks import BatchDropout, Emphasis, FusedNormalization, attention_gate, convolution_block
 
 
 def seen(film: np.ndarray, gain: float, channel: int = 0) -> np.ndarray:
@@ -118,6 +118,35 @@ def test_fused_normalisation_gives_what_keras_gives(shape):
             results.append([y, *tape.gradient(loss, [x, *layer.trainable_variables]), *layer.weights])
         for got, expected in zip(*results, strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_block_convolves_normalises_by_averages_of_ten_batches_and_drops_what_is_negative():
+    inputs = keras.Input((4, 4, 2))
+    block = keras.Model(inputs, convolution_block(inputs, 3, "block"))
+    norm = block.get_layer("block_norm")
+    before = norm.moving_mean.numpy()
+    x = tf.constant(np.random.default_rng(0).normal(2, 3, (4, 4, 4, 2)), tf.float32)
+    convolved = block.get_layer("block_conv")(x)
+    mean = tf.reduce_mean(convolved, axis=(0, 1, 2))
+    seen = block(x, training=True)
+    np.testing.assert_allclose(norm.moving_mean, 0.9 * before + (1 - 0.9) * mean, rtol=1e-4, atol=1e-5)
+    expected = tf.nn.relu((convolved - mean) / tf.math.reduce_std(convolved, axis=(0, 1, 2)))
+    np.testing.assert_allclose(seen, expected, atol=1e-2)
+
+
+def test_an_attention_gate_is_the_formula_of_its_docstring():
+    inputs = [keras.Input((4, 4, channels)) for channels in (6, 2)]
+    gate = keras.Model(inputs, attention_gate(*inputs, "gate"))
+    rng = np.random.default_rng(0)
+    gate.set_weights([rng.normal(size=weight.shape) for weight in gate.get_weights()])
+    (w_gate, b_gate), (w_skip,), (psi, b) = (
+        gate.get_layer(f"gate_{n}").get_weights() for n in ("gate", "skip", "weight")
+    )
+    skip, below = (rng.normal(size=(1, 4, 4, channels)).astype(np.float32) for channels in (6, 2))
+    joint = skip @ w_skip[0, 0] + below @ w_gate[0, 0] + b_gate
+    assert joint.shape[-1] == 6 // 2
+    weight = 1 / (1 + np.exp(-(np.maximum(joint, 0) @ psi[0, 0] + b)))
+    np.testing.assert_allclose(gate([skip, below]), skip * weight, rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_fused_normalisation_keeps_its_averages():

@@ -86,6 +86,21 @@ def test_the_mask_enters_at_every_resolution(generator):
         assert generator.get_layer(f"noise{side}_maps").output.shape[1:] == (side, side, maps)
 
 
+def test_noise_has_two_maps_from_16_to_64_pixels():
+    generator = build_generator(128, z_dim=2, widths=(1,) * 6)
+    maps = {side: generator.get_layer(f"noise{side}_maps").output.shape[-1] for side in (4, 8, 16, 32, 64, 128)}
+    assert maps == {4: 1, 8: 1, 16: 2, 32: 2, 64: 2, 128: 1}
+
+
+def test_the_two_finest_resolutions_have_two_residual_blocks(generator):
+    blocks = {layer.name: layer for layer in generator.layers if isinstance(layer, layers.Add)}
+    assert set(blocks) == {"detail8_0", "detail8_1", "detail16_0", "detail16_1"}
+    for name, block in blocks.items():
+        before, change = block.input
+        assert generator.get_layer(f"{name}_conv").input is before
+        assert generator.get_layer(f"{name}_relu").output is change
+
+
 def test_the_mask_has_softened_edges_at_the_full_resolution_and_means_below(generator):
     mask = np.zeros((1, SIZE, SIZE, 5), np.float32)
     mask[0, 8, 8] = 1
@@ -162,6 +177,19 @@ def test_the_smallest_patches_on_a_lesion_count_by_a_mean_of_their_own():
 def test_only_patches_are_scored_with_the_deviation_within_the_batch(patches):
     critic = build_critic(SIZE, widths=(4, 8, 8), patches=patches)
     assert any(isinstance(layer, MinibatchDeviation) for layer in critic.layers) == patches
+
+
+def test_the_critic_bends_what_it_sees_by_a_slope_of_a_fifth_below_zero(critic):
+    bends = [layer for layer in critic.layers if isinstance(layer, layers.LeakyReLU)]
+    assert len(bends) == len([layer for layer in critic.layers if isinstance(layer, layers.Conv2D | layers.Dense)]) - 1
+    for layer in bends:
+        np.testing.assert_allclose(layer(tf.constant([-5.0, 5.0])), [-5 / 5, 5])
+
+
+def test_kernels_before_a_bend_begin_as_he_says(critic, generator):
+    drawn = [layer for layer in (*critic.layers, *generator.layers) if hasattr(layer, "kernel_initializer")]
+    he = {layer.name for layer in drawn if isinstance(layer.kernel_initializer, keras.initializers.HeNormal)}
+    assert he == {layer.name for layer in drawn if layer.name.startswith(("conv", "summary")) or "_conv" in layer.name}
 
 
 def test_the_critic_has_no_batch_normalisation(critic, generator):
