@@ -1,6 +1,7 @@
 import math
 import signal
 import threading
+from typing import Any
 
 import keras
 import numpy as np
@@ -117,13 +118,26 @@ def test_a_dice_of_nothing_is_no_failure(name):
         require_finite("epoch", 1, {name: math.inf})
 
 
+def shown_by_tensorboard(history: History) -> list[tuple[int, Any]]:
+    """Step and value of all that was written."""
+    history.writer.flush()
+    (file,) = history._folder.iterdir()
+    events = tf.compat.v1.train.summary_iterator(str(file))
+    return [(event.step, value) for event in events for value in event.summary.value]
+
+
 def test_pictures_go_to_tensorboard(tmp_path):
     history = History(tmp_path, "step")
     history.picture("samples", np.zeros((4, 4, 3), np.uint8), 7)
-    history.writer.flush()
-    (file,) = (tmp_path / "tensorboard").iterdir()
-    events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.summary.value]
-    assert [(event.step, event.summary.value[0].tag) for event in events] == [(7, "samples")]
+    assert [(step, value.tag) for step, value in shown_by_tensorboard(history)] == [(7, "samples")]
+
+
+def test_every_row_goes_to_tensorboard_at_its_step(tmp_path):
+    history = History(tmp_path, "step")
+    history.record(10, {"loss": 0.5, "kid": 3.0})
+    history.record(20, {"loss": 0.25, "kid": 2.0})
+    shown = [(step, value.tag, tf.make_ndarray(value.tensor).item()) for step, value in shown_by_tensorboard(history)]
+    assert shown == [(10, "loss", 0.5), (10, "kid", 3.0), (20, "loss", 0.25), (20, "kid", 2.0)]
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
