@@ -1,9 +1,13 @@
+import json
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.training.strategy import choose_precision, scaled, set_up_device
+from mammogan_tf.errors import ConfigError
+from mammogan_tf.training.strategy import choose_precision, make_strategy, require_divisible, scaled, set_up_device
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -29,6 +33,41 @@ def test_auto_follows_the_device(monkeypatch, capability, expected):
     details = {"compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     assert choose_precision("auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "machines", "expected"),
+    [
+        ("auto", 0, 1, "one"),
+        ("auto", 1, 1, "one"),
+        ("auto", 2, 1, ["GPU:0", "GPU:1"]),
+        ("auto", 2, 2, "all machines"),
+        ("one", 2, 2, "one"),
+        ("mirrored", 2, 2, ["GPU:0", "GPU:1"]),
+        ("mirrored", 0, 1, ["CPU:0"]),
+        ("multiworker", 0, 1, "all machines"),
+    ],
+)
+def test_which_devices_train(monkeypatch, name, gpus, machines, expected):
+    cluster = {"worker": [f"host{number}:2222" for number in range(machines)]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}}))
+    there = {
+        "GPU": [SimpleNamespace(name=f"GPU:{number}") for number in range(gpus)],
+        "CPU": [SimpleNamespace(name="CPU:0")],
+    }
+    for kind in ("physical", "logical"):
+        monkeypatch.setattr(tf.config, f"list_{kind}_devices", there.get)
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: "one")
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: devices)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "all machines")
+    assert make_strategy(name) == expected
+
+
+def test_devices_that_cannot_share_a_batch_are_refused():
+    two = SimpleNamespace(num_replicas_in_sync=2)
+    require_divisible(4, two)
+    with pytest.raises(ConfigError, match="batch_size: expected a multiple of the 2 devices, received: 3"):
+        require_divisible(3, two)
 
 
 def test_the_seed_decides_the_first_weights():

@@ -6,15 +6,19 @@ import shutil
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.errors import ConfigError
+from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.training import workers
 from mammogan_tf.training.conditioning import create_gan_run
 from mammogan_tf.training.strategy import make_strategy
+from mammogan_tf.training.workers import anywhere, cluster, from_chief, is_chief, one_run
 from tests.command_line import assert_one_line, start
 from tests.disturbed import final_weights, train
 
@@ -123,3 +127,44 @@ def test_no_cluster_to_join(monkeypatch, text, says):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ConfigError, match=says):
         make_strategy("multiworker")
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Makes the strategy of one of a chief and two workers, with two devices each; the chief's value is given."""
+
+    def make(kind, index, chiefs_value=0.0):
+        machines = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": machines, "task": {"type": kind, "index": index}}))
+        monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", SimpleNamespace)
+        other = 2 * chiefs_value if kind != "chief" else 0.0
+        monkeypatch.setattr(workers, "_sum_over_replicas", lambda strategy, value: 2 * value + other)
+        resolver = SimpleNamespace(task_type=kind, task_id=index)
+        return SimpleNamespace(num_replicas_in_sync=3 * 2, cluster_resolver=resolver)
+
+    return make
+
+
+def test_the_first_of_all_tasks_is_the_chief(together):
+    tasks = [("chief", 0), ("worker", 0), ("worker", 1)]
+    assert [is_chief(together(*task)) for task in tasks] == [True, False, False]
+    assert cluster() == ["chief 0", "worker 0", "worker 1"]
+
+
+def test_all_processes_get_the_value_of_the_chief_however_many_devices_each_has(together):
+    assert from_chief(together("chief", 0), 7.0) == 7
+    assert from_chief(together("worker", 1, chiefs_value=7.0), 3.0) == 7
+    assert anywhere(together("worker", 1), True)
+    assert not anywhere(together("worker", 1), False)
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_worker_that_is_told_to_resume_another_run_than_the_chief_is_refused(together, tmp_path, resumed):
+    run = None
+    if resumed:
+        (tmp_path / "config.json").write_text("{}")
+        run = SimpleNamespace(path=tmp_path)
+    with pytest.raises(
+        ModelError, match=f"--resume: expected the run of the chief, received: {tmp_path if resumed else 'none'}"
+    ):
+        one_run(together("worker", 0, chiefs_value=12345.0), run, list, tmp_path)
