@@ -22,6 +22,14 @@ def films(phantom_root):
     return load_mias(phantom_root)
 
 
+@pytest.fixture(scope="session")
+def prepared(films):
+    """The films at 16 pixels."""
+    from mammogan_tf.data.film_set import load_films
+
+    return load_films(films, 16)
+
+
 @pytest.fixture
 def make_run(tmp_path, films, phantom_root):
     """Makes a run of a GAN: the tiny preset with masks from the annotations, one critic update a step and some changes."""

@@ -12,16 +12,17 @@ from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.training import conditioning
-from mammogan_tf.training.conditioning import condition, create_gan_run, has_variants, with_variants
+from mammogan_tf.training.conditioning import (
+    condition,
+    create_gan_run,
+    has_variants,
+    unet_of_anatomy_loss,
+    with_variants,
+)
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import predict_label_maps
 
 LESION = 4
-
-
-@pytest.fixture(scope="module")
-def prepared(films):
-    return load_films(films, 16)
 
 
 def test_films_of_other_labels_stay_out(films, make_run):
@@ -96,6 +97,20 @@ def test_the_same_films_in_another_place_keep_their_split(tmp_path, films, unet_
     assert create_gan_run(tmp_path, preset(GANConfig, "tiny"), films, [tmp_path], unet).split == unet.split
     with pytest.raises(ModelError, match="expected a U-Net trained with split_seed 3, received: split_seed 0"):
         create_gan_run(tmp_path, preset(GANConfig, "tiny", {"split_seed": 3}), films, [tmp_path], unet)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("size", 32), ("view", "roi"), ("keep_background", True)])
+def test_a_unet_of_other_pictures_is_refused_for_other_films_too(tmp_path, films, unet_run, name, wanted):
+    others = [dataclasses.replace(film, id=f"{film.id}b", patient=f"{film.patient}b") for film in films]
+    with pytest.raises(ModelError, match=f"expected a U-Net trained with {name} {wanted}, received: {name}"):
+        create_gan_run(tmp_path, preset(GANConfig, "tiny", {name: wanted}), others, [tmp_path], Run.open(unet_run))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_anatomy_loss_has_a_unet_where_it_has_a_weight(gan_run, weight):
+    run = Run.open(gan_run)
+    run.config = dataclasses.replace(run.config, anatomy_weight=weight)
+    assert (unet_of_anatomy_loss(run) is not None) == (weight > 0)
 
 
 def test_masks_from_the_unet_carry_the_annotated_lesions(gan_run, unet_run, prepared):
