@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.losses import gradient_penalty
-from mammogan_tf.models.blocks import Foreground
+from mammogan_tf.models.blocks import Foreground, MinibatchDeviation
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import wgan_gp
 from mammogan_tf.training.gan import build_wgan_gp
@@ -15,7 +15,7 @@ SIZE, BATCH = 16, 4
 
 
 def build(precision="float32", seed=0, unet=None, **changes):
-    config = preset(GANConfig, "tiny", {"precision": precision, "batch_size": BATCH, **changes})
+    config = preset(GANConfig, "tiny", {"precision": precision, "batch_size": BATCH, "seed": seed, **changes})
     set_up_device(precision, seed, deterministic=False)
     return build_wgan_gp(config, unet=unet)
 
@@ -68,6 +68,15 @@ def test_options_reach_the_networks_and_the_optimizers():
     # Films that keep their background are synthesised with one.
     for generator, black in ((model.generator, False), (build().generator, True)):
         assert any(isinstance(layer, Foreground) for layer in generator.layers) == black
+
+
+def test_options_of_size_width_and_seed_reach_the_networks():
+    model = build(critic="film", size=128, width=4, max_width=8, generator_least=9, seed=5)
+    assert not any(isinstance(layer, MinibatchDeviation) for layer in model.critic.layers), "it scores whole films"
+    assert [model.generator.get_layer(f"block{side}_conv").filters for side in (4, 64, 128)] == [9, 9, 9]
+    assert [model.critic.get_layer(f"conv{side}").filters for side in (128, 64, 4)] == [4, 8, 8]
+    assert model.emphasis.octaves == 2
+    assert model.random.state.numpy()[0] == 5
 
 
 def test_xla_is_not_taken_where_keras_would(monkeypatch):
