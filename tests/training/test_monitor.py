@@ -58,6 +58,32 @@ def test_networks_see_all_films_in_parts_no_larger_than_a_batch(model, films):
     assert all(len(set(part.values())) == 1 for part in seen)
 
 
+def test_four_films_of_each_mask_and_label_are_drawn_from_noise_of_their_own(model, films):
+    monitor = ValidationMonitor(model, films, films, 5, Console(quiet=True))
+    seen, averaged = [], model.averaged
+
+    def draw(inputs, training):
+        seen.append(inputs)
+        return averaged(inputs, training=training)
+
+    model.averaged = draw
+    monitor(2)
+    noise, mask, label = (np.concatenate([part[name] for part in seen]) for name in ("noise", "mask", "label"))
+    assert len(np.unique(noise, axis=0)) == len(noise) == 4 * len(films)
+    np.testing.assert_array_equal(mask.argmax(axis=-1), np.tile(films.label_maps, (4, 1, 1)))
+    np.testing.assert_array_equal(label, np.tile(films.labels, 4))
+    assert len(np.unique(label)) > 1
+
+
+def test_films_of_one_mask_that_differ_as_the_two_breasts_do_have_diversity_1(model, films):
+    assert films.patients[::2] == films.patients[1::2]
+    monitor = ValidationMonitor(model, films, films, len(films), Console(quiet=True))
+    other_breast = films.images.reshape(-1, 2, *films.images.shape[1:])[:, ::-1].reshape(films.images.shape)
+    draws = iter([films.images, other_breast, films.images, films.images])
+    model.averaged = lambda inputs, training: next(draws)[..., None] / 127.5 - 1
+    assert monitor(2)["diversity"] == pytest.approx(1, abs=1e-4)
+
+
 def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
     monitor = ValidationMonitor(model, films, films, 4, Console())
     model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
@@ -97,8 +123,10 @@ def test_one_film_a_patient_leaves_diversity_out(model, films):
     }
 
 
-def test_films_like_those_of_the_training_have_a_low_kid(model, films):
-    monitor = ValidationMonitor(model, films, films, len(films), Console(quiet=True))
-    untrained = monitor(2)["validation_kid"]
-    model.averaged = lambda inputs, training: films.images[..., None] / 127.5 - 1
-    assert abs(monitor(4)["validation_kid"]) < 0.1 * untrained
+def test_the_kid_is_low_for_films_like_those_of_the_training_and_not_for_those_of_the_validation(model, films):
+    darker = dataclasses.replace(films, images=films.images // 3)
+    monitor, kid = ValidationMonitor(model, films, darker, len(films), Console(quiet=True)), {}
+    for name, images in (("training", films.images), ("validation", darker.images)):
+        model.averaged = lambda inputs, training, images=images: images[..., None] / 127.5 - 1
+        kid[name] = monitor(2)["validation_kid"]
+    assert abs(kid["training"]) < 0.1 * kid["validation"]
