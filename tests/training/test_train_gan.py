@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 import signal
+from collections import Counter
 
 import keras
 import numpy as np
@@ -54,6 +55,8 @@ def test_history_and_report_end_with_the_last_step(gan_run):
     run = Run.open(gan_run)
     counts = {"train": len(run.split.train), "validation": 2, "test": len(run.split.test), "variants": 0}
     assert report["films"] == counts
+    model = gan.build_wgan_gp(run.config)
+    assert report["parameters"] == {"generator": model.generator.count_params(), "critic": model.critic.count_params()}
 
 
 def test_its_statistics_fit_the_averaged_weights(gan_run, films):
@@ -67,7 +70,7 @@ def test_its_statistics_fit_the_averaged_weights(gan_run, films):
 
 
 def test_the_generator_of_the_lowest_kid_is_kept(make_run, monkeypatch):
-    run = make_run(ema=0.0)
+    run = make_run(ema=0.0, steps=3)
     kept = {}
 
     class Worsening(gan.ValidationMonitor):
@@ -78,10 +81,12 @@ def test_the_generator_of_the_lowest_kid_is_kept(make_run, monkeypatch):
             return {"validation_kid": float(step)}
 
     monkeypatch.setattr(gan, "ValidationMonitor", Worsening)
-    assert train_gan(run, load_all(run.data), QUIET)["best_step"] == 2
+    report = train_gan(run, load_all(run.data), QUIET)
+    assert (report["best_step"], report["last"]["step"]) == (2, 3)
+    assert list(kept) == [2, 3], "the last step is looked at, whatever sample_every is"
     saved = keras.models.load_model(run.model_path, compile=False).get_weights()
     assert all(np.array_equal(weight, first) for weight, first in zip(saved, kept[2], strict=True))
-    assert any(not np.array_equal(weight, last) for weight, last in zip(saved, kept[4], strict=True))
+    assert any(not np.array_equal(weight, last) for weight, last in zip(saved, kept[3], strict=True))
 
 
 def test_the_unet_that_draws_the_masks_looks_at_the_films(tmp_path, films, phantom_root, unet_run, make_run):
@@ -121,14 +126,14 @@ def test_variants_are_trained_on_and_nothing_else_is_made_of_them(make_run, film
     original = gan.gan_batches
 
     def spy(films, *arguments, **options):
-        shown.append(len(films))
+        shown.append((len(films), options["seed"]))
         return original(films, *arguments, **options)
 
     monkeypatch.setattr(gan, "gan_batches", spy)
-    run = make_run(variants=2)
+    run = make_run(variants=2, seed=5)
     report = train_gan(run, films)
     count = len(run.split.train)
-    assert shown == [3 * count]
+    assert shown == [(3 * count, 5)]
     said = capsys.readouterr().err
     assert f"{count} films and {2 * count} variants train" in said
     assert "test films of 2 patients: evaluate needs 3; add patients or labels" in said
@@ -219,3 +224,40 @@ def test_a_run_without_its_unet(tmp_path, gan_run, films):
     broken.path = tmp_path
     with pytest.raises(ModelError, match=r"unet\.keras: expected a trained network, received: nothing there"):
         train_gan(broken, films, QUIET)
+
+
+def test_the_validation_films_are_watched_with_the_masks_of_the_unet_and_a_resumed_run_recalls_its_history(
+    gan_run, films, monkeypatch
+):
+    given, recalled = [], []
+
+    class Spy(gan.ValidationMonitor):
+        def __init__(self, model, *arguments):
+            given.extend(arguments)
+
+        def recall(self, rows):
+            recalled.extend(row["step"] for row in rows)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gan, "ValidationMonitor", Spy)
+    run = Run.open(gan_run)
+    with pytest.raises(KeyboardInterrupt):
+        train_gan(run, films, QUIET)
+    training, validation, *_ = given
+    for watched, as_annotated in zip((training, validation), load_split(run, films), strict=False):
+        assert watched.ids == as_annotated.ids
+        np.testing.assert_array_equal(watched.label_maps, condition(run, as_annotated).label_maps)
+        assert (watched.label_maps != as_annotated.label_maps).any()
+    assert recalled == [2, 4]
+
+
+def test_statistics_are_estimated_on_every_film_with_its_own_label_and_noise(prepared):
+    config = preset(GANConfig, "tiny")
+    batches = list(generator_inputs(prepared, config))
+    assert len(batches) == len(prepared) // (config.batch_size * config.n_critic)
+    noise, mask, label = (np.concatenate([batch[name] for batch in batches]) for name in ("noise", "mask", "label"))
+    shown = zip(map(np.ndarray.tobytes, mask.argmax(-1).astype(np.uint8)), label, strict=True)
+    expected = zip(map(np.ndarray.tobytes, prepared.label_maps), prepared.labels, strict=True)
+    assert Counter(shown) == Counter(expected)
+    assert len(np.unique(label)) > 1
+    assert len(np.unique(noise, axis=0)) == len(prepared)
