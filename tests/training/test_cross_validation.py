@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from mammogan_tf.config import CrossValidationConfig, GANConfig, preset
@@ -11,7 +12,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.training import cross_validation
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition, create_gan_run
@@ -32,7 +33,7 @@ def films(phantom_root):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, films, phantom_root):
     """A finished run of windows in two folds; not to be changed."""
-    config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi", "epochs": 1})
+    config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi", "epochs": 1, "patience": 9})
     run = create_cross_validation_run(tmp_path_factory.mktemp("runs"), config, films, [phantom_root])
     cross_validate(run, films, QUIET)
     return Run.open(run.path)
@@ -63,7 +64,8 @@ def test_every_film_is_tested_in_one_fold(finished, films):
     assert sorted(tested) == sorted(film.id for film in films) == list(finished.split.test)
     for fold in folds_of(finished):
         assert fold.finished
-        assert fold.config.widths == finished.config.widths
+        asked = vars(finished.config)
+        assert vars(fold.config) == {name: asked[name] for name in vars(fold.config)}
 
 
 def test_each_mask_comes_from_the_network_that_never_saw_the_patient(finished, windows):
@@ -79,28 +81,101 @@ def test_each_mask_comes_from_the_network_that_never_saw_the_patient(finished, w
 
 def test_the_report_is_over_all_films(finished, windows):
     report = json.loads((finished.path / "report.json").read_text())
-    found, pictures = masks_of(finished)["label_maps"], windows.cropped()
-    chances = np.concatenate(
-        [
-            lesion_chances(load_network(fold.model_path), windows.select(fold.split.test).cropped().images)
-            for fold in folds_of(finished)
-        ]
-    )
-    assert report["dice"]["cleaned"] == estimate_dice(pictures, found)
-    assert report["lesions"]["cleaned"] == estimate_lesions(pictures, found, chances)
+    pictures = windows.cropped()
+    parts = [(load_network(fold.model_path), pictures.select(fold.split.test)) for fold in folds_of(finished)]
+    for name, way in (("cleaned", "images"), ("as_it_is", "films")):
+        maps, chances = (
+            np.concatenate([look(unet, getattr(part, way)) for unet, part in parts])
+            for look in (predict_label_maps, lesion_chances)
+        )
+        assert report["dice"][name] == estimate_dice(pictures, maps)
+        assert report["lesions"][name] == estimate_lesions(pictures, maps, chances)
+        assert report["disc"][name] == estimate_against_disc(pictures, maps)
+    assert report["dice"]["cleaned"] != report["dice"]["as_it_is"]
     assert set(report["tissue"]) == {*windows.tissues}
-    clear = windows.confidences >= DOUBTFUL
-    assert report["clear"]["breast"].get("n", 0) <= clear.sum()
-    judged = [report["tissue"][tissue]["breast"].get("n", 0) for tissue in report["tissue"]]
-    assert sum(judged) <= len(windows) == report["films"]
-    assert report["disc"]["cleaned"] == estimate_against_disc(pictures, found)
-    assert [fold["run"] for fold in report["folds"]] == ["train-unet/00001", "train-unet/00002"]
+    assert report["films"] == len(windows)
+    folds = [json.loads(fold.report_path.read_text()) for fold in folds_of(finished)]
+    assert report["seconds"] == pytest.approx(sum(fold["seconds"] for fold in folds), abs=0.05)
+    assert report["folds"] == [
+        {
+            "run": f"train-unet/0000{number}",
+            "best_epoch": fold["best_epoch"],
+            "seconds": fold["seconds"],
+            "dice": fold["dice"]["cleaned"],
+        }
+        for number, fold in enumerate(folds, start=1)
+    ]
     card = (finished.path / "MODEL_CARD.md").read_text()
     assert f"| breast | {report['dice']['cleaned']['breast']['value']:.3f} [" in card
     assert f"| disc | {report['disc']['cleaned']['disc']['value']:.3f} [" in card
     assert "Never for diagnosis" in card
     with Image.open(finished.path / "samples" / "breast.png") as sheet:
         assert sheet.mode == "RGB"
+
+
+def test_films_of_a_tissue_and_those_with_a_clear_mask_are_judged_apart(finished, windows):
+    films, found = windows.cropped(), masks_of(finished)["label_maps"]
+    films = dataclasses.replace(films, confidences=np.where(np.arange(len(films)) % 3, 1, 0).astype(np.float32))
+    report = cross_validation._judge(films, {"cleaned": found}, {"cleaned": np.zeros(found.shape)}, "whole")
+
+    def of(chosen):
+        rows = np.flatnonzero(chosen)
+        return estimate_dice(films._rows(rows.tolist()), found[rows])
+
+    for tissue in {*films.tissues}:
+        assert report["tissue"][tissue] == of([each == tissue for each in films.tissues])
+    assert report["clear"] == of(films.confidences >= DOUBTFUL) != report["dice"]["cleaned"]
+
+
+def test_the_worst_films_of_a_region_are_drawn_the_worst_on_top(windows, tmp_path, monkeypatch):
+    films = windows.cropped().select(windows.ids[:1] * 10)
+    films = dataclasses.replace(films, label_maps=np.ones_like(films.label_maps))
+    found = films.label_maps.copy()
+    for missed, label_map in enumerate(found):
+        label_map[: (3 * missed) % 10] = 0  # Rows: of film 0 none, of film 3 nine.
+    drawn = []
+    monkeypatch.setattr(cross_validation, "beside", lambda *sheet: drawn.append(sheet))
+    monkeypatch.setattr(cross_validation, "save_picture", lambda path, sheet: drawn.append(path))
+    cross_validation._show_worst(tmp_path, films, found)
+    place = drawn.index(tmp_path / "breast.png")
+    assert [(label_map == 0)[:, 0].sum() for label_map in drawn[place - 1][2]] == [9, 8, 7, 6, 5, 4, 3, 2]
+
+
+def test_a_unet_of_kept_backgrounds_finds_the_anatomy_of_films_as_they_are(finished, windows, monkeypatch):
+    fold, seen = folds_of(finished)[0], []
+    fold.config = dataclasses.replace(fold.config, data=dataclasses.replace(fold.config.data, keep_background=True))
+
+    def spy(unet, pictures, lesions=True):
+        if not lesions:
+            seen.append(pictures)
+        return pictures
+
+    monkeypatch.setattr(cross_validation, "predict_label_maps", spy)
+    monkeypatch.setattr(cross_validation, "lesion_chances", spy)
+    cross_validation._predict([fold], windows)
+    part = windows.select(fold.split.test)
+    np.testing.assert_array_equal(seen, [part.films])
+    assert (part.films != part.images).any()
+
+
+def test_several_machines_are_refused(finished, films, monkeypatch):
+    monkeypatch.setattr(cross_validation, "workers", lambda strategy: 2)
+    with pytest.raises(ConfigError, match="cross-validate: expected one machine, received: TF_CONFIG with several"):
+        cross_validate(finished, films, QUIET, strategy=tf.distribute.get_strategy())
+
+
+def test_lesions_are_outlined_as_the_run_says(tmp_path, films, monkeypatch):
+    config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi", "lesions": "refined"})
+    run, asked = create_cross_validation_run(tmp_path, config, films, [tmp_path]), []
+
+    def spy(films, *options, progress):
+        asked.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cross_validation, "load_films", spy)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(run, films, QUIET)
+    assert asked == [(16, "roi", "refined")]
 
 
 def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, films, tmp_path, monkeypatch):
@@ -111,14 +186,15 @@ def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, film
     trained = []
 
     def train(run, films, console, **options):
-        trained.append(run.split)
+        trained.append((run.split, options))
         for name in ("model.keras", "report.json"):
             shutil.copyfile(folds_of(finished)[1].path / name, run.path / name)
         return json.loads((run.path / "report.json").read_text())
 
     monkeypatch.setattr(cross_validation, "train_unet", train)
-    cross_validate(Run.open(path), films, QUIET)
-    assert trained == [folds_of(finished)[1].split]
+    options = {"strategy": tf.distribute.get_strategy(), "keep": 7}
+    cross_validate(Run.open(path), films, QUIET, **options)
+    assert trained == [(folds_of(finished)[1].split, options)]
     before, after = masks_of(finished), masks_of(Run.open(path))
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
