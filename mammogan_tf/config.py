@@ -176,7 +176,8 @@ class GANConfig(_TrainConfig):
     ``sample_every`` the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted
     before the critic sees a film, with detail and slopes beside it (:class:`mammogan_tf.models.blocks.Emphasis`); 0 leaves
     films as they are. ``anatomy_weight`` is that of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss; there
-    is none where no U-Net draws the masks.
+    is none where no U-Net draws the masks. ``energy_weight`` is that of :func:`mammogan_tf.losses.energy_score` there, by which
+    noise changes a film as much as real films of one mask differ.
     """
 
     masks: str = "unet"
@@ -191,6 +192,7 @@ class GANConfig(_TrainConfig):
     n_critic: int = 2
     emphasis: float = 8.0
     anatomy_weight: float = 10.0
+    energy_weight: float = 0.0
     steps: int = 3000
     generator_learning_rate: float = 2e-4
     critic_learning_rate: float = 1e-4
@@ -206,7 +208,7 @@ class GANConfig(_TrainConfig):
         known = bool(self.labels) and set(self.labels) <= set(LABELS)
         require(known, "labels", f"one or more of {', '.join(LABELS)}", ", ".join(self.labels) or "none")
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
-        for name in ("gp", "emphasis", "anatomy_weight", "variants"):
+        for name in ("gp", "emphasis", "anatomy_weight", "energy_weight", "variants"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         counts = (
             "z_dim",

@@ -10,6 +10,7 @@ __all__ = [
     "anatomy_loss",
     "cross_entropy",
     "dice_loss",
+    "energy_score",
     "focal_tversky",
     "gradient_penalty",
     "wasserstein_critic",
@@ -133,6 +134,42 @@ def wasserstein_generator(fake_scores: tf.Tensor) -> tf.Tensor:
         A float32 scalar.
     """
     return -tf.reduce_mean(tf.cast(fake_scores, tf.float32))
+
+
+def energy_score(real: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Energy score of two synthetic films of a mask, given its real film (Gneiting and Raftery 2007, section 4.3).
+
+    ``mean over films of (|x - y| + |x' - y|) / 2 - |x - x'| / 2``, the norm that of Euclid. It is a proper score: its mean is
+    lowest where films x, x' of a mask follow the law of the real films y that could have it. Then they differ from one another
+    as much as from the real one, which a critic that sees one real film of each mask asks of nobody.
+    It is about shading and exposure: films are shrunk by area to 16 x 16 and to 8 x 8 (the mean of both counts), and the
+    norm is the mean over patches of 8 x 8 there. Texture is left to the critic.
+    Example: y is 0 everywhere, x and x' are 1: on S x S pixels S - 0. Where x' is -1 instead: S - 2 S / 2 = 0.
+
+    Args:
+        real: y, [B, S, S, 1]; S is 8, or 16 times a whole number.
+        first: x, of the same masks.
+        second: x', of the same masks with other noise.
+
+    Returns:
+        A float32 scalar, in the unit of the distance between films.
+    """
+    scores = []
+    for side in (16, 8):
+        y, x, other = (_shrunk(film, side) for film in (real, first, second))
+        scores.append((_distance(x, y) + _distance(other, y)) / 2 - _distance(x, other) / 2)
+    return real.shape[1] * tf.add_n(scores) / len(scores)
+
+
+def _shrunk(film: tf.Tensor, side: int) -> tf.Tensor:
+    factor = max(1, film.shape[1] // side)
+    return tf.nn.avg_pool2d(tf.cast(film, tf.float32), factor, factor, "VALID")
+
+
+def _distance(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Root mean square of the difference in patches of 8 x 8 that overlap by half, and its mean over patches and films."""
+    squares = tf.nn.avg_pool2d(tf.square(one - other), 8, 4, "VALID")
+    return tf.reduce_mean(tf.sqrt(squares + 1e-6))  # The root has no finite slope at 0.
 
 
 def gradient_penalty(

@@ -43,7 +43,8 @@ def _steps(devices: int, data: Path, out: Path) -> None:
         with strategy.scope():
             if name == "gan":
                 # Where the critic sees whole grey levels, a sum in another order can tip a pixel over to the next one.
-                gan = preset(GANConfig, "tiny", {"n_critic": 2, "anatomy_weight": 1.0, "emphasis": 0.0})
+                weights = {"anatomy_weight": 1.0, "energy_weight": 1.0, "emphasis": 0.0}
+                gan = preset(GANConfig, "tiny", {"n_critic": 2, **weights})
                 model = build_wgan_gp(gan, unet=build_unet(gan.data.size, widths=(4, 8)))
                 make, size = gan_batches, gan.batch_size * gan.n_critic
             else:

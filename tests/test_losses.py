@@ -8,6 +8,7 @@ from mammogan_tf.losses import (
     anatomy_loss,
     cross_entropy,
     dice_loss,
+    energy_score,
     focal_tversky,
     gradient_penalty,
     wasserstein_critic,
@@ -81,6 +82,41 @@ def test_anatomy_loss_pulls_where_the_network_is_sure_and_wrong():
 
 def test_anatomy_loss_of_a_sure_lesion_is_nothing():
     assert float(anatomy_loss(pixels([1, 0, 0]), pixels([0.0, 0.0, 1.0]))) == pytest.approx(0)
+
+
+def films(*greys: float, side: int = 32) -> tf.Tensor:
+    """Even films [B, side, side, 1] of these grey levels."""
+    return tf.reshape(tf.constant(greys, tf.float32), (-1, 1, 1, 1)) * tf.ones((1, side, side, 1))
+
+
+@pytest.mark.parametrize("side", [8, 16, 64])
+def test_energy_score(side):
+    # |x - y| of even films is side times the difference of their grey levels.
+    real, first, second = films(0, 0, side=side), films(1, 1, side=side), films(1, -1, side=side)
+    apart = side * ((1 + 1) / 2 - np.array([0, 2]) / 2)
+    assert float(energy_score(real, first, second)) == pytest.approx(apart.mean(), rel=1e-2)
+
+
+def test_energy_score_is_lowest_where_films_vary_as_real_ones_do():
+    normal = np.random.default_rng(0).normal(size=(3, 20000))
+    scores = {
+        spread: float(energy_score(films(*normal[0], side=8), *(films(*spread * row, side=8) for row in normal[1:])))
+        for spread in (0.25, 0.7, 1.0, 1.4, 3.0)
+    }
+    assert min(scores, key=lambda spread: scores[spread]) == 1
+
+
+def test_energy_score_leaves_texture_alone():
+    board = np.indices((32, 32)).sum(axis=0)[None, ..., None] % 2 * 2.0 - 1
+    even, rough = films(0), tf.constant(board, tf.float32)
+    assert float(energy_score(even, rough, -rough)) == pytest.approx(float(energy_score(even, even, even)))
+
+
+def test_energy_score_has_a_slope_where_films_are_the_same():
+    film = tf.Variable(films(0.5))
+    with tf.GradientTape() as tape:
+        score = energy_score(film.value(), film, film)
+    assert np.isfinite(tape.gradient(score, film)).all()
 
 
 def lesion(*values: float) -> tf.Tensor:

@@ -139,6 +139,13 @@ def cross_validate(
     "a U-Net it does not.",
 )
 @click.option(
+    "--energy-weight",
+    type=click.FloatRange(min=0),
+    show_default=str(GANConfig.energy_weight),
+    help="How much it counts for the generator that films of one mask are as varied in shading as the real films that could "
+    "have it; 1 is about as much as the critic.",
+)
+@click.option(
     "--variants",
     type=click.IntRange(min=0),
     show_default=f"{GANConfig.variants}; 0 where there are none",

@@ -132,7 +132,7 @@ def gan_card(run: Run, report: dict[str, Any]) -> str:
 Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label ({", ".join(config.labels)}).
 Output: {SEEN[config.data.view]}, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN
 with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator,
-{config.steps} generator updates, {_anatomy_loss(report)}{_variants(report)}; averaged weights of step {report["best_step"]},
+{config.steps} generator updates, {_other_losses(report)}{_variants(report)}; averaged weights of step {report["best_step"]},
 whose films of validation masks had the lowest KID to the training films.
 
 {_training(run, report)}
@@ -141,8 +141,10 @@ whose films of validation masks had the lowest KID to the training films.
 {INTENDED_USE}"""
 
 
-def _anatomy_loss(report: dict[str, Any]) -> str:
-    return "beside a loss for anatomy" if "anatomy_loss" in report["last"] else "without a loss for anatomy"
+def _other_losses(report: dict[str, Any]) -> str:
+    kinds = {"anatomy_loss": "a loss for anatomy", "energy_score": "an energy score for variety at one mask"}
+    found = [words for name, words in kinds.items() if name in report["last"]]
+    return f"beside {' and '.join(found)}" if found else "without a loss for anatomy"
 
 
 def _variants(report: dict[str, Any]) -> str:

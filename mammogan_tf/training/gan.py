@@ -68,6 +68,7 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP, unet: keras.Mo
         emphasis=emphasis,
         unet=unet,
         anatomy_weight=config.anatomy_weight,
+        energy_weight=config.energy_weight,
         seed=config.seed,
     )
     model.compile(

@@ -5,7 +5,13 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from mammogan_tf.losses import anatomy_loss, gradient_penalty, wasserstein_critic, wasserstein_generator
+from mammogan_tf.losses import (
+    anatomy_loss,
+    energy_score,
+    gradient_penalty,
+    wasserstein_critic,
+    wasserstein_generator,
+)
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.penalised import piecewise_linear
 from mammogan_tf.replicas import own_part, replicas
@@ -19,8 +25,9 @@ class WGANGP(Stepped):
     """A conditional generator against a critic that sees film, mask and label together.
 
     One ``train_step`` takes a batch of ``n_critic * B`` real films: critic update k uses those in the rows k,
-    k + n_critic, ..., the generator update follows with the masks of the first of these parts. So each part is the same
-    however many replicas share the batch. An average of the generator's weights is kept beside it.
+    k + n_critic, ..., the generator update follows with the masks of the first of these parts (and its films, where there is
+    an energy score). So each part is the same however many replicas share the batch. An average of the generator's weights
+    is kept beside it.
 
     Args:
         generator: dict of noise [B, Z], mask [B, S, S, C], label [B] to films [B, S, S, 1] in [-1, 1].
@@ -32,6 +39,8 @@ class WGANGP(Stepped):
         unet: finds probabilities [B, S, S, C] in films [B, S, S, 1] in [0, 1]; the generator's loss then has
             ``anatomy_weight`` times the anatomy loss of what it finds in synthetic films. It is not trained.
         anatomy_weight: positive where there is a ``unet``.
+        energy_weight: where it is positive, the generator's loss has this times the energy score of two films of each mask,
+            given the real one.
         seed: of the noise and of the interpolation.
     """
 
@@ -46,6 +55,7 @@ class WGANGP(Stepped):
         emphasis: Emphasis | None = None,
         unet: keras.Model | None = None,
         anatomy_weight: float = 0.0,
+        energy_weight: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__("wgan_gp")
@@ -59,10 +69,11 @@ class WGANGP(Stepped):
         self.emphasis = emphasis or Emphasis(0.0, dtype="float32", name="emphasis")
         # Not as a layer, whose weights would be in every checkpoint.
         self.probabilities = partial(unet, training=False) if unet else None
-        self.anatomy_weight = anatomy_weight
+        self.anatomy_weight, self.energy_weight = anatomy_weight, energy_weight
         self.z_dim = generator.input["noise"].shape[-1]
         self.random = keras.random.SeedGenerator(seed)
-        names = ("wasserstein", "penalty", "generator_loss", *(["anatomy_loss"] if unet else []))
+        beside = {"anatomy_loss": unet, "energy_score": energy_weight}
+        names = ("wasserstein", "penalty", "generator_loss", *(name for name, counts in beside.items() if counts))
         self.trackers = {name: keras.metrics.Mean(name) for name in names}
 
     def compile(self, generator_optimizer: keras.Optimizer, critic_optimizer: keras.Optimizer, **kwargs) -> None:
@@ -85,7 +96,7 @@ class WGANGP(Stepped):
         reals, masks, labels = (self._parts(batch[name]) for name in ("image", "mask", "label"))
         for real, fake, mask, label in zip(reals, self._fakes(batch), masks, labels, strict=True):
             self._critic_step(real, fake, mask, label)
-        self._generator_step(masks[0], labels[0])
+        self._generator_step(reals[0], masks[0], labels[0])
         average_into(self.averaged, self.generator, self.step, self.ema)
         self.step.assign_add(1)
         return self.logs()
@@ -119,19 +130,29 @@ class WGANGP(Stepped):
         self._track("wasserstein", -wasserstein)
         self._track("penalty", penalty)
 
-    def _generator_step(self, mask: tf.Tensor, label: tf.Tensor) -> None:
+    def _generator_step(self, real: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> None:
         condition = {"mask": mask, "label": label}
         with tf.GradientTape() as tape:
-            fake = self.generator(self._with_noise(condition), training=True)
+            fake, *others = self._films_of(condition, 2 if self.energy_weight else 1)
             loss = wasserstein_generator(self.critic({"image": self.emphasis(fake), **condition}, training=True))
             if self.probabilities:
                 anatomy = anatomy_loss(mask, self.probabilities((fake + 1) / 2))
                 loss += self.anatomy_weight * anatomy
                 self._track("anatomy_loss", anatomy)
+            for other in others:
+                score = energy_score(real, fake, other)
+                loss += self.energy_weight * score
+                self._track("energy_score", score)
             scaled = self.generator_optimizer.scale_loss(loss / replicas())
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         self._track("generator_loss", loss)
+
+    def _films_of(self, condition: dict[str, tf.Tensor], count: int) -> list[tf.Tensor]:
+        """``count`` films of each mask, in one pass."""
+        drawn = [self._with_noise(condition) for _ in range(count)]
+        inputs = {name: tf.concat([each[name] for each in drawn], axis=0) for name in drawn[0]}
+        return tf.split(self.generator(inputs, training=True), count)
 
     def _track(self, name: str, mean: tf.Tensor) -> None:
         """Counts a replica's mean for its share of the batch, so that a step weighs as much on any number of devices."""

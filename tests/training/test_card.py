@@ -70,6 +70,11 @@ def test_card_of_a_cross_validation():
     ("last", "variants", "words"),
     [
         ({"anatomy_loss": 0.1}, 3872, "beside a loss for anatomy, on the films and 3872 that were moved"),
+        (
+            {"energy_score": 3, "anatomy_loss": 0.1},
+            0,
+            "beside a loss for anatomy and an energy score for variety at one mask;",
+        ),
         ({}, 0, "without a loss for anatomy; averaged weights"),
     ],
 )

@@ -95,15 +95,15 @@ def test_every_critic_update_sees_films_of_its_own(monkeypatch):
 
     asked = []
     monkeypatch.setattr(model, "_critic_step", spy)
-    monkeypatch.setattr(model, "_generator_step", lambda mask, label: asked.extend([mask, label]))
+    monkeypatch.setattr(model, "_generator_step", lambda *given: asked.extend(given))
     model.train_step(films)
     assert len(seen) == 3
     for place, name in enumerate(("image", "mask", "label")):
         np.testing.assert_array_equal(
             np.stack([part[place] for part in seen], axis=1).reshape(films[name].shape), films[name]
         )
-    for condition, name in zip(asked, ("mask", "label"), strict=True):
-        np.testing.assert_array_equal(condition, films[name][::3])  # The generator's are those of the first part.
+    for given, name in zip(asked, ("image", "mask", "label"), strict=True):
+        np.testing.assert_array_equal(given, films[name][::3])  # The generator's are those of the first part.
 
 
 def test_noise_is_drawn_anew_at_every_step():
@@ -211,7 +211,7 @@ def test_the_penalty_weighs_as_much_as_it_is_told(monkeypatch, differentiated):
 def test_the_generators_loss_is_scaled_in_float16(precision, scale, differentiated):
     model = build(precision)
     films = batch(BATCH)
-    model._generator_step(films["mask"], films["label"])
+    model._generator_step(films["image"], films["mask"], films["label"])
     assert differentiated == [pytest.approx(scale * float(model.trackers["generator_loss"].result()))]
 
 
@@ -220,7 +220,7 @@ def test_the_generator_alone_moves_in_its_step():
     model = build(unet=unet, anatomy_weight=1.0)
     others, generator = weights(model.critic) + weights(unet), [v.numpy() for v in model.generator.trainable_variables]
     films = batch(BATCH)
-    model._generator_step(films["mask"], films["label"])
+    model._generator_step(films["image"], films["mask"], films["label"])
     for was, now in zip(others, weights(model.critic) + weights(unet), strict=True):
         np.testing.assert_array_equal(was, now)
     assert any(
@@ -238,7 +238,7 @@ def test_the_anatomy_loss_weighs_as_much_as_it_is_told(monkeypatch, differentiat
     monkeypatch.setattr(wgan_gp, "anatomy_loss", spy)
     monkeypatch.setattr(wgan_gp, "wasserstein_generator", lambda scores: 0.0 * tf.reduce_sum(scores) + 2.0)
     films = batch(BATCH)
-    model._generator_step(films["mask"], films["label"])
+    model._generator_step(films["image"], films["mask"], films["label"])
     assert differentiated == [2 + 10 * 3]
     ((mask, probabilities),) = seen
     np.testing.assert_array_equal(mask, films["mask"])
@@ -260,7 +260,7 @@ def test_the_unet_gets_films_in_its_own_range(monkeypatch):
     asked = model._with_noise(films)
     monkeypatch.setattr(model, "_with_noise", lambda condition: asked)
     made = model.generator(asked, training=True)
-    model._generator_step(films["mask"], films["label"])
+    model._generator_step(films["image"], films["mask"], films["label"])
     (seen,) = given
     np.testing.assert_allclose(seen, (made + 1) / 2, atol=1e-5)
     background = films["mask"].numpy()[..., :1] == 1
@@ -277,7 +277,7 @@ def test_the_anatomy_loss_moves_films_towards_their_masks():
     mask = tf.one_hot(tf.ones((BATCH, SIZE, SIZE), tf.int32), 5)
     losses = []
     for _ in range(10):
-        model._generator_step(mask, films["label"])
+        model._generator_step(films["image"], mask, films["label"])
         losses.append(model.take()["anatomy_loss"])
     assert losses[-1] < 0.5 * losses[0]
 
@@ -285,6 +285,27 @@ def test_the_anatomy_loss_moves_films_towards_their_masks():
 def test_the_unet_of_the_anatomy_loss_is_in_no_checkpoint():
     with_unet, without = build(unet=build_unet(SIZE, widths=(4, 8)), anatomy_weight=1.0), build()
     assert [v.shape for v in with_unet.variables] == [v.shape for v in without.variables]
+
+
+def test_the_energy_score_weighs_as_much_as_it_is_told(monkeypatch, differentiated):
+    model, seen = build(energy_weight=5.0), []
+
+    def spy(real, first, second):
+        seen.extend([real, first, second])
+        return tf.constant(3.0)
+
+    monkeypatch.setattr(wgan_gp, "energy_score", spy)
+    monkeypatch.setattr(wgan_gp, "wasserstein_generator", lambda scores: 0.0 * tf.reduce_sum(scores) + 2.0)
+    films = batch(BATCH)
+    model._generator_step(films["image"], films["mask"], films["label"])
+    assert differentiated == [2 + 5 * 3]
+    real, first, second = (film.numpy() for film in seen)
+    np.testing.assert_array_equal(real, films["image"])
+    tissue = films["mask"].numpy()[..., :1] == 0
+    assert (first[~tissue] == -1).all()  # Both are of the masks that were asked for, each of noise of its own.
+    assert (second[~tissue] == -1).all()
+    assert (first[tissue] != second[tissue]).mean() > 0.9
+    assert float(model.trackers["energy_score"].result()) == 3
 
 
 def test_the_average_is_not_trained():
