@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.data.transforms import Augmentation, augment_film, one_hot, paste_film_label, to_network_range
+from mammogan_tf.data.transforms import (
+    AUGMENTATIONS,
+    Augmentation,
+    augment_film,
+    one_hot,
+    paste_film_label,
+    to_network_range,
+)
 
 SIDE = 32
 
@@ -134,7 +141,7 @@ def test_an_elastic_film_bends_smoothly_by_the_given_share():
 
 
 @ways
-def test_a_film_label_lies_on_the_background_only(apply):
+def test_a_bright_film_label_lies_on_the_background_only(apply):
     image, label_map = film_and_mask()
     pasted = np.stack(
         [apply(paste_film_label, image, label_map, np.array([0, number], np.int64)) for number in range(20)]
@@ -143,6 +150,9 @@ def test_a_film_label_lies_on_the_background_only(apply):
     background = pasted[:, label_map == 0]
     assert background.min() == 0
     assert background.max() <= 1
+    strips = [strip[strip > 0] for strip in background]
+    # Strokes may be dark and cover less than half of a strip, unless hardly any of it is seen.
+    assert all(np.median(strip) >= 0.5 for strip in strips if len(strip) > 3)
     shares = (background > 0).mean(axis=(1, 2))
     assert 0 < shares.mean() < 0.34**2
     np.testing.assert_array_equal(apply(paste_film_label, image, label_map, np.array([0, 3], np.int64)), pasted[3])
@@ -180,3 +190,53 @@ def test_the_black_background_stays_black(many):
     films, label_maps = many
     beyond = tf.nn.max_pool2d((label_maps > 0).astype(np.float32)[..., None], 3, 1, "SAME").numpy() == 0
     assert (films[beyond] == 0).all()
+
+
+DOTS = np.array([(-6, -6), (-6, 6), (6, -6), (6, 6)])
+"""Rows and columns of four dots, from the centre of their film."""
+
+
+@pytest.fixture(scope="module")
+def places():
+    """By view: where the four dots lie on 100 augmented films, from the centre, [100, 4, 2]."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    label_map = np.zeros((SIDE, SIDE), np.uint8)
+    for number, (row, column) in enumerate(DOTS):
+        label_map[(rows - row) ** 2 + (columns - column) ** 2 < 3**2] = number + 1
+    found = {}
+    for view, limits in AUGMENTATIONS.items():
+        _, moved = augmented(limits, np.ones((SIDE, SIDE, 1), np.float32), label_map, count=100)
+        dots = [
+            [(rows[each == value].mean(), columns[each == value].mean()) for value in range(1, 5)] for each in moved
+        ]
+        found[view] = np.array(dots)
+    return found
+
+
+def test_whole_films_are_never_mirrored_and_half_of_the_windows_are(places):
+    def mirrored(view):
+        across, down = np.moveaxis(places[view][:, 1:3] - places[view][:, :1], 1, 0)
+        return (across[:, 1] * down[:, 0] - across[:, 0] * down[:, 1] < 0).sum()
+
+    assert mirrored("whole") == 0
+    # 100 tosses have a standard deviation of 5.
+    assert abs(mirrored("roi") - 100 / 2) < 4 * 5
+
+
+def test_windows_are_turned_shifted_and_scaled_further_than_whole_films(places):
+    def reach(dots):
+        """The largest angle of the left side, which stays upright when it is mirrored; shift; and change of size."""
+        down, across = np.transpose(dots[:, 2] - dots[:, 0])
+        size = np.hypot(down, across) / 12
+        return abs(np.arctan2(across, down)).max(), abs(dots.mean(axis=1)).max(), abs(size - 1).max()
+
+    angle, shift, scale = np.divide(reach(places["roi"]), reach(places["whole"]))
+    assert angle > 2
+    assert shift > 1.5
+    assert scale > 1.2
+
+
+def test_windows_are_bent_and_whole_films_are_not(places):
+    """However a square is turned, shifted and scaled, its diagonals have one middle."""
+    apart = {view: np.ptp(dots[:, [0, 1]] + dots[:, [3, 2]], axis=1).mean() / 2 for view, dots in places.items()}
+    assert apart["whole"] < 0.1 < 0.3 < apart["roi"]

@@ -54,6 +54,25 @@ def test_film_and_label_map_move_together(film):
         assert mask[SIZE // 2, 0], "the chest wall stays at the edge"
 
 
+def test_a_film_label_is_on_the_films_and_not_on_the_images():
+    image, label_map = np.zeros((2, 256, 256), np.uint8)
+    image[:, :100], label_map[:, :100] = 120, 1
+    film = image.copy()
+    film[100:140, 160:200] = 250
+    images, films, _ = make_variants(image, film, label_map, SIZE, COUNT, np.random.default_rng(0))
+    assert (images.max(axis=(1, 2)) == 120).all()
+    assert (films.max(axis=(1, 2)) == 250).all()
+
+
+def test_classes_that_touch_are_not_blended():
+    """Nor where a film has fewer pixels than its variants, whose pixels then come from no more than one of it."""
+    label_map = np.ones((48, 48), np.uint8)
+    label_map[:24, :20] = 3
+    label_map[:, 34:] = 0
+    *_, label_maps = make_variants(label_map, label_map, label_map, SIZE, COUNT, np.random.default_rng(0))
+    assert np.unique(label_maps).tolist() == [0, 1, 3]
+
+
 def test_tissue_that_the_film_cuts_off_goes_on_to_the_edge():
     grey, label_map = np.full((256, 256), 120, np.uint8), np.ones((256, 256), np.uint8)
     grey[:, 100:] = label_map[:, 100:] = 0
