@@ -1,14 +1,18 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
+import keras
+import numpy as np
 import pytest
 
-from mammogan_tf.config import DataConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.config import LABELS, DataConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import Split
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.training.gan import train_gan
-from mammogan_tf.training.run import Run, newest_run
+from mammogan_tf.training.run import Run, fingerprint, load_split, newest_run
 from mammogan_tf.training.segmentation import train_unet
 
 SPLIT = Split(("a", "b"), ("c",), ("d",))
@@ -128,7 +132,82 @@ def test_the_newest_finished_run_on_the_same_data(tmp_path):
     assert newest(command="train-gan") is None
 
 
-@pytest.mark.parametrize(("finished", "train"), [("unet_run", train_unet), ("gan_run", train_gan)])
+@pytest.mark.parametrize("part", ["images", "films", "label_maps", "labels"])
+def test_a_fingerprint_is_of_every_pixel_mask_and_label_of_all_parts(part, films):
+    one, other = (load_films(films[half], 16) for half in (slice(2, 4), slice(4, 6)))
+    values = getattr(other, part).copy()
+    values.flat[-1] += 1
+    assert fingerprint(one, other) == fingerprint(one, replace(other, label_maps=other.label_maps.copy()))
+    assert fingerprint(one, replace(other, **{part: values})) != fingerprint(one, other)
+
+
+@pytest.fixture
+def load(tmp_path, films):
+    """Loads the parts of a run with these options; each film shows a benign and a malignant lesion, at one place."""
+    both = [
+        replace(film, lesions=tuple(replace(film.lesions[0], label=label) for label in (0, 1)))
+        for film in films
+        if film.lesions
+    ]
+    patients = [*dict.fromkeys(film.patient for film in both)]
+
+    def of(*chosen):
+        return tuple(film.id for film in both if film.patient in chosen)
+
+    split = Split(of(*patients[2:]), of(patients[0]), of(patients[1]))
+
+    def parts(**options):
+        return load_split(Run(tmp_path, "train-gan", preset(GANConfig, "tiny", options), split, ()), both)
+
+    return parts
+
+
+def test_films_whose_masks_are_less_to_be_trusted_than_asked_do_not_train(load):
+    everything, *others = load()
+    least = float(np.median(everything.confidences))
+    training, *as_before = load(min_mask_confidence=least)
+    assert training.ids == everything.confident(least).ids
+    assert 0 < len(training) < len(everything)
+    assert [part.ids for part in as_before] == [part.ids for part in others]
+
+
+def test_lesions_are_outlined_as_asked(load):
+    circles, refined = (load(lesions=lesions, view="roi") for lesions in ("circle", "refined"))
+    for circle, outline in zip(circles, refined, strict=True):
+        assert outline.names == circle.names
+        assert (outline.label_maps != circle.label_maps).any()
+
+
+def test_windows_of_other_labels_take_no_part(load):
+    for part, everything in zip(load(labels=("malignant",), view="roi"), load(view="roi"), strict=True):
+        assert part.labels.tolist() == [LABELS.index("malignant")] * (len(everything) // 2)
+        assert set(part.ids) == set(everything.ids)
+
+
+TRAININGS = pytest.mark.parametrize(("finished", "train"), [("unet_run", train_unet), ("gan_run", train_gan)])
+
+
+@TRAININGS
+def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, train, tmp_path, films, request):
+    path = shutil.copytree(request.getfixturevalue(finished), tmp_path / "copy")
+    report, network = json.loads((path / "report.json").read_text()), keras.models.load_model(path / "model.keras")
+    assert report["seconds"] > 0
+    assert train(Run.open(path), films) == report
+    for was, now in zip(network.weights, keras.models.load_model(path / "model.keras").weights, strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+@TRAININGS
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_run_does_not_go_on_with_a_film_whose_label_has_changed(part, finished, train, tmp_path, films, request):
+    run = Run.open(shutil.copytree(request.getfixturevalue(finished), tmp_path / "copy"))
+    id_ = getattr(run.split, part)[0]
+    others = [replace(film, label=(film.label + 1) % 3) if film.id == id_ else film for film in films]
+    with pytest.raises(ConfigError, match=r"expected what the run began with, films .*, received: films"):
+        train(run, others)
+
+
+@TRAININGS
 def test_a_finished_run_without_its_checkpoints_is_not_trained_anew(finished, train, tmp_path, films, request):
     path = shutil.copytree(request.getfixturevalue(finished), tmp_path / "copy")
     shutil.rmtree(path / "checkpoints")
