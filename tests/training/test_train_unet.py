@@ -1,6 +1,7 @@
 import json
 import shutil
 import signal
+from collections import Counter
 
 import keras
 import numpy as np
@@ -14,14 +15,16 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.sources import load_all
+from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import segmentation
 from mammogan_tf.training.checkpoint import newest_checkpoint
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.scores import lesion_scores
 from mammogan_tf.training.segmentation import create_unet_run, lesion_chances, predict_label_maps, train_unet
+from mammogan_tf.training.supervised import Supervised
 from tests.disturbed import assert_same_end, train
 
 QUIET = Console(quiet=True)
@@ -90,14 +93,84 @@ def test_windows_are_judged_beside_a_disc_and_by_their_lesions(make_run):
     assert history["val_dice"].to_numpy() == pytest.approx(sums.mean(axis=1).to_numpy(), abs=1e-6)
 
 
-def test_a_run_ends_when_no_epoch_is_better_for_long_enough(make_run, capsys):
-    run = make_run(epochs=9, patience=2, learning_rate=1e-12)
+def test_a_run_ends_when_no_epoch_is_better_for_long_enough_and_keeps_the_best(make_run, monkeypatch, capsys):
+    kept = []
+
+    def validate(model, batches):
+        """Says that the second epoch is the best, and remembers the weights of all."""
+        kept.append(model.averaged.get_weights())
+        return {"loss": 1.0, "dice": {2: 0.9}.get(len(kept), 0.5)}
+
+    monkeypatch.setattr(Supervised, "validate", validate)
+    run = make_run(epochs=9, patience=2)
     report = train_unet(run, load_all(run.data), Console())
     epochs = pd.read_csv(run.path / "history.csv")["epoch"]
-    assert epochs.iloc[-1] == report["best_epoch"] + 2 < 9
+    assert report["best_epoch"] == 2
+    assert epochs.tolist() == [1, 2, 3, 4]
+    saved = keras.models.load_model(run.model_path, compile=False).get_weights()
+    same = [all(map(np.array_equal, saved, weights)) for weights in kept]
+    assert same == [False, True, False, False]
     assert "stopped early" in "".join(capsys.readouterr())
     train_unet(run, load_all(run.data), QUIET)
     assert pd.read_csv(run.path / "history.csv")["epoch"].equals(epochs)
+
+
+@pytest.fixture
+def epoch_of_no_step(make_run, films, monkeypatch):
+    """Ends the first epoch of a run with some changes without a step; what was asked on the way, by name of the function."""
+
+    def fit(model, batches, last, callbacks, save):
+        batches(tf.distribute.InputContext())
+        model.step.assign(last)
+        callbacks[0].set_model(model)
+        callbacks[0].on_train_batch_end(0)
+
+    def asked(**changes):
+        calls = {}
+
+        def spy(name):
+            original = getattr(segmentation, name)
+
+            def called(*arguments, **options):
+                calls[name] = arguments, options
+                return original(*arguments, **options)
+
+            monkeypatch.setattr(segmentation, name, called)
+
+        monkeypatch.setattr(segmentation, "fit", fit)
+        for name in ("segmentation_batches", "validation_batches", "beside", "compare_with_disc"):
+            spy(name)
+        run = make_run(epochs=1, **changes)
+        train_unet(run, films, QUIET)
+        return run, calls
+
+    return asked
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_backgrounds_are_kept_in_training_validation_and_sheets_or_nowhere(keep, epoch_of_no_step):
+    _, calls = epoch_of_no_step(keep_background=keep)
+    for name in ("segmentation_batches", "validation_batches"):
+        assert calls[name][1]["keep_background"] == keep
+    (validation, _), _ = calls["validation_batches"]
+    (shown, *_), _ = calls["beside"]
+    np.testing.assert_array_equal(shown, validation.films if keep else validation.images)
+    assert (validation.films != validation.images).any()
+
+
+@pytest.mark.parametrize("view", ["whole", "roi"])
+def test_a_view_is_moved_as_its_own_limits_say_and_its_lesions_come_as_often_as_asked(view, epoch_of_no_step, films):
+    run, calls = epoch_of_no_step(view=view, lesion_repeats=3)
+    (training, _), options = calls["segmentation_batches"]
+    assert options["limits"] == AUGMENTATIONS[view]
+    everything, _, test = load_split(run, films)
+    with_lesion = {id_ for id_, mask in zip(everything.ids, everything.label_maps, strict=True) if (mask == 4).any()}
+    times = {id_: 3 if id_ in with_lesion else 1 for id_ in everything.ids}
+    assert set(times.values()) == {1, 3}
+    assert Counter(training.ids) == {id_: times[id_] * count for id_, count in Counter(everything.ids).items()}
+    if view == "roi":
+        (fitted, judged, _), _ = calls["compare_with_disc"]
+        assert (fitted.names, judged.names) == (everything.names, test.names)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
