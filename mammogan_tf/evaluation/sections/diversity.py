@@ -140,6 +140,8 @@ DIVERSITY = Section(
     title="Are the synthetic images as different from one another as real films are?",
     meaning="Pairwise SSIM among synthetic images: of masks of different patients, beside real films of different "
     "patients; and of one mask with different noise, beside the two breasts of a patient. Lower is more diverse. "
+    "Two breasts have two masks, so that they differ by more than noise has to change: spread over error is how much two "
+    "images of a mask differ, over how much they differ from its real film; 1 is right, below it noise changes too little. "
     "Precision, recall, density and coverage say how much of the synthetic images lies among the training films in a space "
     "of features, and how much of the training films is reached; beside them the same for the real films of unseen "
     "patients, in equal numbers.",
