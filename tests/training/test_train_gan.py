@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import shutil
 import signal
@@ -13,7 +12,7 @@ from PIL import Image
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ModelError
 from mammogan_tf.training import gan
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.checkpoint import newest_checkpoint
