@@ -25,9 +25,9 @@ class WGANGP(Stepped):
     """A conditional generator against a critic that sees film, mask and label together.
 
     One ``train_step`` takes a batch of ``n_critic * B`` real films: critic update k uses those in the rows k,
-    k + n_critic, ..., the generator update follows with the masks of the first of these parts (and its films, where there is
-    an energy score). So each part is the same however many replicas share the batch. An average of the generator's weights
-    is kept beside it.
+    k + n_critic, ..., the generator update follows with the masks of the first of these parts, or with every other one of them,
+    twice, where there is an energy score. So each part is the same however many replicas share the batch, with an energy score
+    where they have an even number of films each. An average of the generator's weights is kept beside it.
 
     Args:
         generator: dict of noise [B, Z], mask [B, S, S, C], label [B] to films [B, S, S, 1] in [-1, 1].
@@ -39,7 +39,7 @@ class WGANGP(Stepped):
         unet: finds probabilities [B, S, S, C] in films [B, S, S, 1] in [0, 1]; the generator's loss then has
             ``anatomy_weight`` times the anatomy loss of what it finds in synthetic films. It is not trained.
         anatomy_weight: positive where there is a ``unet``.
-        energy_weight: where it is positive, the generator's loss has this times the energy score of two films of each mask,
+        energy_weight: where it is positive, the generator's loss has this times the energy score of both films of a mask,
             given the real one.
         seed: of the noise and of the interpolation.
     """
@@ -131,28 +131,25 @@ class WGANGP(Stepped):
         self._track("penalty", penalty)
 
     def _generator_step(self, real: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> None:
+        if self.energy_weight:
+            # Two films of every other mask, side by side: as many films as without.
+            real, mask, label = (tf.repeat(part[::2], 2, axis=0) for part in (real, mask, label))
         condition = {"mask": mask, "label": label}
         with tf.GradientTape() as tape:
-            fake, *others = self._films_of(condition, 2 if self.energy_weight else 1)
+            fake = self.generator(self._with_noise(condition), training=True)
             loss = wasserstein_generator(self.critic({"image": self.emphasis(fake), **condition}, training=True))
             if self.probabilities:
                 anatomy = anatomy_loss(mask, self.probabilities((fake + 1) / 2))
                 loss += self.anatomy_weight * anatomy
                 self._track("anatomy_loss", anatomy)
-            for other in others:
-                score = energy_score(real, fake, other)
-                loss += self.energy_weight * score
-                self._track("energy_score", score)
+            if self.energy_weight:
+                energy = energy_score(real[::2], fake[::2], fake[1::2])
+                loss += self.energy_weight * energy
+                self._track("energy_score", energy)
             scaled = self.generator_optimizer.scale_loss(loss / replicas())
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         self._track("generator_loss", loss)
-
-    def _films_of(self, condition: dict[str, tf.Tensor], count: int) -> list[tf.Tensor]:
-        """``count`` films of each mask, in one pass."""
-        drawn = [self._with_noise(condition) for _ in range(count)]
-        inputs = {name: tf.concat([each[name] for each in drawn], axis=0) for name in drawn[0]}
-        return tf.split(self.generator(inputs, training=True), count)
 
     def _track(self, name: str, mean: tf.Tensor) -> None:
         """Counts a replica's mean for its share of the batch, so that a step weighs as much on any number of devices."""

@@ -295,14 +295,16 @@ def test_the_energy_score_weighs_as_much_as_it_is_told(monkeypatch, differentiat
         return tf.constant(3.0)
 
     monkeypatch.setattr(wgan_gp, "energy_score", spy)
-    monkeypatch.setattr(wgan_gp, "wasserstein_generator", lambda scores: 0.0 * tf.reduce_sum(scores) + 2.0)
+    monkeypatch.setattr(
+        wgan_gp, "wasserstein_generator", lambda scores: 0.0 * tf.reduce_sum(scores) + float(len(scores))
+    )
     films = batch(BATCH)
     model._generator_step(films["image"], films["mask"], films["label"])
-    assert differentiated == [2 + 5 * 3]
+    assert differentiated == [BATCH + 5 * 3]  # The critic scores as many films as without the energy score.
     real, first, second = (film.numpy() for film in seen)
-    np.testing.assert_array_equal(real, films["image"])
-    tissue = films["mask"].numpy()[..., :1] == 0
-    assert (first[~tissue] == -1).all()  # Both are of the masks that were asked for, each of noise of its own.
+    np.testing.assert_array_equal(real, films["image"][::2])
+    tissue = films["mask"].numpy()[::2, ..., :1] == 0
+    assert (first[~tissue] == -1).all()  # Both are of every other mask, each of noise of its own.
     assert (second[~tissue] == -1).all()
     assert (first[tissue] != second[tissue]).mean() > 0.9
     assert float(model.trackers["energy_score"].result()) == 3
