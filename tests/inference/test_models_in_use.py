@@ -1,5 +1,7 @@
 import json
+import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -42,6 +44,15 @@ def test_a_segmenter_is_the_network_of_its_run(unet_run, films, monkeypatch):
     assert (label_maps.shape, label_maps.dtype) == ((40, SIZE, SIZE), np.uint8)
     network = keras.models.load_model(unet_run / "model.keras", compile=False)
     np.testing.assert_array_equal(label_maps, predict_label_maps(network, np.rint(films * 255).astype(np.uint8)))
+
+
+def test_the_readmes_example_of_the_library_runs(gan_run):
+    code = re.search(
+        r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    names: dict = {}
+    exec(code[1].replace("runs/train-gan/00001", str(gan_run)), names)
+    assert names["films"].shape == (2, SIZE, SIZE)
 
 
 def test_a_generator_is_the_network_of_its_run(gan_run, condition):

@@ -175,7 +175,9 @@ def test_the_load_test_says_in_a_line_that_nothing_answers():
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_examples_run(address, code):
+def test_the_python_examples_run(address, drawn_films, tmp_path, monkeypatch, code):
+    monkeypatch.chdir(tmp_path)
+    Path("film.png").write_bytes(drawn_films[0])
     with contextlib.redirect_stdout(io.StringIO()) as output:
         exec(code.replace("127.0.0.1:8500", address).replace("64, 64)", "16, 16)"), {})
     assert re.search(r"\(2, 16, 16\)|bytes of PNG", output.getvalue())
