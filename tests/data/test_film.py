@@ -197,7 +197,7 @@ def test_jpeg(tmp_path):
     ("content", "received"),
     [
         (b"", "an empty file"),
-        (b"P5\n4 3\n255\n" + GREY.tobytes()[:-1], "truncated"),
+        (b"P5\n4 3\n255\n" + GREY.tobytes()[:-1], "expected a readable image"),
         (encoded(GREY)[:-30], "expected a readable image"),
         (encoded(GREY.astype(np.float32), "tiff"), "mode F"),
         (encoded(GREY, "tiff", tiffinfo={339: 2}), "mode L of signed numbers"),
