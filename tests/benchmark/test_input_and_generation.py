@@ -8,6 +8,7 @@ import pytest
 from tests.command_line import call, fails
 
 
+@pytest.mark.slow
 def test_input(phantom_root, tmp_path):
     cache = os.environ["MAMMOGAN_CACHE"]
     asked = ["--data", phantom_root, "--preset", "tiny", "--rounds", 1, "--steps", 2, "--json", tmp_path / "input.json"]

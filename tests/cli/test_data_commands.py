@@ -198,7 +198,15 @@ def test_masks(tree, tmp_path):
 def test_masks_of_a_broken_film(tree, tmp_path):
     shutil.copytree(tree, tmp_path / "tree")
     (tmp_path / "tree" / "mdb007.pgm").write_bytes(BROKEN_FILMS["truncated"])
-    fails("data", "masks", tmp_path / "tree", tmp_path / "masks", "--size", 32, says="mdb007.pgm: expected a readable image")
+    fails(
+        "data",
+        "masks",
+        tmp_path / "tree",
+        tmp_path / "masks",
+        "--size",
+        32,
+        says="mdb007.pgm: expected a readable image",
+    )
     assert not (tmp_path / "masks").exists()
 
 

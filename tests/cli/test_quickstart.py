@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.command_line import call, fails, unfinished_files
 
 
+@pytest.mark.slow
 def test_quickstart_ends_with_a_picture_and_a_report(monkeypatch, tmp_path):
     patients = 17
     assert round(0.15 * patients) == 3, "the fewest test patients that the report accepts"

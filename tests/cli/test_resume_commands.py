@@ -36,6 +36,7 @@ def test_a_resumed_run_takes_nothing_from_a_file(gan_run, tmp_path):
     fails("train-gan", *options, says="--resume ... received: --gp 3.0 (the run has 10.0)", status=2)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_the_file_that_it_began_with(phantom_root, unet_run, tmp_path):
     unet = shutil.copytree(unet_run, tmp_path / "unet")
     (tmp_path / "run.yaml").write_text(

@@ -242,6 +242,7 @@ def test_hand_drawn_films_are_matched(ddsm_root):
     assert pectoral > 0.4
 
 
+@pytest.mark.slow
 def test_dense_tissue_agrees_with_the_tissue_letters(mias_root):
     """On all of mini-MIAS: letters F < G < D, and left against right breast; no letter was used in fitting."""
     films = load_mias(mias_root)

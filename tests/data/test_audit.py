@@ -244,6 +244,7 @@ def test_a_folder_that_nothing_explains(folder):
         audit(folder)
 
 
+@pytest.mark.slow
 def test_real_mias(mias_root):
     result = audit(mias_root)
     assert (result["images"], result["patients"], result["records"]) == (322, 161, 330)

@@ -97,6 +97,7 @@ def test_segmentation_of_an_ideal_network(faithful):
     assert "value" in by_class["false_positives_normal"]
 
 
+@pytest.mark.slow
 def test_real_films_are_as_good_as_real_films(controls):
     found = values(controls, "real")
     assert found["fidelity.ssim_own_film"] == 1
@@ -108,6 +109,7 @@ def test_real_films_are_as_good_as_real_films(controls):
     assert passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["blurred", "noisy", "patches shuffled", "one repeated"])
 def test_texture_of_no_film(controls, name):
     found, real = values(controls, name), values(controls, "real")
@@ -116,11 +118,13 @@ def test_texture_of_no_film(controls, name):
     assert found["diversity.coverage_texture"] < 0.5 * real["diversity.coverage_texture"]
 
 
+@pytest.mark.slow
 def test_blur_and_noise_change_the_finest_texture(controls):
     assert values(controls, "blurred")["distribution.fine_texture"] < 0.3
     assert values(controls, "noisy")["distribution.fine_texture"] > 1.1
 
 
+@pytest.mark.slow
 def test_swapped_masks_are_not_obeyed(controls, faithful):
     obedience = controls["masks swapped"][0]["obedience"]
     for region in ("breast", "pectoral", "dense"):
@@ -130,12 +134,14 @@ def test_swapped_masks_are_not_obeyed(controls, faithful):
     assert obedience["lesion_auc"]["value"] < faithful["obedience"]["lesion_auc"]["low"]
 
 
+@pytest.mark.slow
 def test_one_image_repeated_is_not_diverse(controls, faithful):
     found = values(controls, "one repeated")
     assert found["diversity.ssim_across_masks"] == pytest.approx(1)
     assert found["diversity.recall_texture"] == 0
 
 
+@pytest.mark.slow
 def test_training_films_handed_out_fail(controls):
     measured, passed = controls["training films"]
     assert measured["memorisation"]["neighbour_ratio_pixels"]["high"] < 0.1
@@ -147,6 +153,7 @@ def test_new_images_are_no_copies(evidence, faithful):
     assert judge_memorisation(evidence, faithful["memorisation"])["passed"]
 
 
+@pytest.mark.slow
 def test_the_table_of_controls(controls):
     lines = table(controls).splitlines()
     assert len(lines) == 3 + sum(map(len, SHOWN.values()))
@@ -174,6 +181,7 @@ def test_black_images(evidence):
     assert DIVERSITY.compute(black)["ssim_same_mask"]["value"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_report_on_the_training_films_themselves(evidence):
     unseen = draw_films(range(len(evidence.train) // 2), 1000)
     handed_out = evidence_of(unseen, evidence.train, synthetic_films(evidence.train.images, None, unseen))

@@ -157,6 +157,7 @@ def test_films_that_the_run_was_not_trained_on_are_refused(run, films, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_judge_is_of_the_films_as_they_are(run, films, tmp_path):
     arguments = DATA, run.split, run.data, tmp_path, JUDGE, Console(quiet=True)
     index = next(number for number, film in enumerate(films) if film.id in run.split.train and film.lesions)
@@ -220,6 +221,7 @@ def test_a_folder_of_images(run, films, images, tmp_path):
     assert (tmp_path / "out" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_images_beside_a_unet_that_sees_films_as_they_are(run, films, tmp_path):
     data = dataclasses.replace(DATA, keep_background=True)
     unet = Run.create(tmp_path, UNetConfig(data=data), run.split, run.data)

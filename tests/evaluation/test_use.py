@@ -202,6 +202,7 @@ def test_the_seed_of_a_repetition_is_that_of_order_and_changes(train, limits):
     assert batches[0] == batches[1] != batches[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["real", "pretrained"])
 def test_no_arm_has_more_updates_than_another(train, unseen, arm, monkeypatch):
     fit, updates = keras.Model.fit, []
@@ -221,6 +222,7 @@ def test_no_arm_has_more_updates_than_another(train, unseen, arm, monkeypatch):
     assert updates == [6 // len(pools)] * 2 * len(pools)
 
 
+@pytest.mark.slow
 def test_the_networks_learn(train, unseen):
     """Where malignant films are bright everywhere, and lesions the brightest, some steps are enough."""
     bright = [

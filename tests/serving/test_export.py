@@ -133,6 +133,7 @@ def test_a_cross_validation_is_refused(tmp_path):
         export_runs([run.path], tmp_path / "to")
 
 
+@pytest.mark.slow
 def test_a_pair_also_makes_synthesize(tmp_path, unet_run_here, gan_run_here, drawn_films):
     versions = export_runs([gan_run_here.path, unet_run_here.path], tmp_path / "to")
     assert versions == [tmp_path / "to" / name / "1" for name in ("generator", "unet", "synthesize")]

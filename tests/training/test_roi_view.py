@@ -71,6 +71,7 @@ def test_a_part_without_windows_is_one_line(tmp_path, runs):
         load_split(unet, hidden)
 
 
+@pytest.mark.slow
 def test_samples_are_of_films_that_have_windows(tmp_path, runs, monkeypatch):
     monkeypatch.setattr("mammogan_tf.training.gan.SAMPLE_ROWS", 1)
     unet, _, films = runs

@@ -88,6 +88,7 @@ def test_the_generator_of_the_lowest_kid_is_kept(make_run, monkeypatch):
     assert any(not np.array_equal(weight, last) for weight, last in zip(saved, kept[3], strict=True))
 
 
+@pytest.mark.slow
 def test_the_unet_that_draws_the_masks_looks_at_the_films(tmp_path, films, phantom_root, unet_run, make_run):
     config = preset(GANConfig, "tiny", {"anatomy_weight": 1.0})
     run = create_gan_run(tmp_path, config, films, [phantom_root], Run.open(unet_run))
@@ -98,6 +99,7 @@ def test_the_unet_that_draws_the_masks_looks_at_the_films(tmp_path, films, phant
     assert "without a loss for anatomy" in (run.path / "MODEL_CARD.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     shown = set()

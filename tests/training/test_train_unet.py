@@ -83,6 +83,7 @@ def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run,
     assert report["best_epoch"] == history["val_dice"].to_numpy().argmax() + 1
 
 
+@pytest.mark.slow
 def test_windows_are_judged_beside_a_disc_and_by_their_lesions(make_run):
     run = make_run(view="roi", lesion_loss="focal-tversky", lesion_repeats=2, attention=True, epochs=1)
     report = train_unet(run, load_all(run.data), QUIET)
@@ -173,6 +174,7 @@ def test_a_view_is_moved_as_its_own_limits_say_and_its_lesions_come_as_often_as_
         assert (fitted.names, judged.names) == (everything.names, test.names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     shown = {}

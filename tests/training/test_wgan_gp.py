@@ -335,6 +335,7 @@ def test_random_states_belong_to_the_model():
     assert (model.random.state.numpy() != before).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_thirty_steps_in_mixed_precision(precision):
     model = build(precision, steps=30)
