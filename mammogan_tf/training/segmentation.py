@@ -151,14 +151,15 @@ def _train(
         validated = model.validate(validation_batches(validation, config.batch_size, keep_background=background))
         logs = {**model.take(), **{f"val_{name}": value for name, value in validated.items()}}
         history.record(epoch, logs)
-        if epoch % 10 == 0 or epoch == config.epochs:
+        best.offer(epoch, from_chief(strategy, logs["val_dice"]))
+        enough = best.since(epoch) >= config.patience
+        if epoch % 10 == 0 or epoch == config.epochs or enough:
             pixels = _overlays(model.averaged, validation, background)
             save_picture(own.path / "samples" / f"epoch-{epoch:04d}.png", pixels)
             history.picture("validation", pixels, epoch)
-        best.offer(epoch, from_chief(strategy, logs["val_dice"]))
         save(step)
         progress(epoch, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
-        if best.since(epoch) >= config.patience:
+        if enough:
             model.stop_training = True
             console.line(f"stopped early: no better val_dice in {config.patience} epochs")
 

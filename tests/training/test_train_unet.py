@@ -103,14 +103,15 @@ def test_a_run_ends_when_no_epoch_is_better_for_long_enough_and_keeps_the_best(m
         return {"loss": 1.0, "dice": {2: 0.9}.get(len(kept), 0.5)}
 
     monkeypatch.setattr(Supervised, "validate", validate)
-    run = make_run(epochs=9, patience=2)
+    run = make_run(epochs=20, patience=9)
     report = train_unet(run, load_all(run.data), Console())
     epochs = pd.read_csv(run.path / "history.csv")["epoch"]
     assert report["best_epoch"] == 2
-    assert epochs.tolist() == [1, 2, 3, 4]
+    assert epochs.tolist() == [*range(1, 12)]
+    assert sorted(sheet.name for sheet in (run.path / "samples").iterdir()) == ["epoch-0010.png", "epoch-0011.png"]
     saved = keras.models.load_model(run.model_path, compile=False).get_weights()
     same = [all(map(np.array_equal, saved, weights)) for weights in kept]
-    assert same == [False, True, False, False]
+    assert same == [epoch == 2 for epoch in epochs]
     assert "stopped early" in "".join(capsys.readouterr())
     train_unet(run, load_all(run.data), QUIET)
     assert pd.read_csv(run.path / "history.csv")["epoch"].equals(epochs)
