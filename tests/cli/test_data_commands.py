@@ -196,18 +196,10 @@ def test_masks(tree, tmp_path):
 
 
 def test_masks_of_a_broken_film(tree, tmp_path):
-    shutil.copytree(tree, tmp_path / "tree")
-    (tmp_path / "tree" / "mdb007.pgm").write_bytes(BROKEN_FILMS["truncated"])
-    fails(
-        "data",
-        "masks",
-        tmp_path / "tree",
-        tmp_path / "masks",
-        "--size",
-        32,
-        says="mdb007.pgm: expected a readable image",
-    )
-    assert not (tmp_path / "masks").exists()
+    films, out = shutil.copytree(tree, tmp_path / "tree"), tmp_path / "masks"
+    (films / "mdb007.pgm").write_bytes(BROKEN_FILMS["truncated"])
+    fails("data", "masks", films, out, "--size", 32, says="mdb007.pgm: expected a readable image")
+    assert not out.exists()
 
 
 def test_masks_are_compared_with_drawn_ones(own_films, unet_run, tmp_path):

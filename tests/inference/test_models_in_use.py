@@ -47,11 +47,10 @@ def test_a_segmenter_is_the_network_of_its_run(unet_run, films, monkeypatch):
 
 
 def test_the_readmes_example_of_the_library_runs(gan_run):
-    code = re.search(
-        r"^```python\n(.*?)^```", (Path(__file__).parents[2] / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     names: dict = {}
-    exec(code[1].replace("runs/train-gan/00001", str(gan_run)), names)
+    exec(code.replace("runs/train-gan/00001", str(gan_run)), names)
     assert names["films"].shape == (2, SIZE, SIZE)
 
 

@@ -162,7 +162,7 @@ def test_a_server_that_comes_back_is_found(connect, models, films):
         client.segment(films)
     again = Server(models, port=port)
     again.library.refresh()  # So that it starts at once, however slowly models load here.
-    starter = threading.Timer(0.3, again.start)
+    starter = threading.Timer(0.1, again.start)
     starter.start()
     try:
         with client:
