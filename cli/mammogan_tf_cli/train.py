@@ -143,7 +143,7 @@ def cross_validate(
     type=click.FloatRange(min=0),
     show_default=str(GANConfig.energy_weight),
     help="How much it counts for the generator that films of one mask are as varied in shading as the real films that could "
-    "have it; 0.2 and 1 were measured: the more, the easier is their texture told from that of real films.",
+    "have it; 0.2 and 1 were measured. It needs an even number of films on each device.",
 )
 @click.option(
     "--variants",

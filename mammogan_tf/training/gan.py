@@ -129,7 +129,7 @@ def train_gan(
     config = run.config
     assert isinstance(config, GANConfig)
     strategy = strategy or tf.distribute.get_strategy()
-    require_divisible(config.batch_size, strategy)
+    require_divisible(config.batch_size, strategy, in_pairs=config.energy_weight > 0)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console.progress("preparing films"))
     began_with = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation)}

@@ -48,11 +48,14 @@ def _logical_devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices(kind)]
 
 
-def require_divisible(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Raises ConfigError unless the replicas can share a batch."""
-    if batch_size % strategy.num_replicas_in_sync:
+def require_divisible(batch_size: int, strategy: tf.distribute.Strategy, *, in_pairs: bool = False) -> None:
+    """Raises ConfigError unless the replicas can share a batch, ``in_pairs`` an even number of films each."""
+    devices = strategy.num_replicas_in_sync
+    if batch_size % devices:
+        raise ConfigError(f"batch_size: expected a multiple of the {devices} devices, received: {batch_size}")
+    if in_pairs and batch_size // devices % 2:
         raise ConfigError(
-            f"batch_size: expected a multiple of the {strategy.num_replicas_in_sync} devices, received: {batch_size}"
+            f"batch_size: expected an even number for each device with an energy score, received: {batch_size // devices}"
         )
 
 

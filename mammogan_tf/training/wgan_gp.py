@@ -25,9 +25,9 @@ class WGANGP(Stepped):
     """A conditional generator against a critic that sees film, mask and label together.
 
     One ``train_step`` takes a batch of ``n_critic * B`` real films: critic update k uses those in the rows k,
-    k + n_critic, ..., the generator update follows with the masks of the first of these parts, or with every other one of them,
-    twice, where there is an energy score. So each part is the same however many replicas share the batch, with an energy score
-    where they have an even number of films each. An average of the generator's weights is kept beside it.
+    k + n_critic, ..., the generator update follows with the masks of the first of these parts; where there is an energy score,
+    with every other one of them, twice, so that each replica needs an even number of films. So each part is the same however
+    many replicas share the batch. An average of the generator's weights is kept beside it.
 
     Args:
         generator: dict of noise [B, Z], mask [B, S, S, C], label [B] to films [B, S, S, 1] in [-1, 1].

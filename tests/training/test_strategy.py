@@ -68,6 +68,9 @@ def test_devices_that_cannot_share_a_batch_are_refused():
     require_divisible(4, two)
     with pytest.raises(ConfigError, match="batch_size: expected a multiple of the 2 devices, received: 3"):
         require_divisible(3, two)
+    require_divisible(8, two, in_pairs=True)
+    with pytest.raises(ConfigError, match="batch_size: expected an even number for each device"):
+        require_divisible(6, two, in_pairs=True)
 
 
 def test_the_seed_decides_the_first_weights():

@@ -12,7 +12,7 @@ from PIL import Image
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.training import gan
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.checkpoint import newest_checkpoint
@@ -42,6 +42,11 @@ def test_the_run_directory_is_complete(gan_run):
         assert sheet.size == (7 * 130 - 2, 2 * 130 - 2)
         assert (sheet.info["Synthetic"], sheet.info["Comment"]) == ("true", BESIDE_REAL)
     assert not list(run.path.rglob(".*")), "temporary files"
+
+
+def test_an_energy_score_wants_films_in_pairs(make_run, films):
+    with pytest.raises(ConfigError, match="batch_size: expected an even number for each device"):
+        train_gan(make_run(energy_weight=1.0, batch_size=3), films)
 
 
 def test_history_and_report_end_with_the_last_step(gan_run):
