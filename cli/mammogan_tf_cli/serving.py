@@ -28,8 +28,13 @@ def export(runs: tuple[Path, ...], to: Path) -> None:
     import_tensorflow()
     from mammogan_tf.serving.export import export_runs
 
-    for version in export_runs(runs, to):
+    versions = export_runs(runs, to)
+    for version in versions:
         click.echo(version)
+    if len(runs) > 1 and len(versions) == len(runs):
+        click.echo(
+            "no synthesize: it takes a U-Net and a generator of whole films that knows benign and normal ones", err=True
+        )
 
 
 file = click.Path(dir_okay=False, path_type=Path)

@@ -1,6 +1,7 @@
 """``export`` and ``serve``."""
 
 import shutil
+from pathlib import Path
 
 from tests.command_line import call, fails, little_room
 
@@ -8,6 +9,13 @@ from tests.command_line import call, fails, little_room
 def test_each_export_is_the_next_version(exports, unet_run, tmp_path):
     shutil.copytree(exports / "unet", tmp_path / "unet")
     assert call("export", unet_run, "--to", tmp_path).stdout == f"{tmp_path / 'unet' / '2'}\n"
+
+
+def test_export_says_where_it_makes_no_synthesize(unet_run, tmp_path):
+    result = call("export", unet_run, unet_run, "--to", tmp_path)
+    assert [Path(line).name for line in result.stdout.splitlines()] == ["1", "2"]
+    assert result.stderr.startswith("no synthesize: it takes a U-Net and a generator")
+    assert not call("export", unet_run, "--to", tmp_path).stderr
 
 
 def test_export_wants_finished_runs(unet_run, tmp_path):
