@@ -18,7 +18,8 @@ def import_tensorflow(*, onednn: bool = False) -> None:
     """
     if "tensorflow" in sys.modules:
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What ends a command comes as an exception, too; other errors in the log are of ways that it goes without.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if onednn and platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
