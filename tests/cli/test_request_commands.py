@@ -153,6 +153,7 @@ def test_request_synthesize_leaves_a_folder_in_use_alone(film, unused_port, tmp_
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [real]
 
 
+@pytest.mark.slow
 def test_request_synthesize_names_the_films_without_a_place_for_the_lesion(film, tmp_path):
     blind = build_unet(SIZE, widths=(2, 2))
     blind.get_layer("logits").bias.assign([9.0, 0.0, 0.0, 0.0, 0.0])  # It sees background everywhere.

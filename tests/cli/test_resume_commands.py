@@ -104,6 +104,7 @@ def checkpointed_step(run) -> int:
     return max(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_it_stops_and_resumes_when_there_is_room(phantom_root, tmp_path):
     options = ["--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path]
     run = tmp_path / "train-unet" / "00001"

@@ -116,6 +116,7 @@ def test_a_killed_report_leaves_no_half_one(evaluated, run, films, monkeypatch):
     write_json(out / "report.json", report)
 
 
+@pytest.mark.slow
 def test_a_second_call_trains_no_new_judge_and_says_the_same(evaluated, run, films):
     out, report = evaluated
     networks = {path: path.stat().st_mtime_ns for path in out.rglob("model.keras")}

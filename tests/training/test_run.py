@@ -184,7 +184,9 @@ def test_windows_of_other_labels_take_no_part(load):
         assert set(part.ids) == set(everything.ids)
 
 
-TRAININGS = pytest.mark.parametrize(("finished", "train"), [("unet_run", train_unet), ("gan_run", train_gan)])
+TRAININGS = pytest.mark.parametrize(
+    ("finished", "train"), [("unet_run", train_unet), pytest.param("gan_run", train_gan, marks=pytest.mark.slow)]
+)
 
 
 @TRAININGS

@@ -127,6 +127,7 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
     assert not shown & {patient[film] for film in (*run.split.test, *run.split.validation)}
 
 
+@pytest.mark.slow
 def test_variants_are_trained_on_and_nothing_else_is_made_of_them(make_run, films, capsys, monkeypatch):
     shown = []
     original = gan.gan_batches
