@@ -9,6 +9,7 @@ from mammogan_tf.replicas import own_part, replicas, total
 
 __all__ = [
     "BatchDropout",
+    "DoublingConvolution",
     "Emphasis",
     "Foreground",
     "FusedNormalization",
@@ -19,14 +20,67 @@ __all__ = [
 ]
 
 
-def convolution_block(x: keras.KerasTensor, width: int, name: str) -> keras.KerasTensor:
+def convolution_block(
+    x: keras.KerasTensor, width: int, name: str, below: keras.KerasTensor | None = None
+) -> keras.KerasTensor:
     """3x3 convolution, batch normalisation, ReLU: [B, H, W, C] to [B, H, W, width].
 
+    Maps ``below``, [B, H/2, W/2, D], are doubled by repetition and joined with x before.
     Statistics are those of the whole batch, however many replicas share it.
     """
-    x = layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv")(x)
+    if below is None:
+        convolution = layers.Conv2D(
+            width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+        )
+        x = convolution(x)
+    else:
+        x = DoublingConvolution(width, name=f"{name}_conv")([below, x])
     x = FusedNormalization(momentum=0.9, synchronized=replicas() > 1, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+@keras.saving.register_keras_serializable("mammogan_tf")
+class DoublingConvolution(layers.Layer):
+    """3x3 convolution of maps that are doubled by repetition and joined with a skip, without doubling them.
+
+    What Conv2D without bias makes of ``Concatenate()([UpSampling2D(2)(below), skip])``, with the same kernel: below
+    [B, H/2, W/2, D] and skip [B, H, W, C] to [B, H, W, width]. Where pixels come in twos, several of the nine weights meet the
+    same one. Summed first, they make the 4x4 kernel of a transposed convolution of stride 2, which multiplies 4 times a
+    pixel in place of 9.
+    """
+
+    def __init__(self, width: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.width = width
+
+    def build(self, input_shape):
+        channels = sum(shape[-1] for shape in input_shape)
+        self.kernel = self.add_weight((3, 3, channels, self.width), initializer="he_normal", name="kernel")
+
+    def call(self, inputs):
+        below, skip = inputs
+        of_below, of_skip = ops.split(self.kernel, [below.shape[-1]], axis=2)
+        return ops.conv_transpose(below, _widened(of_below), strides=2, padding="same") + ops.conv(
+            skip, of_skip, padding="same"
+        )
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[1][:-1], self.width)
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width}
+
+
+def _widened(kernel):
+    """The kernel [3, 3, D, width] of a convolution of doubled maps as that of a transposed one, [4, 4, width, D]."""
+    weights = [
+        [0, 0, 1],
+        [0, 1, 1],
+        [1, 1, 0],
+        [1, 0, 0],
+    ]  # Those of 3 that meet the pair, at each of 4 places along an axis.
+    summed = ops.matmul(ops.cast(np.kron(weights, weights), kernel.dtype), ops.reshape(kernel, (9, -1)))
+    return ops.transpose(ops.reshape(summed, (4, 4, *kernel.shape[2:])), (0, 1, 3, 2))
 
 
 @keras.saving.register_keras_serializable("mammogan_tf")

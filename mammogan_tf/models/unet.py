@@ -45,10 +45,10 @@ def build_unet(
     x = convolution_block(x, widths[-1], "bottom_b")
 
     for level, width in reversed(list(enumerate(widths[:-1]))):
-        x = layers.UpSampling2D(2, name=f"up{level}")(x)
-        skip = attention_gate(skips.pop(), x, f"up{level}_attention") if attention else skips.pop()
-        x = layers.Concatenate(name=f"up{level}_skip")([x, skip])
-        x = convolution_block(x, width, f"up{level}_a")
+        skip = skips.pop()
+        if attention:
+            skip = attention_gate(skip, layers.UpSampling2D(2, name=f"up{level}")(x), f"up{level}_attention")
+        x = convolution_block(skip, width, f"up{level}_a", below=x)
         x = convolution_block(x, width, f"up{level}_b")
 
     logits = layers.Conv2D(classes, 1, dtype="float32", name="logits")(x)

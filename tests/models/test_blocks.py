@@ -4,7 +4,15 @@ import pytest
 import tensorflow as tf
 from scipy.ndimage import correlate
 
-from mammogan_tf.models.blocks import BatchDropout, Emphasis, FusedNormalization, attention_gate, convolution_block
+from mammogan_tf.models.blocks import (
+    BatchDropout,
+    DoublingConvolution,
+    Emphasis,
+    FusedNormalization,
+    attention_gate,
+    convolution_block,
+)
+from tests.conformance import check_save_and_reload
 
 
 def seen(film: np.ndarray, gain: float, channel: int = 0) -> np.ndarray:
@@ -118,6 +126,38 @@ def test_fused_normalisation_gives_what_keras_gives(shape):
             results.append([y, *tape.gradient(loss, [x, *layer.trainable_variables]), *layer.weights])
         for got, expected in zip(*results, strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_doubling_convolution_is_one_of_doubled_maps_joined_with_the_skip():
+    rng = np.random.default_rng(0)
+    below, skip, weights = (
+        tf.constant(rng.normal(size=shape), tf.float32) for shape in ((2, 3, 4, 5), (2, 6, 8, 2), (2, 6, 8, 3))
+    )
+    layer = DoublingConvolution(3)
+    plain = keras.layers.Conv2D(3, 3, padding="same", use_bias=False)
+    plain.build((None, 6, 8, 7))
+    layer([below, skip])
+    plain.set_weights(layer.get_weights())
+
+    def doubled(maps):
+        return plain(keras.layers.Concatenate()([keras.layers.UpSampling2D(2)(maps[0]), maps[1]]))
+
+    results = []
+    for convolution, kernel in ((layer, layer.kernel), (doubled, plain.kernel)):
+        with tf.GradientTape() as tape:
+            tape.watch([below, skip])
+            y = convolution([below, skip])
+            loss = tf.reduce_sum(weights * y)
+        results.append([y, *tape.gradient(loss, [below, skip, kernel])])
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_doubling_convolution_survives_saving_and_takes_any_batch(tmp_path):
+    inputs = [keras.Input((2, 2, 3)), keras.Input((4, 4, 1))]
+    network = keras.Model(inputs, DoublingConvolution(2)(inputs))
+    assert network.output_shape == (None, 4, 4, 2)
+    check_save_and_reload(network, [tf.random.normal((5, 2, 2, 3)), tf.random.normal((5, 4, 4, 1))], tmp_path)
 
 
 def test_a_block_convolves_normalises_by_averages_of_ten_batches_and_drops_what_is_negative():

@@ -33,14 +33,15 @@ def test_layers_have_telling_names():
     names = [layer.name for layer in build_unet(32, widths=(4, 8, 16)).layers]
     assert names[0] == "image"
     assert names[-2:] == ["logits", "probabilities"]
-    assert {"down0_a_conv", "down1_pool", "bottom_dropout", "up1_skip", "up0_b_relu"} <= set(names)
+    assert {"down0_a_conv", "down1_pool", "bottom_dropout", "up1_a_conv", "up0_b_relu"} <= set(names)
 
 
 def test_every_level_is_joined_with_its_own_skip():
     model = build_unet(32, widths=(4, 8, 16))
     for level, (side, width) in enumerate([(32, 4), (16, 8)]):
-        up, skip = model.get_layer(f"up{level}_skip").input
-        assert up.shape[1:3] == skip.shape[1:3] == (side, side)
+        below, skip = model.get_layer(f"up{level}_a_conv").input
+        assert below.shape[1:] == (side // 2, side // 2, 2 * width)
+        assert skip.shape[1:3] == (side, side)
         assert skip.shape[-1] == width
         assert skip._keras_history.operation.name == f"down{level}_b_relu"
 
