@@ -17,7 +17,16 @@ from mammogan_tf.config import (
     UNetConfig,
 )
 
-__all__ = ["OF_A_MASK", "Labels", "config_file", "data_option", "folder", "training_options", "unet_options"]
+__all__ = [
+    "OF_A_MASK",
+    "Labels",
+    "config_file",
+    "data_option",
+    "finish_option",
+    "folder",
+    "training_options",
+    "unet_options",
+]
 
 Command = Callable[..., Any]
 
@@ -180,6 +189,13 @@ def training_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return config_file(data_option("--resume")(command))
+
+
+finish_option = click.option(
+    "--finish",
+    is_flag=True,
+    help="With --resume: train no further, and end the run with the best that it has found so far. It may go on later.",
+)
 
 
 def unet_options(command: Any) -> Any:

@@ -1,6 +1,7 @@
 """``train-unet``, ``cross-validate`` and ``train-gan``."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from click.core import ParameterSource
 
 from mammogan_tf.config import CRITICS, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
-from mammogan_tf_cli.options import Labels, folder, training_options, unet_options
+from mammogan_tf_cli.options import Labels, finish_option, folder, training_options, unet_options
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["cross_validate", "train_gan", "train_unet"]
@@ -20,8 +21,16 @@ BEGINNING = ("preset", "workdir", "unet")
 
 @click.command("train-unet")
 @unet_options
+@finish_option
 def train_unet(
-    data: tuple[Path, ...], workdir: Path, resume: Path | None, keep: int, strategy: str, preset: str, **changes: Any
+    data: tuple[Path, ...],
+    workdir: Path,
+    resume: Path | None,
+    keep: int,
+    strategy: str,
+    preset: str,
+    finish: bool,
+    **changes: Any,
 ) -> None:
     """Train the U-Net that outlines anatomy and lesions.
 
@@ -30,13 +39,19 @@ def train_unet(
       mammogan-tf train-unet --data data/mias --epochs 80
     """
     config = _config(UNetConfig, preset, changes)
-    resumed, sources, films = _open(resume, data)
+    resumed, sources, films = _open(resume, data, finish)
     import_tensorflow(onednn=True)
     from mammogan_tf.training.segmentation import create_unet_run
     from mammogan_tf.training.segmentation import train_unet as train
 
     run, report = _train(
-        train, lambda: create_unet_run(workdir, config, films, sources), films, resumed, workdir, keep, strategy
+        partial(train, finish=finish),
+        lambda: create_unet_run(workdir, config, films, sources),
+        films,
+        resumed,
+        workdir,
+        keep,
+        strategy,
     )
     click.echo("Dice on test patients (mean over films)   background black   film as it is   films")
     for region, cell in report["dice"]["cleaned"].items():
@@ -88,6 +103,7 @@ def cross_validate(
 
 @click.command("train-gan")
 @training_options
+@finish_option
 @click.option(
     "--unet",
     type=folder,
@@ -182,6 +198,7 @@ def train_gan(
     strategy: str,
     unet: Path | None,
     preset: str,
+    finish: bool,
     **changes: Any,
 ) -> None:
     """Train the conditional DCGAN as a WGAN with gradient penalty.
@@ -195,7 +212,7 @@ def train_gan(
     config = _config(GANConfig, preset, changes)
     if unet and config.masks == "annotation":
         raise click.UsageError("--masks: expected unet where --unet is given, received: annotation")
-    resumed, sources, films = _open(resume, data)
+    resumed, sources, films = _open(resume, data, finish)
     teacher = Run.open(unet) if unet and not resumed else None
     if not (resumed or teacher or config.masks == "annotation"):
         teacher = newest_run(workdir, "train-unet", sources, config.data)
@@ -222,7 +239,13 @@ def train_gan(
             )
 
     run, report = _train(
-        train, lambda: create_gan_run(workdir, config, films, sources, teacher), films, resumed, workdir, keep, strategy
+        partial(train, finish=finish),
+        lambda: create_gan_run(workdir, config, films, sources, teacher),
+        films,
+        resumed,
+        workdir,
+        keep,
+        strategy,
     )
     click.echo(f"{run.path}: trained {report['last']['step']} steps in {duration(report['seconds'])}")
     click.echo(
@@ -237,10 +260,12 @@ def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
     return preset(kind, name, given)
 
 
-def _open(resume: Path | None, data: tuple[Path, ...]) -> tuple[Any, Any, Any]:
-    """The run to go on with, None for a new one; the data sets; and their films."""
+def _open(resume: Path | None, data: tuple[Path, ...], finish: bool = False) -> tuple[Any, Any, Any]:
+    """The run to go on with or to finish, None for a new one; the data sets; and their films."""
     from mammogan_tf.data.sources import find_data, load_all
 
+    if finish and not resume:
+        raise click.UsageError("--finish: expected the run that is to end here, --resume RUN, received: none")
     resumed = _open_run(resume) if resume else None
     sources = find_data(data or (resumed.data if resumed else ()))
     return resumed, sources, load_all(sources)
@@ -256,7 +281,7 @@ def _open_run(path: Path) -> Any:
     given = {
         parameter.opts[0]: str(parameter.name)
         for parameter in context.command.params
-        if parameter.name not in ("resume", "config", "data", "keep", "strategy")
+        if parameter.name not in ("resume", "finish", "config", "data", "keep", "strategy")
         and (source := context.get_parameter_source(str(parameter.name))) is not ParameterSource.DEFAULT
         and not (source is ParameterSource.DEFAULT_MAP and parameter.name in BEGINNING)
     }
@@ -292,7 +317,9 @@ def _train(
     try:
         report = train(run, films, console, strategy=strategy, keep=keep)
     except KeyboardInterrupt as error:
-        raise click.ClickException(f"stopped; go on with: mammogan-tf {run.command} --resume {run.path}") from error
+        on = f"mammogan-tf {run.command} --resume {run.path}"
+        here = ", or end it here with --finish as well" if "finish" in context.params else ""
+        raise click.ClickException(f"stopped; go on with: {on}{here}") from error
     if not is_chief(strategy):
         context.exit()
     return run, report

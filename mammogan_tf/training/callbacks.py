@@ -189,7 +189,15 @@ class BestWeights:
                 kept.assign(weight.numpy())
 
     def put_back(self) -> None:
-        """Gives the network the weights that it had at its best."""
+        """Gives the network the weights that it had at its best.
+
+        Raises:
+            ModelError: none were offered yet.
+        """
+        if not self.number:
+            raise ModelError(
+                "expected a run that has judged its network, received: one that has not yet; go on with it first"
+            )
         self._source.set_weights([weight.numpy() for weight in self._weights])
 
 

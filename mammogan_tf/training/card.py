@@ -132,13 +132,18 @@ def gan_card(run: Run, report: dict[str, Any]) -> str:
 Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label ({", ".join(config.labels)}).
 Output: {SEEN[config.data.view]}, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN
 with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator,
-{config.steps} generator updates, {_other_losses(report)}{_variants(report)}; averaged weights of step {report["best_step"]},
-whose films of validation masks had the lowest KID to the training films.
+{_updates(config, report)} generator updates, {_other_losses(report)}{_variants(report)};
+averaged weights of step {report["best_step"]}, whose films of validation masks had the lowest KID to the training films.
 
 {_training(run, report)}
 {NOT_MEASURED}
 
 {INTENDED_USE}"""
+
+
+def _updates(config: GANConfig, report: dict[str, Any]) -> str:
+    trained = report["last"]["step"]
+    return f"{trained}" if trained == config.steps else f"{trained} of {config.steps}"
 
 
 def _other_losses(report: dict[str, Any]) -> str:

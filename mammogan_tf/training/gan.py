@@ -16,7 +16,7 @@ from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.transforms import one_hot
 from mammogan_tf.errors import ModelError
-from mammogan_tf.files import atomic_path, write_json, write_text
+from mammogan_tf.files import atomic_path, read_json, write_json, write_text
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
@@ -101,6 +101,7 @@ def train_gan(
     *,
     strategy: tf.distribute.Strategy | None = None,
     keep: int = KEEP,
+    finish: bool = False,
 ) -> dict:
     """Trains the GAN of a run, or goes on from its last checkpoint.
 
@@ -115,6 +116,7 @@ def train_gan(
         console: hears of the progress.
         strategy: the devices to train on, out of :func:`make_strategy`; one by default.
         keep: checkpoints that stay.
+        finish: train no further, and end the run with what the last checkpoint holds. It may go on later.
 
     Returns:
         The report: films, the step whose generator is kept, seconds, parameters, and the last row of the history.
@@ -122,7 +124,7 @@ def train_gan(
     Raises:
         ConfigError: the devices cannot share a batch, or options or films are not those of the checkpoint.
         ModelError: a loss or a weight is not finite, the critic diverges, there is no room for a checkpoint, or another
-            worker is gone; the last good checkpoint stays.
+            worker is gone; the last good checkpoint stays. Or there is no generator yet to ``finish`` with.
         DataError: the training films are all the same, one of the split is missing, or a part of it has no picture.
     """
     console = console or Console()
@@ -147,7 +149,7 @@ def train_gan(
         with strategy.scope():
             model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))
         parts = varied, training, condition(run, validation)
-        best, history, seconds = _train(run, own, model, parts, began_with, console, keep)
+        best, history, seconds = _train(run, own, model, parts, began_with, console, keep, finish)
         best.put_back()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}
         counts["variants"] = len(varied) - len(training)
@@ -162,6 +164,7 @@ def _train(
     began_with: dict[str, Any],
     console: Console,
     keep: int,
+    finish: bool,
 ) -> tuple[BestWeights, History, float]:
     """Trains on the first part to the last step, watched by the training and the validation films as they are.
 
@@ -216,7 +219,7 @@ def _train(
         return gan_batches(varied, size, seed=config.seed, start=begin, context=context)
 
     watch.start()
-    if begin < config.steps:
+    if begin < config.steps and not finish:
         callbacks = [
             StepCallback(record, config.steps, RECORD_EVERY, config.sample_every),
             StepCallback(sample, config.steps, config.sample_every),
@@ -244,6 +247,7 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
 def _finish(
     run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
 ) -> dict:
+    same = run.finished and read_json(run.report_path)["last"]["step"] == history.rows[-1]["step"]
     report = {
         "films": counts,
         "best_step": best_step,
@@ -256,7 +260,7 @@ def _finish(
             temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
         )
     write_json(run.report_path, report)
-    if not run.finished:  # Else the card may say already what was measured.
+    if not same:  # Else the card may say already what was measured.
         write_text(run.card_path, gan_card(run, report))
     for path, network in ((run.critic_path, model.critic_of_films()), (run.model_path, model.averaged)):
         with atomic_path(path) as temporary:

@@ -54,6 +54,7 @@ def train_unet(
     *,
     strategy: tf.distribute.Strategy | None = None,
     keep: int = KEEP,
+    finish: bool = False,
 ) -> dict:
     """Trains the U-Net of a run, or goes on from its last checkpoint, and tests it on the patients kept apart.
 
@@ -67,6 +68,7 @@ def train_unet(
         console: hears of the progress.
         strategy: the devices to train on, out of :func:`make_strategy`; one by default.
         keep: checkpoints that stay.
+        finish: train no further, and end the run with what the last checkpoint holds. It may go on later.
 
     Returns:
         The report: on the test films, cleaned and as they are, Dice for each region and how lesions are found; in the
@@ -76,7 +78,7 @@ def train_unet(
         ConfigError: the devices cannot share a batch, or options or films are not those of the checkpoint.
         DataError: a film of the split is missing, or a part of it has no picture (:func:`load_split`).
         ModelError: a loss or a weight is not finite, there is no room for a checkpoint, or another worker is gone; the
-            last good checkpoint stays.
+            last good checkpoint stays. Or there is no network yet to ``finish`` with.
     """
     console = console or Console()
     config = run.config
@@ -96,7 +98,7 @@ def train_unet(
     with own_copy(run, strategy) as own:
         with strategy.scope():
             model = build_supervised(config, _steps_per_epoch(config, repeated))
-        best, seconds = _train(run, own, model, repeated, validation, began_with, console, keep)
+        best, seconds = _train(run, own, model, repeated, validation, began_with, console, keep, finish)
         best.put_back()
         unet = compute_in_float32(model.averaged)  # As whoever loads it will have it.
         report = {
@@ -126,6 +128,7 @@ def _train(
     began_with: dict[str, Any],
     console: Console,
     keep: int,
+    finish: bool,
 ) -> tuple[BestWeights, float]:
     """Trains to the last epoch, or until none is better; the best weights and the seconds that all of it took."""
     config = run.config
@@ -181,7 +184,7 @@ def _train(
 
     watch.start()
     last = config.epochs * steps
-    if begin < last and best.since(begin // steps) < config.patience:
+    if begin < last and not finish and best.since(begin // steps) < config.patience:
         fit(model, batches, last, [StepCallback(end_of_epoch, last, steps)], save)
     return best, float(watch.seconds.numpy())
 

@@ -48,6 +48,24 @@ def test_a_run_resumes_with_the_file_that_it_began_with(phantom_root, unet_run, 
     assert call(*options, "--resume", tmp_path / "train-gan" / "00001").exit_code == 0
 
 
+def test_only_a_run_that_is_resumed_can_be_finished(phantom_root):
+    for command in ("train-unet", "train-gan"):
+        fails(command, "--data", phantom_root, "--finish", says="--finish: expected the run ... --resume RUN", status=2)
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_ends_where_it_is_told_to(phantom_root, tmp_path):
+    options = ["--data", phantom_root, "--workdir", tmp_path, "--preset", "tiny", "--epochs", 500, "--patience", 500]
+    run = tmp_path / "train-unet" / "00001"
+    interrupt("train-unet", *options, by=signal.SIGINT, says="stopped ... or end it here with --finish", at="epoch ")
+    result = call("train-unet", "--resume", run, "--finish")
+    assert result.exit_code == 0, result.stderr
+    history = pd.read_csv(run / "history.csv")
+    assert 1 <= len(history) < 500
+    assert f"best epoch {history['epoch'][history['val_dice'].idxmax()]}\n" in result.stdout
+    assert Run.open(run).finished
+
+
 def test_only_a_run_of_the_command_can_be_resumed(unet_run, gan_run, tmp_path):
     fails("train-gan", "--resume", unet_run, says="expected a train-gan run, received: a train-unet", status=2)
     fails("train-unet", "--resume", gan_run, says="expected a train-unet run, received: a train-gan", status=2)
@@ -85,12 +103,12 @@ def test_interrupted_by_ctrl_c_and_by_sigterm_it_resumes_and_ends(phantom_root, 
     assert not unfinished_files(tmp_path)
 
 
-def interrupt(*arguments, by: signal.Signals, says: str) -> None:
-    """Starts a training and sends it a signal once it counts steps."""
+def interrupt(*arguments, by: signal.Signals, says: str, at: str = "step ") -> None:
+    """Starts a training and sends it a signal once it counts steps, or epochs."""
     process = start(*arguments)
     try:
         for line in process.stderr:
-            if line.startswith("step "):
+            if line.startswith(at):
                 break
         process.send_signal(by)
         _, stderr = process.communicate(timeout=60)

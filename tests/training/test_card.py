@@ -79,7 +79,12 @@ def test_card_of_a_cross_validation():
     ],
 )
 def test_card_of_a_generator(last, variants, words):
-    report = {"films": {**FILMS, "variants": variants}, "seconds": 3600, "best_step": 1600, "last": last}
+    report = {
+        "films": {**FILMS, "variants": variants},
+        "seconds": 3600,
+        "best_step": 1600,
+        "last": {"step": 3000, **last},
+    }
     config = GANConfig(gp=5, n_critic=3, steps=3000, seed=9, labels=("benign", "malignant"))
     card = " ".join(gan_card(run_of("train-gan", config), report).split())
     assert "a label (benign, malignant)" in card
@@ -88,3 +93,8 @@ def test_card_of_a_generator(last, variants, words):
     assert "averaged weights of step 1600" in card
     assert "242 films trained, 32 validated and 48 were kept apart" in card
     assert "60.0 minutes; seed 9" in card
+
+
+def test_card_of_a_generator_that_was_finished_early():
+    report = {"films": {**FILMS, "variants": 0}, "seconds": 60, "best_step": 1600, "last": {"step": 1900}}
+    assert ",\n1900 of 3000 generator updates," in gan_card(run_of("train-gan", GANConfig(steps=3000)), report)

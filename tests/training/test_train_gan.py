@@ -215,6 +215,40 @@ def test_a_finished_run_that_is_resumed_keeps_what_its_card_says(tmp_path, gan_r
     assert (tmp_path / "run" / "MODEL_CARD.md").read_text() == "measured"
 
 
+class StopsAtStepFour(Console):
+    def progress(self, name):
+        def show(done, total, note=""):
+            if (name, done) == ("step", 4):
+                signal.raise_signal(signal.SIGINT)
+
+        return show
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_best_so_far_where_it_is_told_to_and_may_go_on(make_run, films):
+    run = make_run(steps=6)
+    with pytest.raises(ModelError, match="expected a run that has judged its network, received: one that has not yet"):
+        train_gan(run, films, QUIET, finish=True)
+    with pytest.raises(KeyboardInterrupt):
+        train_gan(run, films, StopsAtStepFour(quiet=True))
+    assert not run.finished
+
+    report = train_gan(run, films, QUIET, finish=True)
+    history = pd.read_csv(run.path / "history.csv")
+    assert history["step"].tolist() == [2, 4]
+    assert (report["last"]["step"], report["best_step"]) == (4, history["step"][history["validation_kid"].idxmin()])
+    in_checkpoint = final_weights(run.path).values()
+    for weight in keras.models.load_model(run.model_path, compile=False).get_weights():
+        assert any(np.array_equal(weight, kept) for kept in in_checkpoint)
+    assert "4 of 6 generator updates" in run.card_path.read_text()
+
+    run.card_path.write_text("measured, of the generator so far")
+    train_gan(run, films, QUIET, finish=True)
+    assert run.card_path.read_text() == "measured, of the generator so far"
+    assert train_gan(run, films, QUIET)["last"]["step"] == 6
+    assert "\n6 generator updates" in run.card_path.read_text()
+
+
 def test_a_run_without_its_unet(tmp_path, gan_run, films):
     broken = Run.open(gan_run)
     broken.path = tmp_path
