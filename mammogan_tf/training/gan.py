@@ -247,7 +247,6 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
 def _finish(
     run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
 ) -> dict:
-    same = run.finished and read_json(run.report_path)["last"]["step"] == history.rows[-1]["step"]
     report = {
         "films": counts,
         "best_step": best_step,
@@ -259,13 +258,21 @@ def _finish(
         np.savez_compressed(
             temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
         )
-    write_json(run.report_path, report)
-    if not same:  # Else the card may say already what was measured.
+    if not (run.finished and _reported_step(run) == report["last"]["step"]):  # Else the card may say what was measured.
         write_text(run.card_path, gan_card(run, report))
+    write_json(run.report_path, report)
     for path, network in ((run.critic_path, model.critic_of_films()), (run.model_path, model.averaged)):
         with atomic_path(path) as temporary:
             network.save(temporary)
     return report
+
+
+def _reported_step(run: Run) -> int | None:
+    """The last step of the generator that the report is of, or None where there is no whole report."""
+    try:
+        return int(read_json(run.report_path)["last"]["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _samples(model: WGANGP, films: FilmSet, columns: int = 5) -> np.ndarray:

@@ -213,6 +213,10 @@ def test_a_finished_run_that_is_resumed_keeps_what_its_card_says(tmp_path, gan_r
     (tmp_path / "run" / "MODEL_CARD.md").write_text("measured")
     train_gan(Run.open(tmp_path / "run"), films, QUIET)
     assert (tmp_path / "run" / "MODEL_CARD.md").read_text() == "measured"
+    (tmp_path / "run" / "report.json").unlink()
+    train_gan(Run.open(tmp_path / "run"), films, QUIET)
+    assert "4 generator updates" in (tmp_path / "run" / "MODEL_CARD.md").read_text()
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["last"]["step"] == 4
 
 
 class StopsAtStepFour(Console):
