@@ -258,7 +258,9 @@ def _finish(
         np.savez_compressed(
             temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
         )
-    if not (run.finished and _reported_step(run) == report["last"]["step"]):  # Else the card may say what was measured.
+    if not (
+        run.finished and _reported_step(run) == history.rows[-1]["step"]
+    ):  # Else the card may say what was measured.
         write_text(run.card_path, gan_card(run, report))
     write_json(run.report_path, report)
     for path, network in ((run.critic_path, model.critic_of_films()), (run.model_path, model.averaged)):
