@@ -60,9 +60,8 @@ class DoublingConvolution(layers.Layer):
     def call(self, inputs):
         below, skip = inputs
         of_below, of_skip = ops.split(self.kernel, [below.shape[-1]], axis=2)
-        return ops.conv_transpose(below, _widened(of_below), strides=2, padding="same") + ops.conv(
-            skip, of_skip, padding="same"
-        )
+        doubled = ops.conv_transpose(below, _widened(of_below), strides=2, padding="same")
+        return doubled + ops.conv(skip, of_skip, padding="same")
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[1][:-1], self.width)
@@ -73,13 +72,13 @@ class DoublingConvolution(layers.Layer):
 
 def _widened(kernel):
     """The kernel [3, 3, D, width] of a convolution of doubled maps as that of a transposed one, [4, 4, width, D]."""
-    weights = [
+    meeting = [
         [0, 0, 1],
         [0, 1, 1],
         [1, 1, 0],
         [1, 0, 0],
-    ]  # Those of 3 that meet the pair, at each of 4 places along an axis.
-    summed = ops.matmul(ops.cast(np.kron(weights, weights), kernel.dtype), ops.reshape(kernel, (9, -1)))
+    ]  # At each of 4 places along an axis, the pair meets these of 3.
+    summed = ops.matmul(ops.cast(np.kron(meeting, meeting), kernel.dtype), ops.reshape(kernel, (9, -1)))
     return ops.transpose(ops.reshape(summed, (4, 4, *kernel.shape[2:])), (0, 1, 3, 2))
 
 
