@@ -47,7 +47,7 @@ def run(films, tmp_path_factory) -> Run:
             "films": {"train": 16, "validation": 2, "test": 6, "variants": 0},
             "best_step": 4,
             "seconds": 1.0,
-            "last": {},
+            "last": {"step": 4},
         },
     )
     training = condition(made, load_split(made, films)[0]).cropped()
