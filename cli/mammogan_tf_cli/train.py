@@ -267,6 +267,8 @@ def _open(resume: Path | None, data: tuple[Path, ...], finish: bool = False) -> 
     if finish and not resume:
         raise click.UsageError("--finish: expected the run that is to end here, --resume RUN, received: none")
     resumed = _open_run(resume) if resume else None
+    if finish and resumed and (whole := resumed.path.resolve().parents[1] / "config.json").exists():
+        raise click.UsageError(f"--finish: expected a run of its own, received: a part of {whole.parent}")
     sources = find_data(data or (resumed.data if resumed else ()))
     return resumed, sources, load_all(sources)
 
@@ -318,7 +320,9 @@ def _train(
         report = train(run, films, console, strategy=strategy, keep=keep)
     except KeyboardInterrupt as error:
         on = f"mammogan-tf {run.command} --resume {run.path}"
-        here = ", or end it here with --finish as well" if "finish" in context.params else ""
+        here = (
+            ", or end it here with --finish too, once it has judged its network" if "finish" in context.params else ""
+        )
         raise click.ClickException(f"stopped; go on with: {on}{here}") from error
     if not is_chief(strategy):
         context.exit()

@@ -53,6 +53,7 @@ class History:
         self.rows: list[dict[str, float]] = []
         if resumed_at >= first:
             self._read((begun_in or run_path) / "history.csv", resumed_at)
+            self._write()
         self._folder = run_path / "tensorboard"
         with self._writing():
             self.writer = tf.summary.create_file_writer(str(self._folder))
@@ -98,10 +99,13 @@ class History:
         require_finite(self._index, number, values)
         row = {name: float(value) for name, value in values.items()}
         self.rows.append({self._index: number, **row})
-        write_text(self._file, pd.DataFrame(self.rows).to_csv(index=False))
+        self._write()
         with self._writing(), self.writer.as_default(step=number):
             for name, value in row.items():
                 tf.summary.scalar(name, value)
+
+    def _write(self) -> None:
+        write_text(self._file, pd.DataFrame(self.rows).to_csv(index=False))
 
     def picture(self, name: str, pixels: np.ndarray, number: int) -> None:
         """A uint8 picture [H, W, 3] for TensorBoard."""

@@ -247,6 +247,11 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
 def _finish(
     run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
 ) -> dict:
+    same = run.finished and _reported_step(run) == history.rows[-1]["step"]  # Then the card may say what was measured.
+    if not same:
+        run.model_path.unlink(
+            missing_ok=True
+        )  # Of a run that was finished early: nobody is to meet it beside the new card.
     report = {
         "films": counts,
         "best_step": best_step,
@@ -258,9 +263,7 @@ def _finish(
         np.savez_compressed(
             temporary, label_maps=training.label_maps, labels=training.labels, ids=np.array(training.names)
         )
-    if not (
-        run.finished and _reported_step(run) == history.rows[-1]["step"]
-    ):  # Else the card may say what was measured.
+    if not same:
         write_text(run.card_path, gan_card(run, report))
     write_json(run.report_path, report)
     for path, network in ((run.critic_path, model.critic_of_films()), (run.model_path, model.averaged)):

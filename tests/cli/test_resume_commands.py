@@ -53,11 +53,26 @@ def test_only_a_run_that_is_resumed_can_be_finished(phantom_root):
         fails(command, "--data", phantom_root, "--finish", says="--finish: expected the run ... --resume RUN", status=2)
 
 
+def test_a_fold_of_a_cross_validation_is_not_finished_alone(unet_run, tmp_path):
+    fold = shutil.copytree(unet_run, tmp_path / "train-unet" / "00001")
+    (tmp_path / "config.json").write_text("{}")
+    fails(
+        "train-unet",
+        "--resume",
+        fold,
+        "--finish",
+        says="--finish: expected a run of its own, received: a part",
+        status=2,
+    )
+
+
 @pytest.mark.slow
 def test_an_interrupted_training_ends_where_it_is_told_to(phantom_root, tmp_path):
     options = ["--data", phantom_root, "--workdir", tmp_path, "--preset", "tiny", "--epochs", 500, "--patience", 500]
     run = tmp_path / "train-unet" / "00001"
-    interrupt("train-unet", *options, by=signal.SIGINT, says="stopped ... or end it here with --finish", at="epoch ")
+    interrupt(
+        "train-unet", *options, by=signal.SIGINT, says="stopped ... or end it here with --finish too, once", at="epoch "
+    )
     result = call("train-unet", "--resume", run, "--finish")
     assert result.exit_code == 0, result.stderr
     history = pd.read_csv(run / "history.csv")
