@@ -72,12 +72,8 @@ class DoublingConvolution(layers.Layer):
 
 def _widened(kernel):
     """The kernel [3, 3, D, width] of a convolution of doubled maps as that of a transposed one, [4, 4, width, D]."""
-    meeting = [
-        [0, 0, 1],
-        [0, 1, 1],
-        [1, 1, 0],
-        [1, 0, 0],
-    ]  # At each of 4 places along an axis, the pair meets these of 3.
+    # At each of 4 places along an axis, the pair meets these of the 3 weights.
+    meeting = [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
     summed = ops.matmul(ops.cast(np.kron(meeting, meeting), kernel.dtype), ops.reshape(kernel, (9, -1)))
     return ops.transpose(ops.reshape(summed, (4, 4, *kernel.shape[2:])), (0, 1, 3, 2))
 

@@ -249,9 +249,7 @@ def _finish(
 ) -> dict:
     same = run.finished and _reported_step(run) == history.rows[-1]["step"]  # Then the card may say what was measured.
     if not same:
-        run.model_path.unlink(
-            missing_ok=True
-        )  # Of a run that was finished early: nobody is to meet it beside the new card.
+        run.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
     report = {
         "films": counts,
         "best_step": best_step,

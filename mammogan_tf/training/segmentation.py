@@ -108,6 +108,7 @@ def train_unet(
             "parameters": unet.count_params(),
             **_test(unet, training.cropped(), test, config.data.view),
         }
+        own.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
         write_json(own.report_path, report)
         write_text(own.card_path, unet_card(own, report))
         with atomic_path(own.model_path) as temporary:

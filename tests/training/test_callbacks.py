@@ -53,6 +53,14 @@ def test_history_is_written_row_by_row(tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_a_resumed_history_ends_with_its_checkpoint_in_the_file_too(tmp_path):
+    history = History(tmp_path, "step")
+    for step in (10, 20, 30):
+        history.record(step, {"loss": step / 3})
+    History(tmp_path, "step", resumed_at=20)
+    assert (tmp_path / "history.csv").read_text() == f"step,loss\n10,{10 / 3}\n20,{20 / 3}\n"
+
+
 @pytest.mark.parametrize("text", ["garbage\n1\n", "step;loss\n1;2\n", "\ufeffstep,loss\n1,2\n", "step,loss\n1,abc\n"])
 def test_a_history_that_was_changed_is_one_line(tmp_path, text):
     (tmp_path / "history.csv").write_text(text)

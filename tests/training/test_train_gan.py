@@ -229,7 +229,7 @@ class StopsAtStepFour(Console):
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_its_best_so_far_where_it_is_told_to_and_may_go_on(make_run, films):
+def test_a_run_ends_with_its_best_so_far_where_it_is_told_to_and_may_go_on(make_run, films, monkeypatch):
     run = make_run(steps=6)
     with pytest.raises(ModelError, match="expected a run that has judged its network, received: one that has not yet"):
         train_gan(run, films, QUIET, finish=True)
@@ -249,6 +249,14 @@ def test_a_run_ends_with_its_best_so_far_where_it_is_told_to_and_may_go_on(make_
     run.card_path.write_text("measured, of the generator so far")
     train_gan(run, films, QUIET, finish=True)
     assert run.card_path.read_text() == "measured, of the generator so far"
+
+    def no_room(*_):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no room"):
+        patch.setattr(gan, "write_text", no_room)
+        train_gan(run, films, QUIET)
+    assert not run.finished, "the earlier generator would stand beside what is new"
     assert train_gan(run, films, QUIET)["last"]["step"] == 6
     assert "\n6 generator updates" in run.card_path.read_text()
 
