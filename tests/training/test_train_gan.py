@@ -253,9 +253,10 @@ def test_a_run_ends_with_its_best_so_far_where_it_is_told_to_and_may_go_on(make_
     def no_room(*_):
         raise OSError("no room")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no room"):
+    with monkeypatch.context() as patch:
         patch.setattr(gan, "write_text", no_room)
-        train_gan(run, films, QUIET)
+        with pytest.raises(OSError, match="no room"):
+            train_gan(run, films, QUIET)
     assert not run.finished, "the earlier generator would stand beside what is new"
     assert train_gan(run, films, QUIET)["last"]["step"] == 6
     assert "\n6 generator updates" in run.card_path.read_text()
