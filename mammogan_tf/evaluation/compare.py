@@ -15,6 +15,7 @@ from mammogan_tf.evaluation.words import format_estimate, verdict
 from mammogan_tf.evaluation.writing import FORMAT, PATIENTS, REPORT, digest
 from mammogan_tf.files import read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.training.run import Run
 
 __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
 
@@ -57,7 +58,7 @@ def read_report(path: Path) -> Reported:
     """The report at a path, by :func:`find_report`.
 
     Raises:
-        DataError: there is none, it is broken, or of another version.
+        DataError: there is none, it is broken, of another version, or of another generator than the run has by now.
     """
     file = find_report(path)
     try:
@@ -69,7 +70,19 @@ def read_report(path: Path) -> Reported:
         kept = read_json(patients) if patients.exists() else {}
     except ValueError as error:
         raise DataError(f"{file}: expected a report, received: a broken file ({error}); write it again") from error
+    if (path / "config.json").exists():
+        _require_of_its_generator(path, file, report)
     return Reported(str(path), report, kept["without"] if kept.get("report") == digest(report) else {})
+
+
+def _require_of_its_generator(run: Path, file: Path, report: dict[str, Any]) -> None:
+    """Refuses the report of what a run had before it went on."""
+    kept, judged = Run.open(run).ended_with.get("best_step"), report["step"]
+    if kept != judged:
+        raise DataError(
+            f"{file}: expected a report of the run's generator, of step {kept}, received: one of step {judged}; "
+            f"write it again with mammogan-tf evaluate --gan {run}"
+        )
 
 
 def difference(first: Reported, other: Reported, section: str, key: str) -> Estimate:

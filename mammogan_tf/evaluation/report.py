@@ -83,7 +83,8 @@ def evaluate(
         use = measure_use(evidence.train, evidence.real, generator, view, out / USE, seed, recipe, console)
         evidence = replace(evidence, use=use)
     assert isinstance(run.config, GANConfig)
-    report = _report(evidence, str(run.path), "gan", run.config.masks, run.config.data, console)
+    step = run.ended_with.get("best_step")
+    report = _report(evidence, str(run.path), step, "gan", run.config.masks, run.config.data, console)
     write_report(report, evidence, out)
     write_card(run, report, console)
     return report
@@ -187,7 +188,7 @@ def evaluate_images(
         segmentation=_segmentation(reference),
         seed=seed,
     )
-    report = _report(evidence, str(images), "images", "given" if masks else "none", data, console)
+    report = _report(evidence, str(images), None, "images", "given" if masks else "none", data, console)
     write_report(report, evidence, out)
     return report
 
@@ -250,13 +251,14 @@ def _critic(run: Run) -> Score | None:
 
 
 def _report(
-    evidence: Evidence, model: str, kind: str, masks: str, data: DataConfig, console: Console
+    evidence: Evidence, model: str, step: int | None, kind: str, masks: str, data: DataConfig, console: Console
 ) -> dict[str, Any]:
     measures = judge(evidence, console.progress("sections", 0))
     return {
         "format": FORMAT,
         "version": mammogan_tf.__version__,
         "model": model,
+        "step": step,
         "kind": kind,
         "masks": masks,
         "size": data.size,

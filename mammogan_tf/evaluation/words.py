@@ -71,7 +71,7 @@ def describe(report: Mapping[str, Any]) -> str:
     """What was judged, in a few sentences."""
     films, synthetic = report["films"], report["synthetic"]
     unseen, known = "that no network was trained on", ""
-    made = "from the masks of"
+    made, generator = "from the masks of", "" if report["step"] is None else f" Generator of step {report['step']}."
     if report["kind"] == "images":
         made, unseen = "beside", "that the judge was not trained on"
         known = " What the maker of the images was trained on is not known."
@@ -89,7 +89,7 @@ def describe(report: Mapping[str, Any]) -> str:
     return (
         f"{synthetic['images']} synthetic images of {report['size']} x {report['size']} pixels ({report['view']} view) "
         f"{made} {films['test']} pictures of {films['test_patients']} patients {unseen}; "
-        f"{films['train']} pictures were.{known} Masks: {report['masks']}. Segmentation: {report['segmented_by']}. "
+        f"{films['train']} pictures were.{known}{generator} Masks: {report['masks']}. Segmentation: {report['segmented_by']}. "
         f"Seed {synthetic['seed']}."
     )
 

@@ -29,7 +29,8 @@ def unet_card(run: Run, report: dict[str, Any]) -> str:
 
 Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px, grey levels in [0, 1].
 Output: probabilities of background, adipose tissue, fibroglandular tissue, pectoral muscle and lesion for each pixel.
-Levels of {", ".join(map(str, config.level_widths))} channels, {report["parameters"]:,} parameters.
+Levels of {", ".join(map(str, config.level_widths))} channels, {report["parameters"]:,} parameters;
+averaged weights of epoch {report["best_epoch"]}, the best on validation films of {report["epochs"]} (at most {config.epochs}).
 
 {_training(run, report)}
 ## Dice on test patients

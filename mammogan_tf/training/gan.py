@@ -16,7 +16,7 @@ from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.transforms import one_hot
 from mammogan_tf.errors import ModelError
-from mammogan_tf.files import atomic_path, read_json, write_json, write_text
+from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
@@ -247,7 +247,8 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
 def _finish(
     run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
 ) -> dict:
-    same = run.finished and _reported_step(run) == history.rows[-1]["step"]  # Then the card may say what was measured.
+    ended = run.ended_with.get("last", {}).get("step")
+    same = run.finished and ended == history.rows[-1]["step"]  # Then the card may say what was measured.
     if not same:
         run.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
     report = {
@@ -268,14 +269,6 @@ def _finish(
         with atomic_path(path) as temporary:
             network.save(temporary)
     return report
-
-
-def _reported_step(run: Run) -> int | None:
-    """The last step of the generator that the report is of, or None where there is no whole report."""
-    try:
-        return int(read_json(run.report_path)["last"]["step"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _samples(model: WGANGP, films: FilmSet, columns: int = 5) -> np.ndarray:

@@ -150,6 +150,14 @@ class Run:
         return self.path / "report.json"
 
     @property
+    def ended_with(self) -> dict[str, Any]:
+        """The report of the training, or nothing where there is no whole one."""
+        try:
+            return dict(read_json(self.report_path))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    @property
     def card_path(self) -> Path:
         """What the model is, what it is good for and what it is not, for people."""
         return self.path / "MODEL_CARD.md"

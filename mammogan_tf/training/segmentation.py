@@ -103,6 +103,7 @@ def train_unet(
         unet = compute_in_float32(model.averaged)  # As whoever loads it will have it.
         report = {
             "films": {"train": len(training), "validation": len(validation), "test": len(test)},
+            "epochs": int(model.step.numpy()) // _steps_per_epoch(config, repeated),
             "best_epoch": best.number,
             "seconds": round(seconds, 1),
             "parameters": unet.count_params(),

@@ -5,10 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
+from mammogan_tf.config import GANConfig
+from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.compare import compare, difference, find_report, read_report
 from mammogan_tf.evaluation.writing import digest
 from mammogan_tf.files import write_json
+from mammogan_tf.training.run import Run
 from tests.command_line import call, fails
 
 
@@ -16,7 +19,7 @@ def write(folder, value: float, without: dict[str, float] | None, n: int = 8, **
     """A report with one measure."""
     estimate = {"value": value, "low": value - 0.196, "high": value + 0.196, "n": n, "patients": 4}
     report = {
-        "format": 3,
+        "format": 4,
         "size": 64,
         "view": "whole",
         "segmented_by": "the judge",
@@ -145,13 +148,24 @@ def test_where_a_report_is_found(tmp_path):
     assert find_report(older) == find_report(older / "report.json") == older / "report.json"
 
 
+def test_a_report_of_what_a_run_had_before_it_went_on_is_not_its_own(tmp_path):
+    run = Run.create(tmp_path, GANConfig(), Split(("a",), ("b",), ("c",)), ["data"])
+    write(run.path / "evaluation", 0.5, None, step=1600)
+    run.write_json("report.json", {"best_step": 1600})
+    assert read_report(run.path).report["step"] == 1600
+    run.write_json("report.json", {"best_step": 2200})
+    with pytest.raises(DataError, match=f"of step 2200, received: one of step 1600; .*--gan {run.path}"):
+        read_report(run.path)
+    assert read_report(run.path / "evaluation").report["step"] == 1600
+
+
 def test_what_is_no_report(tmp_path):
     file = tmp_path / "report.json"
     for content, says in (
         ("{", "a broken file"),
         ("[]", "received: None"),
-        (json.dumps({"dice": {}}), "expected a report of format 3, received: 1"),
-        (json.dumps({"format": 4, "measures": {}}), "received: 4"),
+        (json.dumps({"dice": {}}), "expected a report of format 4, received: 1"),
+        (json.dumps({"format": 5, "measures": {}}), "received: 5"),
     ):
         file.write_text(content)
         with pytest.raises(DataError, match=says):

@@ -21,9 +21,10 @@ def report() -> dict:
     measures["fidelity"]["ssim_own_film"] |= {"floor": ESTIMATE | {"value": 0.25}}
     measures["obedience"]["dice_dense"] |= {"ceiling": ESTIMATE, "control": ESTIMATE, "note": "it cannot tell"}
     return {
-        "format": 3,
+        "format": 4,
         "version": "0.1.0",
         "model": "runs/<train-gan>/00001",
+        "step": 1600,
         "kind": "gan",
         "masks": "unet",
         "size": 64,
@@ -49,14 +50,14 @@ def page(report) -> str:
 
 def test_of_images_it_does_not_say_what_their_maker_was_trained_on(report):
     assert "24 patients that no network was trained on; 242 pictures were." in describe(report)
-    text = describe(report | {"kind": "images"})
+    text = describe(report | {"kind": "images", "step": None})
     assert "24 patients that the judge was not trained on; 242 pictures were. What the maker" in text
 
 
 def test_what_was_judged_by_what(report):
     assert describe(report | {"view": "roi"}) == (
         "1008 synthetic images of 64 x 64 pixels (roi view) from the masks of 48 pictures of 24 patients that no network "
-        "was trained on; 242 pictures were. Masks: unet. Segmentation: the judge. Seed 7."
+        "was trained on; 242 pictures were. Generator of step 1600. Masks: unet. Segmentation: the judge. Seed 7."
     )
 
 
@@ -68,7 +69,7 @@ def test_what_was_judged_by_what(report):
     ],
 )
 def test_of_images_it_says_what_their_masks_are(report, found, says):
-    report["kind"] = "images"
+    report |= {"kind": "images", "step": None}
     assert says not in render_page(report, b"sheet", {})
     report["synthetic"] |= found
     for text in (render_page(report, b"sheet", {}), render_markdown(report)):

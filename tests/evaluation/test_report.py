@@ -68,6 +68,7 @@ def evaluated(run, films, tmp_path_factory) -> tuple[Path, dict]:
 def test_the_report_is_complete(evaluated, run, films):
     out, report = evaluated
     assert report == json.loads((out / "report.json").read_text())
+    assert report["step"] == 4
     jsonschema.validate(report, SCHEMA)
     test_films = len(run.split.test)
     images = test_films * round(20 / test_films)

@@ -25,6 +25,8 @@ def test_card_of_a_unet():
     report = {
         "films": FILMS,
         "seconds": 90,
+        "epochs": 51,
+        "best_epoch": 39,
         "parameters": 1234567,
         "dice": {
             "cleaned": {"breast": {"mean": 0.9, "films": 48}, "lesion": {"mean": 0.5, "films": 2}},
@@ -39,7 +41,8 @@ def test_card_of_a_unet():
     assert "| lesion | 0.500 (2) | not judged |" in card
     assert "On the 11 windows that show a lesion: 0.700; a disc in the middle of each: 0.600." in card
     assert "a square of a film around a lesion, or around some tissue, 128 x 128 px" in card
-    assert "Levels of 8, 24 channels, 1,234,567 parameters." in card
+    assert "Levels of 8, 24 channels, 1,234,567 parameters;" in card
+    assert "weights of epoch 39, the best on validation films of 51 (at most 60)." in card
     assert "242 films trained, 32 validated and 48 were kept apart" in card
     assert f"{90 / 60} minutes; seed 7" in card
     assert "Never for diagnosis" in card
