@@ -91,11 +91,15 @@ def create_gan_run(
 
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
-    """Refuses a U-Net that was trained or chosen by some of these films, of patients that are to be kept apart."""
+    """Refuses a U-Net that was trained or chosen by films of patients that are to be kept apart.
+
+    Whose a film is says the run, and by now perhaps the data set otherwise: it is refused for either.
+    """
     patients = {film.id: film.patient for film in films}
-    digits = {**unet.patients, **{name: patient_digits(patient) for name, patient in patients.items()}}
-    seen = {digits.get(name) for name in (*unet.split.train, *unet.split.validation)}
-    leaked = sorted({patients[name] for name in split.test if digits[name] in seen})
+    now = {name: patient_digits(patient) for name, patient in patients.items()}
+    used = (*unet.split.train, *unet.split.validation)
+    seen = {digits[name] for digits in (unet.patients, now) for name in used if name in digits}
+    leaked = sorted({patients[name] for name in split.test if now[name] in seen})
     if leaked:
         raise ModelError(
             f"{unet.path}: expected a U-Net that has seen no test patient, received: one that has seen {len(leaked)}, "

@@ -74,6 +74,23 @@ def test_a_unet_that_has_seen_other_films_of_the_test_patients_is_refused(tmp_pa
     assert leaked
 
 
+def test_a_film_under_the_name_of_another_does_not_hide_whom_the_unet_has_seen(tmp_path, films, unet_run):
+    unet, config = Run.open(unet_run), preset(GANConfig, "tiny")
+    anna = next(film for film in films if film.id == unet.split.train[0])
+    clara = [dataclasses.replace(film, patient="clara") for film in films if film.patient == anna.patient]
+    others = [dataclasses.replace(film, id=f"{film.id}b", patient=f"{film.patient}b") for film in films]
+    leaked = []
+    for patient in dict.fromkeys(film.patient for film in others):
+        hers = [dataclasses.replace(film, patient=anna.patient) if film.patient == patient else film for film in others]
+        now = [*hers, *clara]
+        test = split_patients(now, config.data.validation, config.data.test).test
+        leaked.append(any(film.patient == anna.patient for film in now if film.id in test))
+        refused = pytest.raises(ModelError, match=f"that has seen 1, {anna.patient};")
+        with refused if leaked[-1] else contextlib.nullcontext():
+            create_gan_run(tmp_path, config, now, [tmp_path], unet)
+    assert {*leaked} == {True, False}
+
+
 def test_films_that_the_unet_does_not_know_do_not_get_lost(tmp_path, films, unet_run):
     unet = Run.open(unet_run)
     more = [*films, dataclasses.replace(films[0], id="new", patient="new")]
