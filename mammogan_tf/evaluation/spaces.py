@@ -8,6 +8,7 @@ import numpy as np
 
 from mammogan_tf.console import Console
 from mammogan_tf.data.prepared import cache_folder
+from mammogan_tf.errors import ModelError
 from mammogan_tf.files import write_bytes
 from mammogan_tf.metrics.features import radiomics_features
 
@@ -32,6 +33,9 @@ class FeatureSpace:
         key: names the function and everything that its result depends on but the images.
         extract: images [B, S, S] to features [B, D].
         console: where to show progress.
+
+    Raises:
+        ModelError: at a call, where the function gives another shape, or features that are not finite.
     """
 
     def __init__(self, key: str, extract: Callable[[np.ndarray], np.ndarray], console: Console) -> None:
@@ -52,6 +56,11 @@ class FeatureSpace:
             return np.load(path)
         except (OSError, ValueError, EOFError):  # Not there, or broken.
             features = np.asarray(self._extract(images), np.float64)
+            if features.ndim != 2 or len(features) != len(images) or not np.isfinite(features).all():
+                raise ModelError(
+                    f"features, {self._key}: expected finite ones [{len(images)}, D], received: shape {features.shape}"
+                    f"{'' if np.isfinite(features).all() else ' with NaN or infinity'}; is the network whole?"
+                ) from None
             stream = io.BytesIO()
             np.save(stream, features)
             write_bytes(path, stream.getvalue())

@@ -1,6 +1,4 @@
-"""Images as vectors: handcrafted texture (scikit-image), or whatever an encoder makes of them."""
-
-from collections.abc import Callable
+"""Images as vectors: handcrafted texture (scikit-image)."""
 
 import numpy as np
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
@@ -10,7 +8,6 @@ from mammogan_tf.errors import DataError
 
 __all__ = [
     "co_occurrence",
-    "encoder_features",
     "grey_percentiles",
     "local_patterns",
     "mean_spectrum",
@@ -54,38 +51,6 @@ def radiomics_features(images: np.ndarray, progress: Progress | None = None) -> 
         if progress:
             progress(len(rows), len(images))
     return np.array(rows).reshape(len(images), -1)
-
-
-def encoder_features(
-    images: np.ndarray,
-    encoder: Callable[[np.ndarray], np.ndarray],
-    batch: int = 64,
-    progress: Progress | None = None,
-) -> np.ndarray:
-    """What an encoder, the inner layers of a segmenter say, makes of the images, batch by batch.
-
-    Args:
-        images: float [N, H, W], N >= 1, in whatever range the encoder takes.
-        encoder: images [B, H, W] to features [B, D].
-        batch: images given at once.
-        progress: called with (done, total) after each batch.
-
-    Returns:
-        float64 [N, D].
-
-    Raises:
-        DataError: the encoder gives another shape, or numbers that are not finite.
-    """
-    parts = []
-    for start in range(0, len(images), batch):
-        given = images[start : start + batch]
-        features = np.asarray(encoder(given), np.float64)
-        if features.ndim != 2 or len(features) != len(given) or not np.isfinite(features).all():
-            raise DataError(f"encoder: expected finite features [{len(given)}, D], received: shape {features.shape}")
-        parts.append(features)
-        if progress:
-            progress(start + len(given), len(images))
-    return np.concatenate(parts)
 
 
 def grey_percentiles(image: np.ndarray) -> np.ndarray:

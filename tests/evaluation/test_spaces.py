@@ -67,6 +67,17 @@ def test_a_broken_file_is_made_again(cache):
     assert seen == [2, 2]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda images: images, lambda images: np.full((len(images), 2), np.nan), lambda images: np.ones((1, 2))],
+    ids=["of pixels", "not finite", "too few"],
+)
+def test_features_that_are_none_are_refused_and_not_kept(cache, wrong):
+    with pytest.raises(ModelError, match=r"features, wrong: expected finite ones \[3, D\]"):
+        FeatureSpace("wrong", wrong, Console(quiet=True))(np.zeros((3, 16, 16), np.float32))
+    assert not list(cache.rglob("*.npy"))
+
+
 def test_texture(cache):
     assert texture_space(Console(quiet=True))(IMAGES[:3]).shape == (3, 40)
 

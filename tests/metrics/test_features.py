@@ -6,7 +6,6 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.distribution import frechet_distance, kid, standardise
 from mammogan_tf.metrics.features import (
     co_occurrence,
-    encoder_features,
     grey_percentiles,
     local_patterns,
     mean_spectrum,
@@ -101,18 +100,6 @@ def test_wavelet_energies_add_up():
     counts = np.repeat([16 * 16, 8 * 8, 4 * 4], 3)
     coarsest = image.reshape(4, 8, 4, 8).sum(axis=(1, 3)) / 8
     assert counts @ 10 ** wavelet_energies(image) + (coarsest**2).sum() == pytest.approx((image**2).sum())
-
-
-def test_encoder_features_come_in_batches():
-    images, seen = textures(0, count=5), []
-    features = encoder_features(
-        images, lambda batch: batch.mean(axis=2)[:, :3], batch=2, progress=lambda *step: seen.append(step)
-    )
-    assert features == pytest.approx(images.mean(axis=2)[:, :3])
-    assert seen == [(2, 5), (4, 5), (5, 5)]
-    for wrong in (lambda batch: batch, lambda batch: np.full((len(batch), 2), np.nan), lambda batch: np.ones((1, 2))):
-        with pytest.raises(DataError, match="encoder"):
-            encoder_features(images, wrong, batch=5)
 
 
 def test_blur_takes_the_finest_band():
