@@ -96,7 +96,9 @@ def radiomics_frechet_distance(real: np.ndarray, synthetic: np.ndarray) -> float
 def kid(first: np.ndarray, second: np.ndarray) -> float:
     """Kernel distance: the unbiased squared MMD with the kernel (x.y / D + 1)^3 (Binkowski et al. 2018, section 4).
 
-    Unbiased: around 0, also below it, for two samples of one distribution, however small they are.
+    Unbiased for independent samples: around 0, also below it, for two samples of one distribution, however small they are.
+    Films of one patient are alike, and so are synthetic films of one mask: with them in a set it lies higher. Read it beside
+    its floor, from as many films of as many patients.
 
     Args:
         first: [N, D] with N >= 2; second: [M, D] with M >= 2.

@@ -176,7 +176,10 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
 def _of_space(space: str, name: str) -> tuple[Measure, ...]:
     return (
         Measure(
-            f"kid_{space}", f"KID, {name}", "near the floor is good; both scatter about 0", floor="unseen real films"
+            f"kid_{space}",
+            f"KID, {name}",
+            "near the floor is good; two films of a patient lift both",
+            floor="unseen real films",
         ),
         Measure(f"floor_over_fid_{space}", f"Floor / FID, {name}", "1 is as close as real films are"),
         Measure(
@@ -191,7 +194,7 @@ def _of_space(space: str, name: str) -> tuple[Measure, ...]:
 DISTRIBUTION = Section(
     key="distribution",
     title="Are grey levels and texture those of real films?",
-    meaning="Distances of features to those of the training films: kernel distance (KID, unbiased), floor over Frechet "
+    meaning="Distances of features to those of the training films: kernel distance (KID), floor over Frechet "
     "distance (FID), and the AUC of a linear classifier, trained on other patients, that tells synthetic images from the "
     "unseen films. The floor is the distance of the unseen films, whose masks the synthetic images share. Features are "
     "handcrafted (40: grey levels, co-occurrence, local patterns, spectrum, wavelets), those at the bottom of the "
