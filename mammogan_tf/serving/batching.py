@@ -75,6 +75,7 @@ class Batcher:
             response, examples = await entry.answer
         except asyncio.CancelledError:
             job.abandoned = True
+            self._leave((servable, job.kind), entry)
             raise
         if isinstance(response, Refusal):
             raise response
@@ -115,6 +116,17 @@ class Batcher:
         queue.entries.append(entry)
         self._start_if_due(queue)
         return entry
+
+    def _leave(self, key: tuple[Servable, Hashable], entry: "_Entry") -> None:
+        """Makes room for others where nobody waits for an entry any more, unless its pass runs already."""
+        queue = self._queues.get(key)
+        if queue and entry in queue.entries:
+            queue.entries.remove(entry)
+            self._wait_no_longer(entry)
+
+    def _wait_no_longer(self, entry: "_Entry") -> None:
+        self.waiting -= 1
+        self._waiting_bytes -= entry.size
 
     def _start_if_due(self, queue: "_Queue") -> None:
         """Starts a pass, unless one runs or this one may still wait for others; forgets a queue that is empty."""
@@ -173,8 +185,7 @@ class Batcher:
         room: float = self._max_batch_size
         while queue.entries and (not batch or queue.entries[0].examples <= room):
             entry = queue.entries.popleft()
-            self.waiting -= 1
-            self._waiting_bytes -= entry.size
+            self._wait_no_longer(entry)
             if not entry.job.wanted:
                 entry.succeed((Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"), 0))
                 continue

@@ -49,6 +49,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.per_rpc_retry_buffer_size", MESSAGE_LIMIT),
     ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),  # By itself two minutes, for which a server that is back would be missed.
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
 ]
 

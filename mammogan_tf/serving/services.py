@@ -129,11 +129,14 @@ def _check_config(config: ModelConfig, root: Path) -> None:
         raise invalid("every model needs a name")
     if config.model_platform not in ("", "tensorflow"):
         raise invalid(f"{config.name}: expected platform tensorflow, received: {config.model_platform}")
+    name = config.base_path or config.name
     try:
-        folder = root / (config.base_path or config.name)
+        if "\0" in name:
+            raise ValueError("a zero byte")  # Python's own checks say that there is no such folder, until it is listed.
+        folder = root / name
         place = os.path.normpath(folder.parent.resolve() / folder.name)  # It may itself be a link of the operator's.
         folder.is_dir()
-    except (OSError, ValueError) as error:  # A name that is too long, or holds a zero byte.
+    except (OSError, ValueError) as error:  # A name that is too long, say.
         raise invalid(
             f"{config.name[:100]!r}: expected a base_path inside the served folder, received: no path"
         ) from error

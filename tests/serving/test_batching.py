@@ -220,6 +220,37 @@ def test_a_request_that_nobody_waits_for_is_not_computed():
     assert [len(jobs) for jobs in run(scenario).passes] == [1, 1]
 
 
+def test_a_request_that_nobody_waits_for_takes_no_room():
+    async def scenario(batcher, recorder):
+        running, *gone = ask(batcher, recorder, job(), job(), job())
+        await asyncio.sleep(0.05)
+        await one_more_is_refused(batcher, recorder, "2 requests")
+        for task in gone:
+            task.cancel()
+        await asyncio.sleep(0)
+        (waits,) = ask(batcher, recorder, job())
+        await asyncio.sleep(0.05)
+        assert batcher.waiting == 1
+        assert not waits.done()
+        recorder.go.set()
+        await asyncio.gather(running, waits)
+        assert (batcher.waiting, batcher._waiting_bytes, batcher.busy) == (0, 0, False)
+
+    assert [len(jobs) for jobs in run(scenario, max_queue=2).passes] == [1, 1]
+
+
+def test_where_all_give_up_before_their_pass_nothing_runs():
+    async def scenario(batcher, recorder):
+        tasks = ask(batcher, recorder, job(), job())
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(0.3)
+        assert (batcher.waiting, batcher.busy) == (0, False)
+
+    assert run(scenario, timeout=0.2).passes == []
+
+
 def test_what_is_unforeseen_reaches_every_request_of_the_pass_and_the_next_pass_runs():
     class Broken(Recorder):
         def answer(self, jobs, most):

@@ -135,6 +135,7 @@ def test_reloading_the_configuration_serves_what_it_lists(models):
         reload({"name": "unet", "base_path": str(models / "unet"), "model_platform": "tensorflow"})
         assert server.library.available() == {"unet": 1}
         wrong = [{"base_path": "unet"}, {"name": "x", "base_path": "/"}, {"name": "x", "base_path": "../x"}]
+        wrong += [{"name": "x\0y"}, {"name": "x", "base_path": "x\0y"}, {"name": "x", "base_path": "x/\0/y"}]
         twice = [{"name": "unet"}, {"name": "unet"}]
         for configs in [*([config] for config in wrong), [{"name": "unet", "model_platform": "pytorch"}], twice]:
             with pytest.raises(grpc.RpcError) as refused:
