@@ -26,7 +26,7 @@ from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.conditioning import condition, masks_from
 from mammogan_tf.training.run import Run, load_split
 from mammogan_tf.training.segmentation import predict_label_maps
 
@@ -84,7 +84,7 @@ def evaluate(
         evidence = replace(evidence, use=use)
     assert isinstance(run.config, GANConfig)
     step = run.ended_with.get("best_step")
-    report = _report(evidence, str(run.path), step, "gan", run.config.masks, run.config.data, console)
+    report = _report(evidence, str(run.path), step, "gan", masks_from(run), run.config.data, console)
     write_report(report, evidence, out)
     write_card(run, report, console)
     return report

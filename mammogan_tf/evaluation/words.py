@@ -72,6 +72,9 @@ def describe(report: Mapping[str, Any]) -> str:
     films, synthetic = report["films"], report["synthetic"]
     unseen, known = "that no network was trained on", ""
     made, generator = "from the masks of", "" if report["step"] is None else f" Generator of step {report['step']}."
+    if report["masks"] == "cross-validation":
+        unseen = "that neither the GAN nor the judge was trained on"
+        known = " The networks that drew the masks of the training films were trained on the test films, too."
     if report["kind"] == "images":
         made, unseen = "beside", "that the judge was not trained on"
         known = " What the maker of the images was trained on is not known."

@@ -19,7 +19,7 @@ from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import UNET, Run, fingerprints, patient_digits
 from mammogan_tf.training.segmentation import predict_label_maps
 
-__all__ = ["condition", "create_gan_run", "has_variants", "unet_of_anatomy_loss", "with_variants"]
+__all__ = ["condition", "create_gan_run", "has_variants", "masks_from", "unet_of_anatomy_loss", "with_variants"]
 
 MASKS = {"train-unet": UNET, "cross-validate": "unet_masks.npz"}
 """What a GAN's run keeps of the run that its masks come from: the network, or the masks themselves."""
@@ -124,6 +124,12 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     if config.data.keep_background:
         return dataclasses.replace(films, images=films.films)
     return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
+
+
+def masks_from(run: Run) -> str:
+    """Where the masks of a GAN's run come from: ``unet``, ``cross-validation`` or ``annotation``."""
+    assert isinstance(run.config, GANConfig)
+    return "cross-validation" if (run.path / MASKS["cross-validate"]).exists() else run.config.masks
 
 
 def has_variants(config: GANConfig, unet: Run | None = None) -> bool:

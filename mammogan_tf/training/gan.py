@@ -24,7 +24,7 @@ from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import KEEP, Checkpoints
-from mammogan_tf.training.conditioning import condition, unet_of_anatomy_loss, with_variants
+from mammogan_tf.training.conditioning import condition, masks_from, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.samples import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
@@ -141,7 +141,7 @@ def train_gan(
     training = as_they_are
     beside = f" and {len(varied) - len(training)} variants" if len(varied) > len(training) else ""
     console.line(
-        f"{run.path}: {len(training)} films{beside} train, masks from {config.masks}, {policy}{sharing(strategy)}"
+        f"{run.path}: {len(training)} films{beside} train, masks from {masks_from(run)}, {policy}{sharing(strategy)}"
     )
     if (patients := len(set(test.patients))) < MIN_PATIENTS:
         console.line(f"test films of {patients} patients: evaluate needs {MIN_PATIENTS}; add patients or labels")

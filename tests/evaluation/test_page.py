@@ -54,6 +54,16 @@ def test_of_images_it_does_not_say_what_their_maker_was_trained_on(report):
     assert "24 patients that the judge was not trained on; 242 pictures were. What the maker" in text
 
 
+def test_masks_of_a_cross_validation_are_of_networks_that_know_the_test_films(report):
+    report["masks"] = "cross-validation"
+    text = describe(report)
+    assert (
+        "24 patients that neither the GAN nor the judge was trained on; 242 pictures were. The networks that drew"
+        in text
+    )
+    assert "Masks: cross-validation." in text
+
+
 def test_what_was_judged_by_what(report):
     assert describe(report | {"view": "roi"}) == (
         "1008 synthetic images of 64 x 64 pixels (roi view) from the masks of 48 pictures of 24 patients that no network "

@@ -16,6 +16,7 @@ from mammogan_tf.training.conditioning import (
     condition,
     create_gan_run,
     has_variants,
+    masks_from,
     unet_of_anatomy_loss,
     with_variants,
 )
@@ -38,6 +39,7 @@ def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
     run, unet = Run.open(gan_run), Run.open(unet_run)
     assert run.split == unet.split
     assert (gan_run / "unet.keras").read_bytes() == unet.model_path.read_bytes()
+    assert masks_from(run) == "unet"
 
 
 def test_a_part_of_the_data_keeps_its_split(tmp_path, films, unet_run):

@@ -15,7 +15,7 @@ from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.training import cross_validation
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.conditioning import condition, create_gan_run
+from mammogan_tf.training.conditioning import condition, create_gan_run, masks_from
 from mammogan_tf.training.cross_validation import create_cross_validation_run, cross_validate
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
@@ -256,6 +256,7 @@ def gan(tmp_path, films, phantom_root, finished):
 
 def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, finished, windows):
     some = windows.select(gan.split.validation)
+    assert masks_from(gan) == "cross-validation"
     conditioned = condition(gan, some).label_maps
     rows = [list(masks_of(finished)["ids"]).index(name) for name in some.names]
     lesions = some.label_maps == LESION
