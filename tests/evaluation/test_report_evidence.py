@@ -145,7 +145,7 @@ def test_images_of_others_are_dealt_to_patients_by_the_seed(of_images):
     made, real = of_images.evidence.synthetic, of_images.evidence.real
     again, others = (synthetic_films(made.images, made.masks, real, seed) for seed in (SEED, 0))
     assert made.patients.tolist() == again.patients.tolist() != others.patients.tolist()
-    assert of_images.said[1:3] == ("images", "given")
+    assert of_images.said[2:4] == ("images", "given")
 
 
 def test_the_networks_of_a_run_are_judged_with_it(of_gan, run, films):
