@@ -70,8 +70,8 @@ def shown(section: Section, measures: Mapping[str, Estimate]) -> list[tuple[Meas
 def describe(report: Mapping[str, Any]) -> str:
     """What was judged, in a few sentences."""
     films, synthetic = report["films"], report["synthetic"]
-    unseen, known = "that no network was trained on", ""
-    made, generator = "from the masks of", "" if report["step"] is None else f" Generator of step {report['step']}."
+    made, unseen, known = "from the masks of", "that no network was trained on", ""
+    generator = "" if report["step"] is None else f" Generator of step {report['step']}."
     if report["masks"] == "cross-validation":
         unseen = "that neither the GAN nor the judge was trained on"
         known = " The networks that drew the masks of the training films were trained on the test films, too."

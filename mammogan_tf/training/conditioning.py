@@ -167,8 +167,8 @@ def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
 
 def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
     """The films' label maps without lesions, uint8 [N, C, C], from the masks or the U-Net that the run keeps."""
-    kept = run.path / MASKS["cross-validate"]
-    if kept.exists():
+    if masks_from(run) == "cross-validation":
+        kept = run.path / MASKS["cross-validate"]
         ids, anatomy, corners, seen = read_masks(
             kept,
             ("ids", "anatomy", "corners", "fingerprints"),
