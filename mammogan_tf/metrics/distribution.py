@@ -93,25 +93,29 @@ def radiomics_frechet_distance(real: np.ndarray, synthetic: np.ndarray) -> float
     return frechet_distance(*standardise(real, synthetic))
 
 
-def kid(first: np.ndarray, second: np.ndarray) -> float:
+def kid(
+    first: np.ndarray,
+    second: np.ndarray,
+    groups_first: np.ndarray | None = None,
+    groups_second: np.ndarray | None = None,
+) -> float:
     """Kernel distance: the unbiased squared MMD with the kernel (x.y / D + 1)^3 (Binkowski et al. 2018, section 4).
 
-    Unbiased for independent samples: around 0, also below it, for two samples of one distribution, however small they are.
-    Films of one patient are alike, and so are synthetic films of one mask: with them in a set it lies higher. Read it beside
-    its floor, from as many films of as many patients.
+    Around 0, also below it, for two sets of one distribution, however small they are. That takes independent samples, and the
+    two films of a patient are none, nor are synthetic films of one mask: with groups, pairs within a set count only where
+    they are of different ones.
 
     Args:
         first: [N, D] with N >= 2; second: [M, D] with M >= 2.
+        groups_first: [N], such as the patient of each; every sample is a group of its own where None.
+        groups_second: [M], the same of the other set; pairs across the sets count whatever their groups.
 
     Raises:
-        DataError: fewer than two samples, or different numbers of features.
+        DataError: fewer than two samples or groups in a set, or different numbers of features.
     """
     _check(first, second)
-    return float(
-        _off_diagonal_mean(_kernel(first, first))
-        + _off_diagonal_mean(_kernel(second, second))
-        - 2 * _kernel(first, second).mean()
-    )
+    within = _mean_between_groups(first, groups_first) + _mean_between_groups(second, groups_second)
+    return float(within - 2 * _kernel(first, second).mean())
 
 
 def kid_of_subsets(
@@ -174,9 +178,12 @@ def _kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first @ second.T / first.shape[1] + 1) ** 3
 
 
-def _off_diagonal_mean(square: np.ndarray) -> float:
-    count = len(square)
-    return (square.sum() - np.trace(square)) / (count * (count - 1))
+def _mean_between_groups(features: np.ndarray, groups: np.ndarray | None) -> float:
+    groups = np.arange(len(features)) if groups is None else groups
+    different = groups[:, None] != groups
+    if not different.any():
+        raise DataError(f"features: expected samples of two or more groups, received: {len(features)} of one")
+    return float(_kernel(features, features)[different].mean())
 
 
 def _check(*sets: np.ndarray) -> None:

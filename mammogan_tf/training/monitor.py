@@ -63,8 +63,8 @@ class ValidationMonitor:
         """What history keeps.
 
         ``validation_kid``: KID of texture features between the training films and four synthetic films of each validation
-        mask; the lowest says which state of the generator is the best. Pairs of films of one mask count, so that it is the
-        higher, the more these are alike.
+        mask; the lowest says which state of the generator is the best. Pairs of films of one mask count, unlike in the
+        report's KID, so that it is the higher, the more these are alike.
         ``validation_wasserstein``: mean score of the real films less that of synthetic ones of the same masks. Far below
         the training's own estimate, the critic knows the training films by heart.
         ``diversity``: 1 - SSIM of two synthetic films of one mask, over 1 - SSIM of the two breasts of a patient; left out

@@ -9,6 +9,7 @@ from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.evaluation.evidence import Evidence, UseResult
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS, distribution
 from mammogan_tf.evaluation.sections.use import ARMS
+from mammogan_tf.metrics.distribution import kid
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.metrics.two_sample import classifier_auc
 from tests.toy_films import draw_films, evidence_of
@@ -72,6 +73,16 @@ def test_who_is_behind_each_number(judged, section):
             if "value" in part:
                 assert part["patients"] == len(patients), (key, kind)
                 assert set(part.get("without", patients)) == patients, (key, kind)
+
+
+def test_no_pair_of_films_of_one_patient_counts_for_the_kid(judged):
+    train, real, made = judged.features("texture")
+    training, unseen, synthetic = (films.patients for films in (judged.train, judged.real, judged.synthetic))
+    found = distribution.DISTRIBUTION.compute(judged)["kid_texture"]
+    assert found["floor"]["value"] == pytest.approx(kid(train, real, training, unseen))
+    assert found["floor"]["value"] != pytest.approx(kid(train, real))
+    of_sets = [kid(train, made[rows], training, synthetic[rows]) for rows in judged.synthetic.sets]
+    assert found["value"] == pytest.approx(np.mean(of_sets))
 
 
 def test_a_classifier_is_tested_on_patients_whom_it_has_not_seen(judged, monkeypatch):

@@ -41,6 +41,28 @@ def test_kid_is_unbiased():
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(len(values))
 
 
+def test_kid_of_groups_by_hand():
+    # as above, and of three in the second set 1 and 3 are one patient's: k(1, 2) = 27 and k(2, 3) = 343 are left
+    first, second = np.array([[0.0], [1.0]]), np.array([[1.0], [2.0], [3.0]])
+    across = (1 + 1 + 1 + 8 + 27 + 64) / 6
+    found = kid(first, second, np.array(["a", "b"]), np.array(["c", "d", "c"]))
+    assert found == pytest.approx(1 + (27 + 343) / 2 - 2 * across)
+    with pytest.raises(DataError, match="two or more groups, received: 3 of one"):
+        kid(first, second, None, np.array(["c", "c", "c"]))
+
+
+def test_kid_is_unbiased_for_patients_whose_two_films_are_alike():
+    def films(seed: int) -> np.ndarray:
+        return np.repeat(normal(seed, 12), 2, axis=0) + 0.3 * normal(seed + 10_000, 24)
+
+    patients = np.repeat(np.arange(12), 2)
+    pairs = [(films(2 * seed), films(2 * seed + 1)) for seed in range(400)]
+    values = [kid(*pair, patients, patients) for pair in pairs]
+    error = np.std(values) / np.sqrt(len(values))
+    assert abs(np.mean(values)) < 4 * error
+    assert np.mean([kid(*pair) for pair in pairs]) > 10 * error
+
+
 def test_kid_grows_with_the_distance():
     values = [kid(normal(0, 60), normal(1, 60, mean)) for mean in (0, 0.5, 1)]
     assert values[0] < values[1] < values[2]

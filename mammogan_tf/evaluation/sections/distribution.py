@@ -27,9 +27,16 @@ FOLDS = 5
 ROUNDING = 1e-6
 """Frechet distance of scaled features up to which two sets are one."""
 
-Distance = Callable[[np.ndarray, np.ndarray], float]
+Distance = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], float]
+"""Of two sets of features, given the patients of either."""
 
-LIMITS: dict[Distance, tuple[float, float]] = {kid: (-np.inf, np.inf), frechet_distance: (0, np.inf)}
+
+def _fid(first: np.ndarray, second: np.ndarray, *patients: np.ndarray) -> float:
+    """Depends on the numbers of films and of their patients, which both sides of a comparison share."""
+    return frechet_distance(first, second)
+
+
+LIMITS: dict[Distance, tuple[float, float]] = {kid: (-np.inf, np.inf), _fid: (0, np.inf)}
 """What a distance can be: an unbiased one also falls below 0."""
 
 
@@ -61,14 +68,15 @@ def _fine_texture(evidence: Evidence) -> Estimate:
 def _to_synthetic(evidence: Evidence, space: str, distance: Distance, kept: np.ndarray) -> float:
     """Mean over sets of a distance to the training films, of the patients who are kept."""
     train, _, made = evidence.features(space)
-    synthetic = evidence.synthetic
-    sets = (rows[np.isin(synthetic.patients[rows], kept)] for rows in synthetic.sets[:SETS])
-    return float(np.mean([distance(train, made[rows]) for rows in sets]))
+    known, patients = evidence.train.patients, evidence.synthetic.patients
+    sets = (rows[np.isin(patients[rows], kept)] for rows in evidence.synthetic.sets[:SETS])
+    return float(np.mean([distance(train, made[rows], known, patients[rows]) for rows in sets]))
 
 
 def _to_real(evidence: Evidence, space: str, distance: Distance, kept: np.ndarray) -> float:
     train, real, _ = evidence.features(space)
-    return distance(train, real[np.isin(evidence.real.patients, kept)])
+    rows = np.isin(evidence.real.patients, kept)
+    return distance(train, real[rows], evidence.train.patients, evidence.real.patients[rows])
 
 
 def _distances(evidence: Evidence, space: str, distance: Distance) -> Estimate:
@@ -86,17 +94,17 @@ def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
     _require_enough(evidence, space)
 
     def ratio(kept: np.ndarray) -> float:
-        floor, fid = (to(evidence, space, frechet_distance, kept) for to in (_to_real, _to_synthetic))
+        floor, fid = (to(evidence, space, _fid, kept) for to in (_to_real, _to_synthetic))
         if fid <= ROUNDING:
             raise DataError("the FID is 0: the images have the features of the training films")
         return floor / fid
 
-    return left_out(ratio, evidence.real.patients, LIMITS[frechet_distance])
+    return left_out(ratio, evidence.real.patients, LIMITS[_fid])
 
 
 def _radiomics(evidence: Evidence) -> Estimate:
     _require_enough(evidence, "texture")
-    return _distances(evidence, "texture", frechet_distance)
+    return _distances(evidence, "texture", _fid)
 
 
 def _require_enough(evidence: Evidence, space: str) -> None:
@@ -178,7 +186,7 @@ def _of_space(space: str, name: str) -> tuple[Measure, ...]:
         Measure(
             f"kid_{space}",
             f"KID, {name}",
-            "near the floor is good; two films of a patient lift both",
+            "real films of other patients have 0 in the mean; near the floor is good",
             floor="unseen real films",
         ),
         Measure(f"floor_over_fid_{space}", f"Floor / FID, {name}", "1 is as close as real films are"),
@@ -194,12 +202,12 @@ def _of_space(space: str, name: str) -> tuple[Measure, ...]:
 DISTRIBUTION = Section(
     key="distribution",
     title="Are grey levels and texture those of real films?",
-    meaning="Distances of features to those of the training films: kernel distance (KID), floor over Frechet "
-    "distance (FID), and the AUC of a linear classifier, trained on other patients, that tells synthetic images from the "
-    "unseen films. The floor is the distance of the unseen films, whose masks the synthetic images share. Features are "
-    "handcrafted (40: grey levels, co-occurrence, local patterns, spectrum, wavelets), those at the bottom of the "
-    "segmenter that judges, or those of a network for photographs. Distances are means over sets of one synthetic image "
-    "for each film, so that both sides have equal numbers.",
+    meaning="Distances of features to those of the training films: kernel distance (KID, whose pairs within a set are of two "
+    "patients), floor over Frechet distance (FID), and the AUC of a linear classifier, trained on other patients, that "
+    "tells synthetic images from the unseen films. The floor is the distance of the unseen films, whose masks the "
+    "synthetic images share. Features are handcrafted (40: grey levels, co-occurrence, local patterns, spectrum, "
+    "wavelets), those at the bottom of the segmenter that judges, or those of a network for photographs. Distances are "
+    "means over sets of one synthetic image for each film, so that both sides have equal numbers.",
     caution="Few films give wide intervals; values below the floor hint at copied training films. A classifier may see a "
     "difference that matters to nobody, such as the generator's rounding of the darkest grey; where images come without "
     "their masks, those made from masks of test films lower its AUC. Texture does not see whether anatomy makes sense; "
