@@ -12,12 +12,14 @@ __all__ = [
     "ANATOMIES",
     "CLASSES",
     "CRITICS",
+    "KEEP",
     "LABELS",
     "LESION_LOSSES",
     "LESION_OUTLINES",
     "PRECISIONS",
     "PRESETS",
     "PURPOSES",
+    "STRATEGIES",
     "VIEWS",
     "WALKS",
     "CrossValidationConfig",
@@ -54,6 +56,12 @@ WALKS = ("noise", "mask")
 """What changes on a walk between two synthetic films."""
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+STRATEGIES = ("auto", "one", "mirrored", "multiworker")
+"""On how many devices a training runs: those of this machine, or of all machines that ``TF_CONFIG`` names."""
+
+KEEP = 2
+"""Checkpoints that stay: where the newest is broken, a run resumes from the one before."""
 
 MOST_IN_A_BATCH = 65536
 """Films: more than a machine holds, and far fewer than what makes the sizes of tensors overflow."""

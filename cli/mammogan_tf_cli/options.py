@@ -1,16 +1,18 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mammogan_tf.config import (
+    KEEP,
     LESION_LOSSES,
     LESION_OUTLINES,
     PRECISIONS,
     PRESETS,
+    STRATEGIES,
     VIEWS,
     DataConfig,
     GANConfig,
@@ -127,20 +129,20 @@ def _as_typed(parameter: click.Parameter, value: Any) -> str | list[str]:
     return [str(item) for item in (value if isinstance(value, list) else [value])]
 
 
-def training_options(command: Command) -> Command:
-    """What all trainings have in common. A value that is not given comes from the preset."""
+def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> Command:
+    """What all trainings have in common; a value that is not given comes from the preset. ``runs``: as of ``--data``."""
     options = [
         click.option("--workdir", type=folder, default=Path("runs"), help="Where run directories are made."),
         click.option("--resume", type=folder, metavar="RUN", help="Go on with this run; it keeps its own options."),
         click.option(
             "--keep",
             type=click.IntRange(min=1),
-            default=2,
+            default=KEEP,
             help="Checkpoints that stay; where the newest is broken, a run resumes from the one before.",
         ),
         click.option(
             "--strategy",
-            type=click.Choice(["auto", "one", "mirrored", "multiworker"]),
+            type=click.Choice(STRATEGIES),
             default="auto",
             help="Devices: one, all of this machine, or all of the machines in TF_CONFIG.",
         ),
@@ -188,7 +190,7 @@ def training_options(command: Command) -> Command:
     ]
     for option in reversed(options):
         command = option(command)
-    return config_file(data_option("--resume")(command))
+    return config_file(data_option(*runs)(command))
 
 
 finish_option = click.option(

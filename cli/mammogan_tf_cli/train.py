@@ -1,6 +1,7 @@
 """``train-unet``, ``cross-validate`` and ``train-gan``."""
 
 import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def cross_validate(
 
 
 @click.command("train-gan")
-@training_options
+@partial(training_options, runs=("--resume", "--unet"))
 @finish_option
 @click.option(
     "--unet",
@@ -212,8 +213,8 @@ def train_gan(
     config = _config(GANConfig, preset, changes)
     if unet and config.masks == "annotation":
         raise click.UsageError("--masks: expected unet where --unet is given, received: annotation")
-    resumed, sources, films = _open(resume, data, finish)
-    teacher = Run.open(unet) if unet and not resumed else None
+    teacher = Run.open(unet) if unet and not resume else None
+    resumed, sources, films = _open(resume, data or (teacher.data if teacher else ()), finish)
     if not (resumed or teacher or config.masks == "annotation"):
         teacher = newest_run(workdir, "train-unet", sources, config.data)
         if teacher is None and not changes["masks"]:
@@ -260,7 +261,7 @@ def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
     return preset(kind, name, given)
 
 
-def _open(resume: Path | None, data: tuple[Path, ...], finish: bool = False) -> tuple[Any, Any, Any]:
+def _open(resume: Path | None, data: Sequence[str | Path], finish: bool = False) -> tuple[Any, Any, Any]:
     """The run to go on with or to finish, None for a new one; the data sets; and their films."""
     from mammogan_tf.data.sources import find_data, load_all
 

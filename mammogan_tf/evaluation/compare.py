@@ -14,13 +14,10 @@ from mammogan_tf.evaluation.sections import SECTIONS
 from mammogan_tf.evaluation.words import format_estimate, verdict
 from mammogan_tf.evaluation.writing import FORMAT, PATIENTS, REPORT, digest
 from mammogan_tf.files import read_json, write_text
-from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.metrics.intervals import HALF_WIDTH, Estimate, not_computed
 from mammogan_tf.training.run import Run
 
 __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
-
-HALF_WIDTH = 1.96
-"""Of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MIN_PATIENTS", "Estimate", "bootstrap", "jackknife", "mean", "not_computed", "ratio_of_means"]
+__all__ = ["HALF_WIDTH", "MIN_PATIENTS", "Estimate", "bootstrap", "jackknife", "mean", "not_computed", "ratio_of_means"]
 
 Estimate = dict[str, Any]
 """``{"value", "low", "high", "n", "patients"}``, or ``{"not computed": why}``; beside it the estimates it is read
 against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value."""
 
 MIN_PATIENTS = 3
+
+HALF_WIDTH = 1.96
+"""Of a 95 % interval, in standard errors."""
 
 MOST_MISSING = 0.05
 """Share of bootstrap samples that may be without a value: an interval from the others would pass over the worst cases."""
@@ -96,5 +99,5 @@ def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) ->
     error = np.sqrt((len(names) - 1) * without_one.var())
     if not np.isfinite([value, error]).all():
         return not_computed("the measure is not a finite number here")
-    low, high = value - 1.96 * error, value + 1.96 * error
+    low, high = value - HALF_WIDTH * error, value + HALF_WIDTH * error
     return {"value": value, "low": float(low), "high": float(high), "n": len(patients), "patients": len(names)}

@@ -14,14 +14,12 @@ import keras
 import tensorflow as tf
 
 import mammogan_tf.models.blocks  # noqa: F401 - Keras reads a network once its layers are known.
+from mammogan_tf.config import KEEP
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.files import plain_path, read_json, write_json
 
-__all__ = ["KEEP", "Checkpoints", "compute_in_float32", "load_network", "newest_checkpoint"]
-
-KEEP = 2
-"""Checkpoints that stay by default: the one that may be broken, and the one before."""
+__all__ = ["Checkpoints", "compute_in_float32", "load_network", "newest_checkpoint"]
 
 
 class Checkpoints:

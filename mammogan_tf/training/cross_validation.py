@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import CrossValidationConfig, UNetConfig
+from mammogan_tf.config import KEEP, CrossValidationConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import Film
@@ -19,7 +19,7 @@ from mammogan_tf.files import atomic_path, read_json, write_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.training.card import cross_validation_card
-from mammogan_tf.training.checkpoint import KEEP, load_network
+from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run, fingerprint, fingerprints, require_pictures
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import CLASSES, LABELS, GANConfig, to_dict
+from mammogan_tf.config import CLASSES, KEEP, LABELS, GANConfig, to_dict
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
@@ -23,7 +23,7 @@ from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
-from mammogan_tf.training.checkpoint import KEEP, Checkpoints
+from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.conditioning import condition, masks_from, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run, fingerprint, load_split

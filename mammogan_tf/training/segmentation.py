@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import UNetConfig, to_dict
+from mammogan_tf.config import KEEP, UNetConfig, to_dict
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
@@ -22,7 +22,7 @@ from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.models.unet import anatomy_of, build_unet
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
-from mammogan_tf.training.checkpoint import KEEP, Checkpoints, compute_in_float32
+from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32
 from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice

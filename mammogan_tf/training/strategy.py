@@ -3,25 +3,24 @@
 import keras
 import tensorflow as tf
 
+from mammogan_tf.config import STRATEGIES, require
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.replicas import total
 from mammogan_tf.training.workers import cluster
 
-__all__ = ["STRATEGIES", "choose_precision", "make_strategy", "require_divisible", "scaled", "set_up_device", "sharing"]
-
-STRATEGIES = ("auto", "one", "mirrored", "multiworker")
-"""On how many devices a training runs: those of this machine, or of all machines that ``TF_CONFIG`` names."""
+__all__ = ["choose_precision", "make_strategy", "require_divisible", "scaled", "set_up_device", "sharing"]
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy of a name out of :data:`STRATEGIES`; to be made before TensorFlow computes anything in the process.
+    """The strategy of a name out of ``config.STRATEGIES``; to be made before TensorFlow computes anything in the process.
 
     ``auto`` takes several machines where ``TF_CONFIG`` names them, else several GPUs where there are, else one device.
 
     Raises:
-        ConfigError: ``TF_CONFIG`` is missing or broken.
+        ConfigError: there is no such strategy, or ``TF_CONFIG`` is missing or broken.
         ModelError: the other machines cannot be reached.
     """
+    require(name in STRATEGIES, "strategy", " | ".join(STRATEGIES), name)
     gpus = len(tf.config.list_physical_devices("GPU"))
     if name == "auto":
         name = "multiworker" if len(cluster()) > 1 else "mirrored" if gpus > 1 else "one"

@@ -1,6 +1,7 @@
 """``train-unet`` and ``train-gan``: from options to a configuration, and to a run."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -281,6 +282,12 @@ def test_train_gan_takes_the_newest_unet_on_the_same_data(phantom_root, unet_run
     fails("train-gan", "--preset", "tiny", "--data", phantom_root, "--workdir", workdir, says="enough")
     assert asked["unet"].path == unet_run
     assert asked["config"].masks == "unet"
+
+
+def test_train_gan_takes_the_films_of_the_unet_that_is_named(unet_run, tmp_path, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)  # Without data/mias.
+    fails("train-gan", "--preset", "tiny", "--unet", unet_run, "--workdir", tmp_path, says="enough")
+    assert asked["data"] == tuple(map(Path, Run.open(unet_run).data))
 
 
 def test_train_gan_wants_a_finished_unet_of_its_size(phantom_root, unet_run, gan_run, tmp_path):

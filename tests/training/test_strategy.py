@@ -103,3 +103,10 @@ def test_only_float16_is_scaled(precision):
         assert result.inner_optimizer is optimizer
     else:
         assert result is optimizer
+
+
+def test_a_strategy_that_there_is_not():
+    with pytest.raises(
+        ConfigError, match=r"strategy: expected auto \| one \| mirrored \| multiworker, received: miror"
+    ):
+        make_strategy("miror")
