@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from mammogan_tf.config import require
 from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation, convolution_block
 
 __all__ = ["build_critic", "build_generator", "seeded_noise"]
@@ -39,7 +40,11 @@ def build_generator(
     Returns:
         A functional model of a dict ``noise`` float32 [B, Z], ``mask`` float32 one-hot [B, S, S, C], ``label`` int32 [B]
         to ``image`` float32 [B, S, S, 1] in [-1, 1].
+
+    Raises:
+        ConfigError: not as many widths as there are resolutions.
     """
+    _require_widths(size, widths)
     noise = keras.Input((z_dim,), name="noise")
     mask = keras.Input((size, size, classes), name="mask")
     label = keras.Input((), dtype="int32", name="label")
@@ -96,7 +101,11 @@ def build_critic(
     Returns:
         A functional model of a dict ``image`` float32 [B, S, S, F], ``mask`` float32 [B, S, S, C], ``label`` int32 [B]
         to ``score`` float32 [B, 1].
+
+    Raises:
+        ConfigError: not as many widths as there are resolutions.
     """
+    _require_widths(size, widths)
     image = keras.Input((size, size, channels), name="image")
     mask = keras.Input((size, size, classes), name="mask")
     label = keras.Input((), dtype="int32", name="label")
@@ -132,6 +141,11 @@ def build_critic(
     agreement = layers.Dot(axes=1, name="agreement", **exact)([features, direction])
     score = layers.Add(name="score", **exact)([realism, agreement])
     return keras.Model({"image": image, "mask": mask, "label": label}, score, name="critic")
+
+
+def _require_widths(size: int, widths: Sequence[int]) -> None:
+    expected = f"a width for each resolution from 4 x 4 to {size} x {size} pixels, each twice the one before"
+    require(size == 4 * 2 ** (len(widths) - 1), "widths", expected, tuple(widths))
 
 
 def seeded_noise(seeds: tf.Tensor, z_dim: int) -> tf.Tensor:

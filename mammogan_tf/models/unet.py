@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from mammogan_tf.config import require
 from mammogan_tf.models.blocks import BatchDropout, attention_gate, convolution_block
 
 __all__ = ["anatomy_of", "build_unet"]
@@ -30,7 +31,12 @@ def build_unet(
 
     Returns:
         A functional model ``image`` float32 [B, S, S, 1] in [0, 1] to ``probabilities`` float32 [B, S, S, C].
+
+    Raises:
+        ConfigError: the film cannot be halved so often.
     """
+    deepest = 2 ** (len(widths) - 1)
+    require(size % deepest == 0, "size", f"a multiple of {deepest} for {len(widths)} levels", size)
     image = keras.Input((size, size, 1), name="image")
     x = image
     skips = []

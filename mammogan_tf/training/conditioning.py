@@ -113,6 +113,10 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     From a U-Net, the anatomy is what the network finds, or found in cross-validation, and the lesions are the annotated
     ones; from annotations, the masks stay as they are. The background is black where the mask says background, unless the
     run keeps it.
+
+    Raises:
+        DataError: a film is not one of those that were cross-validated.
+        ModelError: the run's U-Net is missing or broken.
     """
     config = run.config
     assert isinstance(config, GANConfig)
@@ -140,7 +144,11 @@ def has_variants(config: GANConfig, unet: Run | None = None) -> bool:
 
 
 def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: Progress | None = None) -> FilmSet:
-    """The training pictures, and beside them the variants that the run asks for."""
+    """The training pictures, and beside them the variants that the run asks for.
+
+    Raises:
+        DataError: a film cannot be read, or there is no room for what is prepared.
+    """
     config = run.config
     assert isinstance(config, GANConfig)
     data = config.data
@@ -152,7 +160,11 @@ def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: 
 
 
 def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
-    """The U-Net that draws the run's masks, where the anatomy loss has a weight; None where masks come from elsewhere."""
+    """The U-Net that draws the run's masks, where the anatomy loss has a weight; None where masks come from elsewhere.
+
+    Raises:
+        ModelError: the U-Net is broken.
+    """
     config, path = run.config, run.unet_path
     assert isinstance(config, GANConfig)
     if not config.anatomy_weight or not path.exists():

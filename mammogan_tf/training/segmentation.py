@@ -42,7 +42,17 @@ a lesion to choose by it."""
 
 
 def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Film], data: Sequence[str | Path]) -> Run:
-    """Splits the films by patient and makes a run directory."""
+    """Splits the films by patient and makes a run directory.
+
+    Args:
+        workdir: where run directories are made.
+        config: the hyper-parameters.
+        films: the films.
+        data: where they come from.
+
+    Raises:
+        DataError: fewer than three patients, or too few to leave one for training.
+    """
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     return Run.create(workdir, config, split, data, films=films)
 

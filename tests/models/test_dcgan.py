@@ -1,9 +1,12 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
+from mammogan_tf.errors import ConfigError
 from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from tests.conformance import check_output_shape, check_save_and_reload
@@ -53,6 +56,13 @@ def call(model, inputs, **changes):
 def test_films_are_in_the_range_of_the_network(generator, condition):
     films = check_output_shape(generator, condition, (FILMS, SIZE, SIZE, 1))
     assert -1 <= films.min() < 0 < films.max() <= 1
+
+
+@pytest.mark.parametrize("build", [partial(build_generator, z_dim=8), build_critic])
+@pytest.mark.parametrize("size", [8, 24, 32])
+def test_each_resolution_has_its_width(build, size):
+    with pytest.raises(ConfigError, match=rf"widths: .* {size} x {size} pixels, .* received: \(8, 8, 4\)"):
+        build(size, widths=(8, 8, 4))
 
 
 def test_save_and_reload_of_the_generator(generator, condition, tmp_path):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mammogan_tf.errors import ConfigError
 from mammogan_tf.models.unet import anatomy_of, build_unet
 from tests.conformance import check_output_shape, check_save_and_reload
 
@@ -13,6 +14,11 @@ FILMS = np.random.default_rng(0).random((3, 32, 32, 1), np.float32)
 def test_output(widths):
     probabilities = check_output_shape(build_unet(32, widths=widths), FILMS, (3, 32, 32, 5))
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_a_film_that_cannot_be_halved_so_often():
+    with pytest.raises(ConfigError, match="size: expected a multiple of 4 for 3 levels, received: 18"):
+        build_unet(18, widths=(4, 8, 8))
 
 
 def test_save_and_reload(tmp_path):
