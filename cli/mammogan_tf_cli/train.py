@@ -217,7 +217,9 @@ def train_gan(
     resumed, sources, films = _open(resume, data or (teacher.data if teacher else ()), finish)
     if not (resumed or teacher or config.masks == "annotation"):
         teacher = newest_run(workdir, "train-unet", sources, config.data)
-        if teacher is None and not changes["masks"]:
+        if teacher:
+            click.echo(f"masks from the newest U-Net, {teacher.path}", err=True)
+        elif not changes["masks"]:
             config = dataclasses.replace(config, masks="annotation")
             click.echo(
                 "no finished train-unet run on this data with the same options of the films (--size, --view ...): "
