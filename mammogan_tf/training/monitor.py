@@ -55,9 +55,9 @@ class ValidationMonitor:
         self._images = films.images / np.float32(255)
         self._texture = radiomics_features(training.spaced(MOST_TRAINING).cropped().images / np.float32(255))
         standardise(self._texture)  # Fails here, and not at the first step that is looked at.
-        patients = np.array(films.patients)
-        same = np.argwhere(np.triu(patients[:, None] == patients, k=1))
-        self._real = float(np.mean(1 - pairwise_ssim(self._images, same))) if len(same) else float("nan")
+        patients, ids = np.array(films.patients), np.array(films.ids)
+        breasts = np.argwhere(np.triu((patients[:, None] == patients) & (ids[:, None] != ids)))
+        self._real = float(np.mean(1 - pairwise_ssim(self._images, breasts))) if len(breasts) else float("nan")
 
     def __call__(self, step: int) -> dict[str, float]:
         """What history keeps.

@@ -115,8 +115,17 @@ def test_a_resumed_run_warns_as_one_that_was_never_broken_off(model, films, caps
     assert ("collapsed" in printed.out + printed.err) == warns
 
 
-def test_one_film_a_patient_leaves_diversity_out(model, films):
-    alone = dataclasses.replace(films, patients=tuple(map(str, range(len(films)))))
+def one_film_a_patient(films):
+    return dataclasses.replace(films, patients=tuple(map(str, range(len(films)))))
+
+
+def two_windows_of_a_film(films):
+    return dataclasses.replace(films, ids=films.patients)
+
+
+@pytest.mark.parametrize("changed", [one_film_a_patient, two_windows_of_a_film])
+def test_diversity_is_left_out_where_no_patient_has_two_films(model, films, changed):
+    alone = changed(films)
     assert set(ValidationMonitor(model, films, alone, 4, Console(quiet=True))(2)) == {
         "validation_kid",
         "validation_wasserstein",
