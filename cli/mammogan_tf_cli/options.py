@@ -21,11 +21,13 @@ from mammogan_tf.config import (
 
 __all__ = [
     "OF_A_MASK",
+    "RATE",
     "Labels",
     "config_file",
     "data_option",
     "finish_option",
     "folder",
+    "test_share_option",
     "training_options",
     "unet_options",
 ]
@@ -37,6 +39,10 @@ BATCH_SIZES = f"{UNetConfig.batch_size} for a U-Net, {GANConfig.batch_size} for 
 OF_A_MASK = "that of each mask; from a folder, benign where there is a lesion, else normal"
 
 folder = click.Path(file_okay=False, path_type=Path)
+
+RATE = click.FloatRange(min=0, min_open=True)
+
+SHARE = click.FloatRange(0, 0.5, min_open=True, max_open=True)
 
 
 def data_option(*runs: str) -> Command:
@@ -185,6 +191,13 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
         click.option("--seed", type=click.IntRange(min=0), show_default="0", help="Of weights, order and noise."),
         click.option("--split-seed", type=click.IntRange(min=0), show_default="0", help="Of the split by patient."),
         click.option(
+            "--validation-share",
+            "validation",
+            type=SHARE,
+            show_default=str(DataConfig.validation),
+            help="Of the patients, by whom the best state of a run is chosen.",
+        ),
+        click.option(
             "--deterministic/--fast", default=None, show_default="fast", help="Bit-identical runs on one device."
         ),
     ]
@@ -192,6 +205,14 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
         command = option(command)
     return config_file(data_option(*runs)(command))
 
+
+test_share_option = click.option(
+    "--test-share",
+    "test",
+    type=SHARE,
+    show_default=str(DataConfig.test),
+    help="Of the patients, whom no network sees until it is judged.",
+)
 
 finish_option = click.option(
     "--finish",
@@ -237,9 +258,7 @@ def unet_options(command: Any) -> Any:
             show_default=str(UNetConfig.patience),
             help="Epochs without a better one.",
         ),
-        click.option(
-            "--learning-rate", type=click.FloatRange(min=0, min_open=True), show_default=str(UNetConfig.learning_rate)
-        ),
+        click.option("--learning-rate", type=RATE, show_default=str(UNetConfig.learning_rate)),
     ]
     for option in reversed(options):
         command = option(command)

@@ -11,7 +11,15 @@ from click.core import ParameterSource
 
 from mammogan_tf.config import CRITICS, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
-from mammogan_tf_cli.options import Labels, finish_option, folder, training_options, unet_options
+from mammogan_tf_cli.options import (
+    RATE,
+    Labels,
+    finish_option,
+    folder,
+    test_share_option,
+    training_options,
+    unet_options,
+)
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["cross_validate", "train_gan", "train_unet"]
@@ -22,6 +30,7 @@ BEGINNING = ("preset", "workdir", "unet")
 
 @click.command("train-unet")
 @unet_options
+@test_share_option
 @finish_option
 def train_unet(
     data: tuple[Path, ...],
@@ -104,6 +113,7 @@ def cross_validate(
 
 @click.command("train-gan")
 @partial(training_options, runs=("--resume", "--unet"))
+@test_share_option
 @finish_option
 @click.option(
     "--unet",
@@ -134,6 +144,16 @@ def cross_validate(
     type=click.IntRange(min=1),
     show_default=str(GANConfig.n_critic),
     help="Critic updates to one of the generator.",
+)
+@click.option(
+    "--generator-learning-rate",
+    type=RATE,
+    show_default=str(GANConfig.generator_learning_rate),
+)
+@click.option(
+    "--critic-learning-rate",
+    type=RATE,
+    show_default=str(GANConfig.critic_learning_rate),
 )
 @click.option(
     "--critic",

@@ -65,7 +65,8 @@ def test_options_of_the_command_line(tree, asked):
         2,
     ]
     options += ["--precision", "mixed_bfloat16", "--split-seed", 4, "--deterministic", "--masks", "annotation"]
-    options += ["--classes", "benign, malignant"]
+    options += ["--classes", "benign, malignant", "--validation-share", 0.2, "--test-share", 0.25]
+    options += ["--generator-learning-rate", 4e-4, "--critic-learning-rate", 3e-4]
     fails("train-gan", "--data", tree, *options, says="enough")
     changes = {
         "size": 32,
@@ -78,16 +79,17 @@ def test_options_of_the_command_line(tree, asked):
         "seed": 2,
     }
     changes |= {"precision": "mixed_bfloat16", "split_seed": 4, "deterministic": True, "masks": "annotation"}
-    changes |= {"labels": ("benign", "malignant")}
+    changes |= {"labels": ("benign", "malignant"), "validation": 0.2, "test": 0.25}
+    changes |= {"generator_learning_rate": 4e-4, "critic_learning_rate": 3e-4}
     assert asked["config"] == preset(GANConfig, "default", changes)
 
 
 def test_options_of_the_segmentation_network(tree, asked):
     options = ["--widths", "8,16,32", "--attention", "--dropout", 0.2, "--lesion-loss", "focal-tversky"]
-    options += ["--lesion-repeats", 3, "--epochs", 9]
+    options += ["--lesion-repeats", 3, "--epochs", 9, "--validation-share", 0.2]
     fails("train-unet", "--data", tree, *options, says="enough")
     changes = {"widths": (8, 16, 32), "attention": True, "dropout": 0.2, "lesion_loss": "focal-tversky"}
-    changes |= {"lesion_repeats": 3, "epochs": 9}
+    changes |= {"lesion_repeats": 3, "epochs": 9, "validation": 0.2}
     assert asked["config"] == preset(UNetConfig, "default", changes)
     fails("cross-validate", "--data", tree, *options, "--folds", 3, says="enough")
     assert asked["config"] == preset(CrossValidationConfig, "default", {**changes, "folds": 3})
@@ -234,6 +236,7 @@ def test_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (["--test-share", "0.5"], "'--test-share': 0.5 is not in the range 0<x<0.5"),
         (["--gp", "-1"], "'--gp': -1.0 is not in the range x>=0"),
         (["--gp", "nan"], "gp: expected ... received: nan"),
         (["--gp", "ten"], "'--gp': 'ten' is not a valid float"),
