@@ -79,7 +79,11 @@ def compare_with_drawn(
     ]
     table = pd.DataFrame(rows, columns=["film", "patient", "method", "region", "dice"])
     write_text(out / "drawn.csv", table.round(4).to_csv(index=False))
-    for name in sorted({film for films_ in worst(table).values() for film in films_}):
+    names = {film for films_ in worst(table).values() for film in films_}
+    for film in films:
+        if film.id not in names:
+            (out / "worst" / f"{film.id}.png").unlink(missing_ok=True)  # Of an earlier comparison.
+    for name in sorted(names):
         index = drawn.ids.index(name)
         pictures = [
             overlay(plain.films[index], label_maps[index]) for label_maps in (drawn.label_maps, *found.values())

@@ -16,6 +16,7 @@ from mammogan_tf.evaluation.drawn import (
     differences,
     format_comparison,
     summarise,
+    worst,
 )
 from mammogan_tf.training.samples import tile
 from tests.drawn_film import draw
@@ -51,6 +52,17 @@ def test_dice_with_drawn_masks(films, tmp_path):
     assert {path.stem for path in (tmp_path / "out" / "worst").iterdir()} == {"film0", "film1", "film2"}
     summary = summarise(table).loc[("automatic", "breast with pectoral")]
     assert (summary["films"], summary["mean"]) == (3, pytest.approx(breast.mean()))
+
+
+def test_pictures_of_films_that_are_the_worst_no_longer_go(films, tmp_path, monkeypatch):
+    other = tmp_path / "worst" / "of mine.png"
+    save_label_map(other, np.zeros((4, 4), np.uint8))
+    for count in (5, 1):
+        monkeypatch.setattr("mammogan_tf.evaluation.drawn.WORST", count)
+        table = compare_with_drawn(films, SIZE * 4, tmp_path)
+    named = {film for names in worst(table).values() for film in names}
+    assert len(named) < len(films)
+    assert {path.stem for path in (tmp_path / "worst").iterdir()} == {*named, "of mine"}
 
 
 def test_the_summary_names_the_worst_films_first():
