@@ -1,5 +1,7 @@
 """Is there a lesion where the mask asks for one? Its contrast with the tissue around it (NumPy, SciPy)."""
 
+import zlib
+
 import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 
@@ -42,7 +44,7 @@ def control_contrast(image: np.ndarray, label_map: np.ndarray, lesions_of: np.nd
         image: float [H, W]; label_map: integer [H, W].
         lesions_of: label map [H', W'] whose lesions are the shapes: ``label_map`` itself, or, for an image without a
             lesion, the map of one that has.
-        seed: the same seed gives the same places.
+        seed: the same seed gives the same places for the same label maps, and unrelated ones for others.
 
     Returns:
         float64 [L], one place for each lesion of ``lesions_of``; nan where its shape fits nowhere.
@@ -51,7 +53,7 @@ def control_contrast(image: np.ndarray, label_map: np.ndarray, lesions_of: np.nd
         DataError: the shapes of image and label map differ.
     """
     _check(image, label_map)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng([seed, *(zlib.crc32(maps.tobytes()) for maps in (label_map, lesions_of))])
     numbered, count = components(lesions_of)
     boxes = find_objects(numbered, count)
     shapes = [numbered[box] == number for number, box in enumerate(boxes, start=1)]

@@ -73,6 +73,17 @@ def test_the_control_lends_shapes_to_a_clear_image():
     assert lent.tolist() != control_contrast(image, breast(), breast((4, 4), (18, 14)), seed=2).tolist()
 
 
+def test_places_in_different_films_are_unrelated():
+    image = np.broadcast_to(np.arange(24.0)[:, None] ** 3, (24, 24))  # The lower a place, the less it stands out.
+    highest, lowest = (lesion_contrast(image, breast((row, 10)))[0] for row in (2, 21))
+    found = []
+    for width in range(10, 24):
+        film = np.zeros((24, 24), np.uint8)
+        film[:, :width] = 1
+        found += control_contrast(image, film, breast((10, 10))).tolist()
+    assert np.ptp(found) > 0.5 * (highest - lowest)
+
+
 def test_a_shape_that_fits_nowhere():
     large = np.full((24, 24), 4)
     assert np.isnan(control_contrast(np.random.default_rng(0).random((24, 24)), breast(), large)).all()
