@@ -14,7 +14,7 @@ from mammogan_tf.evaluation.sections import SECTIONS
 from mammogan_tf.evaluation.words import format_estimate, verdict
 from mammogan_tf.evaluation.writing import FORMAT, PATIENTS, REPORT, digest
 from mammogan_tf.files import read_json, write_text
-from mammogan_tf.metrics.intervals import HALF_WIDTH, Estimate, not_computed
+from mammogan_tf.metrics.intervals import Estimate, half_width, not_computed
 from mammogan_tf.training.run import Run
 
 __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
@@ -83,7 +83,7 @@ def _require_of_its_generator(run: Path, file: Path, report: dict[str, Any]) -> 
 
 
 def difference(first: Reported, other: Reported, section: str, key: str) -> Estimate:
-    """``other`` minus ``first``, with a 95 % interval of 1.96 standard errors.
+    """``other`` minus ``first``, with a 95 % interval of :func:`half_width` standard errors.
 
     Where both know what they would be without each patient, and the patients are the same, the error is that of the
     paired differences by the jackknife (Efron and Stein 1981); else the two errors are added as those of independent
@@ -100,8 +100,8 @@ def difference(first: Reported, other: Reported, section: str, key: str) -> Esti
         error = _jackknife([without_b[name] - without_a[name] for name in without_a])
     else:
         error = math.hypot(_error(a, without_a), _error(b, without_b))
-    value, reach = b["value"] - a["value"], HALF_WIDTH * error
     patients = min(a["patients"], b["patients"])
+    value, reach = b["value"] - a["value"], half_width(patients) * error
     return {
         "value": value,
         "low": value - reach,
@@ -116,7 +116,7 @@ def _error(estimate: Estimate, without: dict[str, float]) -> float:
     if without:
         return _jackknife(list(without.values()))
     value = estimate["value"]
-    return max(estimate["high"] - value, value - estimate["low"]) / HALF_WIDTH
+    return max(estimate["high"] - value, value - estimate["low"]) / half_width(estimate["patients"])
 
 
 def _jackknife(without: Sequence[float]) -> float:

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-__all__ = ["HALF_WIDTH", "MIN_PATIENTS", "Estimate", "bootstrap", "jackknife", "mean", "not_computed", "ratio_of_means"]
+__all__ = ["MIN_PATIENTS", "Estimate", "bootstrap", "half_width", "jackknife", "mean", "not_computed", "ratio_of_means"]
 
 Estimate = dict[str, Any]
 """``{"value", "low", "high", "n", "patients"}``, or ``{"not computed": why}``; beside it the estimates it is read
@@ -13,8 +14,6 @@ against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or p
 
 MIN_PATIENTS = 3
 
-HALF_WIDTH = 1.96
-"""Of a 95 % interval, in standard errors."""
 
 MOST_MISSING = 0.05
 """Share of bootstrap samples that may be without a value: an interval from the others would pass over the worst cases."""
@@ -24,6 +23,11 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 def not_computed(why: str) -> Estimate:
     return {"not computed": why}
+
+
+def half_width(count: int) -> float:
+    """Of a 95 % interval, in standard errors: Student's t for so many patients, 2.07 for 24, 4.30 for 3, 1.96 for many."""
+    return float(stats.t.ppf(0.975, count - 1))
 
 
 def mean(values: np.ndarray, weights: np.ndarray) -> float:
@@ -41,6 +45,9 @@ def bootstrap(
     values: np.ndarray, patients: np.ndarray, statistic: Statistic = mean, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
     """A statistic with its 95 % percentile bootstrap interval, patients drawn with all their rows (Efron 1979).
+
+    The percentiles are expanded as Student's t is wider than the normal distribution (Hesterberg 2015, *What Teachers Should
+    Know About the Bootstrap*, section 4.3): with few patients the plain ones, 2.5 and 97.5, are far too narrow.
 
     Args:
         values: float [N] or [N, K], a row for each film or pair of films; rows with a nan were not judged and are left
@@ -77,12 +84,13 @@ def _estimate(value: float, estimates: np.ndarray, count: int, patients: int) ->
         return not_computed("the measure is not a finite number here")
     if (missing := 1 - finite.mean()) > MOST_MISSING:
         return not_computed(f"too few patients: {missing:.0%} of the bootstrap samples have no value")
-    low, high = np.percentile(estimates[finite], [2.5, 97.5])
+    tail = stats.norm.cdf(-np.sqrt(patients / (patients - 1)) * half_width(patients))
+    low, high = np.quantile(estimates[finite], [tail, 1 - tail])
     return {"value": value, "low": float(low), "high": float(high), "n": count, "patients": patients}
 
 
 def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) -> Estimate:
-    """A statistic of sets of films with a 95 % interval of 1.96 standard errors, leaving out one patient at a time.
+    """A statistic of sets of films with a 95 % interval of :func:`half_width`, leaving out one patient at a time.
 
     For distances between distributions, where a bootstrap would count a film twice and so bias them. Variance:
     (P - 1) / P times the sum of squares about the mean of the P values (Efron and Stein 1981, equation 1.2).
@@ -99,5 +107,6 @@ def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) ->
     error = np.sqrt((len(names) - 1) * without_one.var())
     if not np.isfinite([value, error]).all():
         return not_computed("the measure is not a finite number here")
-    low, high = value - HALF_WIDTH * error, value + HALF_WIDTH * error
+    reach = half_width(len(names)) * error
+    low, high = value - reach, value + reach
     return {"value": value, "low": float(low), "high": float(high), "n": len(patients), "patients": len(names)}

@@ -39,6 +39,9 @@ def write(folder, value: float, without: dict[str, float] | None, n: int = 8, **
     return folder
 
 
+T = 3.1824
+"""Half of a 95 % interval of four patients, in standard errors: Student's t with three degrees of freedom."""
+
 A = {"p": 0.4, "q": 0.5, "r": 0.6, "s": 0.5}
 
 
@@ -53,16 +56,19 @@ def test_differences_on_the_same_patients_are_paired(tmp_path):
     found = difference(*pair, "fidelity", "ssim_own_film")
     error = np.sqrt(3 / 4 * np.sum((changes - 0.2) ** 2))
     assert found["value"] == pytest.approx(0.7 - 0.5)
-    assert found["low"] == pytest.approx(0.2 - 1.96 * error)
-    assert found["high"] == pytest.approx(0.2 + 1.96 * error)
+    assert found["low"] == pytest.approx(0.2 - T * error, rel=1e-4)
+    assert found["high"] == pytest.approx(0.2 + T * error, rel=1e-4)
     assert "note" not in found
 
 
 @pytest.mark.parametrize("without", [None, {"other": 0.5, "q": 0.5, "r": 0.5, "s": 0.5}])
 def test_differences_on_other_patients_are_not(tmp_path, without):
     found = difference(*reported(tmp_path, without), "fidelity", "ssim_own_film")
-    errors = [np.sqrt(3 * np.var(list(A.values()))), np.sqrt(3 * np.var(list(without.values()))) if without else 0.1]
-    assert found["high"] - found["value"] == pytest.approx(1.96 * np.hypot(*errors))
+    errors = [
+        np.sqrt(3 * np.var(list(A.values()))),
+        np.sqrt(3 * np.var(list(without.values()))) if without else 0.196 / T,
+    ]
+    assert found["high"] - found["value"] == pytest.approx(T * np.hypot(*errors), rel=1e-4)
     assert found["note"] == "unpaired"
 
 
@@ -101,7 +107,7 @@ def test_the_table(tmp_path):
     assert [len(row) for row in rows] == [6] * 4  # without the measure that no report has
     assert rows[0][3:] == [f"C: {tmp_path / 'c'}", "B - A", "C - A |"]
     assert rows[2][4] == "+0.200 [0.200, 0.200]*"
-    assert rows[2][5].startswith("+0.000 [-0.310, 0.310] (unpaired)")
+    assert rows[2][5].startswith("+0.000 [-0.436, 0.436] (unpaired)")
     assert rows[3][1:4] == ["PASS (pixels)", "FAIL: copies", "PASS (pixels)"]
     assert "differ in size or view (32 pixels (whole), 64 pixels (whole))" in text
     assert "Segmentation is that of several networks (the judge, the run's U-Net)" in text

@@ -112,7 +112,7 @@ def test_leaving_out_patients():
     assert found[WITHOUT] == {"a": (1 + 2 + 3) / 3, "b": (2 + 3) / 3, "c": (1 + 3) / 3, "d": (1 + 2) / 3}
     assert (found["n"], found["patients"]) == (5, 4)
     error = np.sqrt(3 * np.var(list(found[WITHOUT].values())))
-    assert found["high"] == pytest.approx(1.5 + 1.96 * error)
+    assert found["high"] == pytest.approx(1.5 + 3.1824 * error, rel=1e-4)  # t(0.975, 3)
 
 
 def test_many_patients_are_left_out_in_blocks():
@@ -139,7 +139,7 @@ def test_many_patients_are_left_out_in_blocks():
 def test_an_interval_ends_at_both_limits_of_its_measure(measure):
     """1 but without one patient of five: an error of 4 / 5 * (1 - 1 / 5) squared, and so an interval beyond 0 and 1."""
     found = measure(lambda kept: float("a" in kept), np.array(list("abcde")), (0.0, 1.0))
-    assert 1 - 1.96 * np.sqrt(4 * (1 / 5) * (4 / 5)) < 0
+    assert 1 - 2.776 * np.sqrt(4 * (1 / 5) * (4 / 5)) < 0
     assert (found["low"], found["value"], found["high"]) == (0, 1, 1)
 
 

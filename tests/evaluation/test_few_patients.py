@@ -69,7 +69,7 @@ def test_patients_without_images_stand_behind_no_distance(evidence):
     values = list(measured["distribution"]["kid_texture"]["without"].values())
     error = np.sqrt(2 * np.var(values))  # (P - 1) / P times the sum over P = 3 patients
     estimate = measured["distribution"]["kid_texture"]
-    assert estimate["high"] - estimate["value"] == pytest.approx(1.96 * error)
+    assert estimate["high"] - estimate["value"] == pytest.approx(4.3027 * error, rel=1e-4)  # t(0.975, 2)
 
 
 def test_few_films_of_unknown_side_and_tissue(evidence):

@@ -289,6 +289,18 @@ class TestSection:
             assert report["dice_equal_gain"][end] == pytest.approx(0.3)
         assert [picture.name for picture in USE.draw(changed, report)] == ["use_auc", "use_dice"]
 
+    def test_seeds_that_differ_widen_the_interval_of_a_gain(self, evidence):
+        """Of two seeds one gains 0.1 on every film and the other loses it: t(0.975, 1) = 12.706 errors."""
+        results = (
+            dataclasses.replace(each, dice=each.dice + (0.1 - 0.2 * each.seed) * (each.arm == "half"))
+            for each in self.results(evidence.real, {})
+        )
+        gain = USE.compute(dataclasses.replace(evidence, use=tuple(results)))["dice_half_gain"]
+        assert gain["value"] == pytest.approx(0)
+        error = np.std([0.1, -0.1], ddof=1) / np.sqrt(2)
+        assert [gain["low"], gain["high"]] == pytest.approx([-12.706 * error, 12.706 * error], rel=1e-3)
+        assert gain["note"] == "2 seeds: -0.100 to 0.100"
+
 
 def test_lesions_move_with_their_film(train):
     """Films that are grey where the lesion is alone."""

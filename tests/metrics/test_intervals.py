@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.metrics.distribution import kid
-from mammogan_tf.metrics.intervals import MIN_PATIENTS, bootstrap, jackknife, ratio_of_means
+from mammogan_tf.metrics.intervals import MIN_PATIENTS, bootstrap, half_width, jackknife, ratio_of_means
 
 
 def test_the_value_is_the_mean_over_films_and_the_interval_holds_it():
@@ -26,6 +26,18 @@ def test_coverage_with_two_alike_films_a_patient():
         inside_by_film += by_film["low"] <= 0 <= by_film["high"]
     assert inside_by_patient / 200 == pytest.approx(0.95, abs=0.05)
     assert inside_by_film / 200 < 0.90  # what resampling films instead would give
+
+
+def test_coverage_with_five_patients():
+    random, inside = np.random.default_rng(2), 0
+    for _ in range(400):
+        estimate = bootstrap(random.normal(size=5), np.arange(5), resamples=300)
+        inside += estimate["low"] <= 0 <= estimate["high"]
+    assert inside / 400 > 0.90  # Percentiles 2.5 and 97.5 cover it in 85 %.
+
+
+def test_half_width_is_that_of_students_t():
+    assert [half_width(patients) for patients in (3, 24, 10**6)] == pytest.approx([4.3027, 2.0687, 1.96], rel=1e-4)
 
 
 def test_coverage_of_pairs():
@@ -89,7 +101,7 @@ def test_jackknife_of_a_mean_is_the_textbook_error():
     estimate = jackknife(lambda chosen: float(values[chosen].mean()), np.arange(4))
     assert estimate["value"] == values.mean()
     for width in (estimate["high"] - estimate["value"], estimate["value"] - estimate["low"]):
-        assert width == pytest.approx(1.96 * values.std(ddof=1) / np.sqrt(4))
+        assert width == pytest.approx(3.1824 * values.std(ddof=1) / np.sqrt(4), rel=1e-4)  # t(0.975, 3)
 
 
 def test_jackknife_leaves_patients_out_with_all_their_films():
@@ -118,5 +130,5 @@ def test_jackknife_of_kid_is_its_deviation_over_new_samples():
             return kid(reference, other[chosen])
 
         estimate = jackknife(distance, np.arange(40))
-        widths.append((estimate["high"] - estimate["value"]) / 1.96)
+        widths.append((estimate["high"] - estimate["value"]) / half_width(40))
     assert np.mean(widths) == pytest.approx(deviation, rel=0.25)

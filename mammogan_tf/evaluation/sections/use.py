@@ -6,10 +6,10 @@ import numpy as np
 
 from mammogan_tf.config import LABELS
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import over_pairs, over_patients
+from mammogan_tf.evaluation.estimates import WITHOUT, over_pairs, over_patients
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
-from mammogan_tf.metrics.intervals import Estimate, not_computed
+from mammogan_tf.metrics.intervals import Estimate, half_width, not_computed
 
 __all__ = ["ARMS", "USE", "Arm"]
 
@@ -66,31 +66,45 @@ def _classifier(evidence: Evidence) -> dict[str, Estimate]:
     }
     report = {}
     for arm, wins in above.items():
-        report[f"auc_{arm}"] = value = over_pairs(wins.mean(axis=0), *patients, seed=evidence.seed)
-        if "value" in value:
-            value["note"] = _scatter(wins.mean(axis=(1, 2)))
+        value = over_pairs(wins.mean(axis=0), *patients, seed=evidence.seed)
+        report[f"auc_{arm}"] = _over_seeds(value, wins)
         if arm != BASE:
-            gain = (wins - above[BASE]).mean(axis=0)
-            report[f"auc_{arm}_gain"] = over_pairs(gain, *patients, seed=evidence.seed)
+            gains = wins - above[BASE]
+            gain = over_pairs(gains.mean(axis=0), *patients, seed=evidence.seed)
+            report[f"auc_{arm}_gain"] = _over_seeds(gain, gains)
     return report
 
 
 def _segmenter(evidence: Evidence) -> dict[str, Estimate]:
     values, patients, seed = _by_arm(evidence, "dice"), evidence.real.patients, evidence.seed
+    has_lesion = np.isfinite(list(values.values())).all(axis=(0, 1))
     report = {}
     for arm, of_films in values.items():
-        report[f"dice_{arm}"] = value = over_patients(of_films.mean(axis=0), patients, seed=seed)
-        if "value" in value:
-            has_lesion = np.isfinite(of_films).all(axis=0)
-            value["note"] = _scatter(of_films[:, has_lesion].mean(axis=1))
+        value = over_patients(of_films.mean(axis=0), patients, seed=seed)
+        report[f"dice_{arm}"] = _over_seeds(value, of_films[:, has_lesion])
         if arm != BASE:
-            gain = (of_films - values[BASE]).mean(axis=0)
-            report[f"dice_{arm}_gain"] = over_patients(gain, patients, seed=seed)
+            gains = of_films - values[BASE]
+            gain = over_patients(gains.mean(axis=0), patients, seed=seed)
+            report[f"dice_{arm}_gain"] = _over_seeds(gain, gains[:, has_lesion])
     return report
 
 
-def _scatter(of_seeds: np.ndarray) -> str:
-    return f"{len(of_seeds)} seeds: {of_seeds.min():.3f} to {of_seeds.max():.3f}"
+def _over_seeds(estimate: Estimate, values: np.ndarray) -> Estimate:
+    """With the error of the mean over seeds in its interval, of ``values`` [seeds, ...]: another seed, another network.
+
+    Patients and seeds are independent, so that their errors add as squares. Of seeds the jackknife over patients knows nothing.
+    """
+    if "value" not in estimate:
+        return estimate
+    of_seeds, value = values.reshape(len(values), -1).mean(axis=1), estimate["value"]
+    count = len(of_seeds)
+    reach = half_width(count) * of_seeds.std(ddof=1) / np.sqrt(count) if count > 1 else 0.0
+    estimate.pop(WITHOUT, None)
+    return estimate | {
+        "low": value - float(np.hypot(value - estimate["low"], reach)),
+        "high": value + float(np.hypot(estimate["high"] - value, reach)),
+        "note": f"{count} seeds: {of_seeds.min():.3f} to {of_seeds.max():.3f}",
+    }
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
@@ -128,9 +142,9 @@ USE = Section(
     meaning="A small classifier of benign and malignant films and a small segmenter of lesions, trained on the training "
     "films that have a lesion, on synthetic images made from their masks and labels, or on both, and tested on the films "
     "of unseen patients. Every arm has the same networks and the same number of updates, and is repeated with several "
-    "seeds. Gains are paired: the same films, the same seeds.",
-    caution="The recipe is small and fixed; its numbers are no measure of what is possible. Intervals are over the few "
-    "test patients with a lesion; how much seeds matter is noted beside. What helps a weak network may not help a good "
+    "seeds. Gains are paired: the same films, the same seeds. Intervals are over patients and seeds.",
+    caution="The recipe is small and fixed; its numbers are no measure of what is possible. The test patients "
+    "with a lesion are few. All gains share the networks of real films. What helps a weak network may not help a good "
     "one. A null result is a result.",
     measures=_measures("auc", "Malignant: AUC") + _measures("dice", "Lesion: Dice"),
     compute=_compute,
