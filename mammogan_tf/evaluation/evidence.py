@@ -12,7 +12,7 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.spaces import FeatureSpace
 from mammogan_tf.metrics.distribution import standardise
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
-from mammogan_tf.metrics.memorisation import nearest
+from mammogan_tf.metrics.memorisation import distance_ratio, nearest
 
 __all__ = [
     "Evidence",
@@ -182,6 +182,15 @@ class Evidence:
             distances, indices = nearest(made, train)
             found[space] = Neighbours(distances, nearest(real, train)[0], indices)
         return found
+
+    @cached_property
+    def distance_ratios(self) -> tuple[np.ndarray, np.ndarray]:
+        """In pixels, to training films, patients as groups: of synthetic images [M], and of unseen films [N]."""
+        train = self.train
+        made, unseen = (
+            distance_ratio(films.images, train.images, train.patients) for films in (self.synthetic, self.real)
+        )
+        return made, unseen
 
     def features(self, space: str) -> list[np.ndarray]:
         """Features of training films, unseen films and synthetic images, scaled by the training films.

@@ -23,7 +23,9 @@ from mammogan_tf.metrics.memorisation import (
     MOST_MEMBERSHIP,
     Closeness,
     closeness,
+    distance_ratio,
     membership_auc,
+    near_copies,
     nearest,
     verdict,
 )
@@ -56,15 +58,28 @@ def judged(made: np.ndarray, unseen: np.ndarray, train: np.ndarray, space: Featu
     }
 
 
-def table(train: np.ndarray, unseen: np.ndarray, space: FeatureSpace) -> str:
-    """What is done to the training films, and to the unseen ones, in Markdown."""
-    sets = {"training films": train} | {f"training films, {name}": change(train) for name, change in CHANGES.items()}
+def table(train: np.ndarray, patients: np.ndarray, unseen: np.ndarray, others: np.ndarray, space: FeatureSpace) -> str:
+    """What is done to the training films, which are of ``patients``, to the unseen ones, and to few among ``others``."""
+    changed = {name: change(train) for name, change in CHANGES.items()}
+    sets = {"training films": train} | {f"training films, {name}": films for name, films in changed.items()}
+    few = np.linspace(0, len(train) - 1, len(others) // 4).astype(int)
+    sets |= {
+        f"{len(others)} validation films, and {len(few)} training films, {name}": np.concatenate([others, films[few]])
+        for name, films in changed.items()
+    }
     sets |= {"unseen films, blurred (sigma 2)": gaussian_filter(unseen, (0, 2, 2))}
-    lines = ["| images | pixels: ratio, near, copies | texture: ratio, near, copies | verdict |", "| --- " * 4 + "|"]
-    for name, made in sets.items():
-        found = judged(made.astype(np.float32), unseen, train, space)
-        cells = [f"{each.ratio:.2f}, {each.near:.2f}, {each.copies}" for each in found.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} | {'pass' if verdict(found).passed else 'fail'} |")
+    lines = [
+        "| images | pixels: ratio, near, copies, near copies | texture: ratio, near, copies | verdict |",
+        "| --- " * 4 + "|",
+    ]
+    of_unseen = distance_ratio(unseen, train, patients)
+    for name, films in sets.items():
+        made = films.astype(np.float32)
+        found = judged(made, unseen, train, space)
+        near = near_copies(distance_ratio(made, train, patients), of_unseen)
+        pixels, texture = (f"{each.ratio:.2f}, {each.near:.2f}, {each.copies}" for each in found.values())
+        passed = "pass" if verdict(found, near=near).passed else "fail"
+        lines.append(f"| {name} | {pixels}, {near} | {texture} | {passed} |")
     return "\n".join(lines)
 
 
@@ -86,8 +101,12 @@ def real_films_that_break_the_rule(films: FilmSet, space: FeatureSpace) -> dict[
             closeness(nearest(of_made, of_train)[0], nearest(of_unseen, of_train)[0])
             for of_train, of_unseen, of_made in ((images[train], images[unseen], images[made]), scaled)
         ]
+        ratios = (distance_ratio(images[part], images[train], patients[train]) for part in (made, unseen))
+        few = near_copies(*ratios)
         for share in SHARES:
-            broken[share] += any(each.copies > 0 or each.near > share or each.ratio < LEAST_RATIO for each in found)
+            broken[share] += bool(few) or any(
+                each.copies > 0 or each.near > share or each.ratio < LEAST_RATIO for each in found
+            )
     return {share: count / DRAWS for share, count in broken.items()}
 
 
@@ -108,8 +127,12 @@ def main(data: Path) -> None:
     films, config = load_all([data]), DataConfig()
     everything, space = load_films(films, config.size), texture_space(Console(quiet=True))
     split = split_patients(films, config.validation, config.test, config.split_seed)
-    train, test = (everything.select(part) for part in (split.train, split.test))
-    print(table(to_float(train.images), to_float(test.images), space))
+    train, validation, test = (everything.select(part) for part in (split.train, split.validation, split.test))
+    print(
+        table(
+            to_float(train.images), np.array(train.patients), to_float(test.images), to_float(validation.images), space
+        )
+    )
     shares, areas = (
         real_films_that_break_the_rule(everything, space),
         blind_scores_that_break_the_rule(np.array(train.patients), np.array(test.patients)),

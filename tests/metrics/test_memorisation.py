@@ -3,14 +3,17 @@ import pytest
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.memorisation import (
+    LEAST_DISTANCE_RATIO,
     LEAST_RATIO,
     MOST_MEMBERSHIP,
     MOST_NEAR,
     Closeness,
     closeness,
     closest_pairs,
+    distance_ratio,
     median_ratio,
     membership_auc,
+    near_copies,
     nearest,
     verdict,
 )
@@ -71,6 +74,25 @@ def test_a_film_on_both_sides_hides_no_copies():
     assert (found.near, found.ratio) == (alone.near, alone.ratio)
     # Where all other unseen films are all but copies themselves, a copy is still one.
     assert closeness(np.array([0, 0.9e-6, 1e-5]), np.full(5, 1.5e-6)).copies == 2
+
+
+def test_the_ratio_of_distances_to_one_patient_and_to_the_next():
+    references, patients = np.array([[0.0], [1.0], [5.0], [7.0]]), np.array(["a", "a", "b", "c"])
+    queries = np.array([[2.0], [0.0], [6.5]])
+    found = distance_ratio(queries, references, patients)
+    assert found.tolist() == [(2 - 1) / (5 - 2), 0, (7 - 6.5) / (6.5 - 5)]
+    assert np.isnan(distance_ratio(queries, references, np.full(4, "a"))).all()
+    assert np.isnan(distance_ratio(queries[1:2], references[[0, 0, 1]], np.array(["a", "b", "b"]))).all()
+
+
+def test_near_copies_stand_out_from_unseen_films_too():
+    made = np.array([0.0, LEAST_DISTANCE_RATIO, LEAST_DISTANCE_RATIO + 0.01, np.nan])
+    assert near_copies(made, np.array([0.7, np.nan])) == 2
+    assert near_copies(made, np.array([0.3, 0.9])) == 1
+    assert near_copies(made, np.array([np.nan])) == 2
+    assert near_copies(np.full(3, np.nan), np.array([0.7])) == 0
+    (reason,) = verdict({"pixels": Closeness(1, 0.05, 0)}, near=2).reasons
+    assert reason == "pixels: 2 at most 0.4 times as far from one training patient as from the next"
 
 
 def test_closest_pairs():

@@ -32,7 +32,7 @@ Distance = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], float]
 
 
 def _fid(first: np.ndarray, second: np.ndarray, *patients: np.ndarray) -> float:
-    """Depends on the numbers of films and of their patients, which both sides of a comparison share."""
+    """Biased by the number of films, which both sides of a comparison share, and by how alike films of a patient are."""
     return frechet_distance(first, second)
 
 
@@ -189,7 +189,9 @@ def _of_space(space: str, name: str) -> tuple[Measure, ...]:
             "real films of other patients have 0 in the mean; near the floor is good",
             floor="unseen real films",
         ),
-        Measure(f"floor_over_fid_{space}", f"Floor / FID, {name}", "1 is as close as real films are"),
+        Measure(
+            f"floor_over_fid_{space}", f"Floor / FID, {name}", "1 is as close as real films are; some 1.2 can be had"
+        ),
         Measure(
             f"classifier_auc_{space}",
             f"Real or synthetic, {name}: AUC",
@@ -208,7 +210,9 @@ DISTRIBUTION = Section(
     "synthetic images share. Features are handcrafted (40: grey levels, co-occurrence, local patterns, spectrum, "
     "wavelets), those at the bottom of the segmenter that judges, or those of a network for photographs. Distances are "
     "means over sets of one synthetic image for each film, so that both sides have equal numbers.",
-    caution="Few films give wide intervals; values below the floor hint at copied training films. A classifier may see a "
+    caution="Few films give wide intervals; values below the floor hint at copied training films. The two films of a patient are "
+    "more alike than two images of her masks need to be, and so cover less: a perfect generator has a floor / FID of some 1.2. "
+    "The AUC's interval leaves the classifier as it is: of real films alone one in six leaves 0.5 out. A classifier may see a "
     "difference that matters to nobody, such as the generator's rounding of the darkest grey; where images come without "
     "their masks, those made from masks of test films lower its AUC. Texture does not see whether anatomy makes sense; "
     "photographs are not mammograms.",
