@@ -290,16 +290,19 @@ class TestSection:
         assert [picture.name for picture in USE.draw(changed, report)] == ["use_auc", "use_dice"]
 
     def test_seeds_that_differ_widen_the_interval_of_a_gain(self, evidence):
-        """Of two seeds one gains 0.1 on every film and the other loses it: t(0.975, 1) = 12.706 errors."""
+        """Of two seeds one gains 0.05 on every film and the other loses it: t(0.975, 1) = 12.706 errors."""
         results = (
-            dataclasses.replace(each, dice=each.dice + (0.1 - 0.2 * each.seed) * (each.arm == "half"))
+            dataclasses.replace(each, dice=each.dice + (0.05 - 0.1 * each.seed) * (each.arm == "half"))
             for each in self.results(evidence.real, {})
         )
-        gain = USE.compute(dataclasses.replace(evidence, use=tuple(results)))["dice_half_gain"]
+        report = USE.compute(dataclasses.replace(evidence, use=tuple(results)))
+        gain, dice = report["dice_half_gain"], report["dice_half"]
         assert gain["value"] == pytest.approx(0)
-        error = np.std([0.1, -0.1], ddof=1) / np.sqrt(2)
+        error = np.std([0.05, -0.05], ddof=1) / np.sqrt(2)
         assert [gain["low"], gain["high"]] == pytest.approx([-12.706 * error, 12.706 * error], rel=1e-3)
-        assert gain["note"] == "2 seeds: -0.100 to 0.100"
+        assert gain["note"] == "2 seeds: -0.050 to 0.050"
+        assert dice["low"] == 0  # A Dice has no less, and its seeds have 0.25 and 0.16: an error of 0.045.
+        assert dice["high"] == pytest.approx(0.205 + 12.706 * 0.045, rel=1e-3)
 
 
 def test_lesions_move_with_their_film(train):

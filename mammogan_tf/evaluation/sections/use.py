@@ -71,7 +71,7 @@ def _classifier(evidence: Evidence) -> dict[str, Estimate]:
         if arm != BASE:
             gains = wins - above[BASE]
             gain = over_pairs(gains.mean(axis=0), *patients, seed=evidence.seed)
-            report[f"auc_{arm}_gain"] = _over_seeds(gain, gains)
+            report[f"auc_{arm}_gain"] = _over_seeds(gain, gains, -1.0)
     return report
 
 
@@ -85,14 +85,15 @@ def _segmenter(evidence: Evidence) -> dict[str, Estimate]:
         if arm != BASE:
             gains = of_films - values[BASE]
             gain = over_patients(gains.mean(axis=0), patients, seed=seed)
-            report[f"dice_{arm}_gain"] = _over_seeds(gain, gains[:, has_lesion])
+            report[f"dice_{arm}_gain"] = _over_seeds(gain, gains[:, has_lesion], -1.0)
     return report
 
 
-def _over_seeds(estimate: Estimate, values: np.ndarray) -> Estimate:
+def _over_seeds(estimate: Estimate, values: np.ndarray, least: float = 0.0) -> Estimate:
     """With the error of the mean over seeds in its interval, of ``values`` [seeds, ...]: another seed, another network.
 
     Patients and seeds are independent, so that their errors add as squares. Of seeds the jackknife over patients knows nothing.
+    ``least`` is the least that the value can be; 1 is the most.
     """
     if "value" not in estimate:
         return estimate
@@ -101,8 +102,8 @@ def _over_seeds(estimate: Estimate, values: np.ndarray) -> Estimate:
     reach = half_width(count) * of_seeds.std(ddof=1) / np.sqrt(count) if count > 1 else 0.0
     estimate.pop(WITHOUT, None)
     return estimate | {
-        "low": value - float(np.hypot(value - estimate["low"], reach)),
-        "high": value + float(np.hypot(estimate["high"] - value, reach)),
+        "low": max(least, value - float(np.hypot(value - estimate["low"], reach))),
+        "high": min(1.0, value + float(np.hypot(estimate["high"] - value, reach))),
         "note": f"{count} seeds: {of_seeds.min():.3f} to {of_seeds.max():.3f}",
     }
 
