@@ -183,4 +183,9 @@ def _notes(reports: Sequence[Reported]) -> list[str]:
     networks = sorted({each.report["segmented_by"] for each in reports})
     if len(networks) > 1:
         notes.append(f"Segmentation is that of several networks ({', '.join(networks)}): it does not compare.")
+    if len({each.report["judge"] for each in reports}) > 1:
+        notes.append(
+            "The segmenters that judge are several: the masks that they find, and distances in their features, do not compare. "
+            "To have one judge, copy the folder judge of one report into the folder of the other, and evaluate that again."
+        )
     return notes

@@ -264,6 +264,7 @@ def _report(
         "size": data.size,
         "view": data.view,
         "segmented_by": evidence.segmentation.network,
+        "judge": evidence.spaces["segmenter"].key.split()[-1][:16],
         "films": {
             "train": len(evidence.train),
             "test": len(evidence.real),

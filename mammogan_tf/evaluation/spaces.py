@@ -39,18 +39,18 @@ class FeatureSpace:
     """
 
     def __init__(self, key: str, extract: Callable[[np.ndarray], np.ndarray], console: Console) -> None:
-        self._key, self._extract, self._console = key, extract, console
+        self.key, self._extract, self._console = key, extract, console
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         parts = []
-        progress = self._console.progress(f"features: {self._key.partition(' ')[0]}")
+        progress = self._console.progress(f"features: {self.key.partition(' ')[0]}")
         for start in range(0, len(images), PART):
             parts.append(self._features(np.ascontiguousarray(images[start : start + PART], np.float32)))
             progress(min(start + PART, len(images)), len(images))
         return np.concatenate(parts)
 
     def _features(self, images: np.ndarray) -> np.ndarray:
-        digest = hashlib.sha256(f"{self._key} float64 {images.shape}".encode() + images.tobytes()).hexdigest()
+        digest = hashlib.sha256(f"{self.key} float64 {images.shape}".encode() + images.tobytes()).hexdigest()
         path = cache_folder() / "features" / f"{digest}.npy"
         try:
             return np.load(path)
@@ -58,7 +58,7 @@ class FeatureSpace:
             features = np.asarray(self._extract(images), np.float64)
             if features.ndim != 2 or len(features) != len(images) or not np.isfinite(features).all():
                 raise ModelError(
-                    f"features, {self._key}: expected finite ones [{len(images)}, D], received: shape {features.shape}"
+                    f"features, {self.key}: expected finite ones [{len(images)}, D], received: shape {features.shape}"
                     f"{'' if np.isfinite(features).all() else ' with NaN or infinity'}; is the network whole?"
                 ) from None
             stream = io.BytesIO()

@@ -21,7 +21,7 @@ from mammogan_tf.training.run import Run, patient_digits
 
 __all__ = ["FORMAT", "PATIENTS", "REPORT", "digest", "write_card", "write_report"]
 
-FORMAT = 4
+FORMAT = 5
 """Of ``report.json``, raised where a reader of it would go wrong."""
 
 REPORT = "report.json"

@@ -19,10 +19,11 @@ def write(folder, value: float, without: dict[str, float] | None, n: int = 8, **
     """A report with one measure."""
     estimate = {"value": value, "low": value - 0.196, "high": value + 0.196, "n": n, "patients": 4}
     report = {
-        "format": 4,
+        "format": 5,
         "size": 64,
         "view": "whole",
         "segmented_by": "the judge",
+        "judge": "0123",
         "measures": {"fidelity": {"ssim_own_film": estimate, "ssim_left_right": {"not computed": "no such pair"}}},
         "memorisation": {
             "passed": value < 0.6,
@@ -113,6 +114,12 @@ def test_the_table(tmp_path):
     assert "Segmentation is that of several networks (the judge, the run's U-Net)" in text
 
 
+@pytest.mark.parametrize("judge", ["0123", "4567"])
+def test_what_several_judges_see_does_not_compare(tmp_path, judge):
+    paths = [write(tmp_path / "a", 0.5, None), write(tmp_path / "b", 0.5, None, judge=judge)]
+    assert ("copy the folder judge of one report" in compare(paths)) == (judge != "0123")
+
+
 def test_a_difference_below_0_has_its_star(tmp_path):
     reported(tmp_path, {name: value + 0.2 for name, value in A.items()})
     assert " | -0.200 [-0.200, -0.200]* |\n" in compare([tmp_path / name for name in "ba"])
@@ -170,8 +177,8 @@ def test_what_is_no_report(tmp_path):
     for content, says in (
         ("{", "a broken file"),
         ("[]", "received: None"),
-        (json.dumps({"dice": {}}), "expected a report of format 4, received: 1"),
-        (json.dumps({"format": 5, "measures": {}}), "received: 5"),
+        (json.dumps({"dice": {}}), "expected a report of format 5, received: 1"),
+        (json.dumps({"format": 6, "measures": {}}), "received: 6"),
     ):
         file.write_text(content)
         with pytest.raises(DataError, match=says):

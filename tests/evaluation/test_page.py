@@ -21,7 +21,7 @@ def report() -> dict:
     measures["fidelity"]["ssim_own_film"] |= {"floor": ESTIMATE | {"value": 0.25}}
     measures["obedience"]["dice_dense"] |= {"ceiling": ESTIMATE, "control": ESTIMATE, "note": "it cannot tell"}
     return {
-        "format": 4,
+        "format": 5,
         "version": "0.1.0",
         "model": "runs/<train-gan>/00001",
         "step": 1600,
@@ -30,6 +30,7 @@ def report() -> dict:
         "size": 64,
         "view": "whole",
         "segmented_by": "the judge",
+        "judge": "0123",
         "films": {"train": 242, "test": 48, "test_patients": 24},
         "synthetic": {"images": 1008, "seed": 7, "tied": True, "masks_of_training": 0},
         "memorisation": {
