@@ -95,7 +95,7 @@ def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
     from mammogan_tf.training.run import load_split
 
     training, _, test = load_split(gan, films)
-    training, unseen = condition(gan, training), condition(gan, test)
+    training, unseen = (condition(gan, part).cropped() for part in (training, test))
     rows = np.arange(ROWS) % len(unseen)
     with Server(out / "saved_models", port=0) as server, MammoganClient(server.address) as client:
         asked = time.monotonic()

@@ -24,7 +24,7 @@ JUDGE_SEED = 7919
 
 @dataclass(frozen=True)
 class Reference:
-    """Training and test films as prepared, ``images`` as networks see them, and the run of the judge, which is finished."""
+    """Training and test films as prepared, with their margin, ``images`` as networks see them, and the judge's finished run."""
 
     training: FilmSet
     test: FilmSet
@@ -67,7 +67,6 @@ def find_reference(
     if not judge.finished:
         console.line("training the segmenter that judges")
         train_unet(judge, films, console)
-    training = training.cropped()
     if data.keep_background:
         training, test = (dataclasses.replace(part, images=part.films) for part in (training, test))
     return Reference(training, test, judge)
@@ -82,7 +81,8 @@ def _find_judge(folder: Path, config: UNetConfig, split: Split) -> Run | None:
 
 
 def real_films(chosen: FilmSet, films: Sequence[Film], view: str) -> RealFilms:
-    """Films with the masks that a generator is asked for. Windows have no other breast to be compared with: no side."""
+    """Films, cropped, with the masks that a generator is asked for. Windows have no other breast to be compared with: no side."""
+    chosen = chosen.cropped()
     sides = {film.id: film.side or "" for film in films if view == "whole"}
     return RealFilms(
         images=to_float(chosen.images),

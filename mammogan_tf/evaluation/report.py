@@ -232,7 +232,7 @@ def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentatio
     """Of the U-Net that draws the masks of a GAN, where it has one; else of the judge."""
     own = unet is not None and unet.exists()
     network = load_network(unet if unet and own else reference.judge.model_path)
-    test = reference.test
+    test = reference.test.cropped()
     found = predict_label_maps(network, test.images)
     return Segmentation("the run's U-Net" if own else "the judge", test.label_maps, found)
 

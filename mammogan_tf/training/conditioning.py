@@ -111,7 +111,8 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     """The films with the masks that this run's generator is conditioned on.
 
     From a U-Net, the anatomy is what the network finds, or found in cross-validation, and the lesions are the annotated
-    ones; from annotations, the masks stay as they are. The background is black where the mask says background, unless the
+    ones; from annotations, the masks stay as they are. A window's is found with its margin, as what lies around it says what it
+    shows: crop it afterwards. The background is black where the mask says background, unless the
     run keeps it.
 
     Raises:

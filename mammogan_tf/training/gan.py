@@ -148,7 +148,7 @@ def train_gan(
     with own_copy(run, strategy) as own:
         with strategy.scope():
             model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))
-        parts = varied, training, condition(run, validation)
+        parts = varied, training, condition(run, validation).cropped()
         best, history, seconds = _train(run, own, model, parts, began_with, console, keep, finish)
         best.put_back()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}

@@ -210,8 +210,8 @@ def newest_run(workdir: str | Path, command: str, data: Sequence[str | Path], pr
 def load_split(run: Run, films: Sequence[Film], progress: Progress | None = None) -> tuple[FilmSet, FilmSet, FilmSet]:
     """The training, validation and test films of a run, prepared as its config says.
 
-    Training films come with their margin, and without those whose masks are less to be trusted than the config asks for;
-    validation and test films are cropped. Pictures of other labels than the run's are left out.
+    All come with their margin, the training films without those whose masks are less to be trusted than the config asks for.
+    Pictures of other labels than the run's are left out.
 
     Raises:
         DataError: a film of the split is missing, a patient has come to be in two parts, or a part has no picture.
@@ -224,7 +224,7 @@ def load_split(run: Run, films: Sequence[Film], progress: Progress | None = None
         everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)
     )
     require_pictures(training=len(training), validation=len(validation), test=len(test))
-    return training.confident(data.min_mask_confidence), validation.cropped(), test.cropped()
+    return training.confident(data.min_mask_confidence), validation, test
 
 
 def require_pictures(**counts: int) -> None:

@@ -42,21 +42,25 @@ def films(phantom_root) -> list[Film]:
     return load_mias(phantom_root)
 
 
-@pytest.fixture(scope="module")
-def run(films, tmp_path_factory) -> Run:
+def make_run(films: list[Film], workdir: Path, data: DataConfig) -> Run:
     """Of a GAN with masks of a U-Net, without benign films, and split otherwise than by default."""
     from mammogan_tf.models.dcgan import build_critic, build_generator
     from mammogan_tf.models.unet import build_unet
 
-    split = split_patients(films, DATA.validation, DATA.test, seed=4)
-    assert split.test != split_patients(films, DATA.validation, DATA.test, DATA.split_seed).test
-    config = GANConfig(data=DATA, masks="unet", labels=("malignant", "normal"))
-    made = Run.create(tmp_path_factory.mktemp("runs"), config, split, [films[0].path.parent])
+    split = split_patients(films, data.validation, data.test, seed=4)
+    assert split.test != split_patients(films, data.validation, data.test, data.split_seed).test
+    config = GANConfig(data=data, masks="unet", labels=("malignant", "normal"))
+    made = Run.create(workdir, config, split, [films[0].path.parent])
     keras.utils.set_random_seed(0)
     build_unet(16, widths=(4, 6)).save(made.unet_path)
     build_critic(16, widths=(4, 4, 4)).save(made.critic_path)
     build_generator(16, z_dim=4, widths=(4, 4, 4)).save(made.model_path)
     return made
+
+
+@pytest.fixture(scope="module")
+def run(films, tmp_path_factory) -> Run:
+    return make_run(films, tmp_path_factory.mktemp("runs"), DATA)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +120,7 @@ def test_films_are_those_of_the_run_as_its_generator_knows_them(request, run, fi
     assert set(test.ids) < set(run.split.test)
     assert set(training.ids) < set(run.split.train)
     for part, found in ((training, evidence.train), (test, evidence.real)):
-        known = condition(run, part)
+        known = condition(run, part).cropped()
         assert (known.label_maps != part.label_maps).any()
         np.testing.assert_array_equal(found.masks, known.label_maps)
         np.testing.assert_array_equal(found.images, to_float(known.images))
@@ -149,7 +153,7 @@ def test_images_of_others_are_dealt_to_patients_by_the_seed(of_images):
 
 
 def test_the_networks_of_a_run_are_judged_with_it(of_gan, run, films):
-    evidence, test = of_gan.evidence, load_split(run, films)[2]
+    evidence, test = of_gan.evidence, load_split(run, films)[2].cropped()
     by_run = predict_label_maps(load_network(run.unet_path), test.images)
     assert evidence.segmentation.network == "the run's U-Net"
     np.testing.assert_array_equal(evidence.segmentation.found, by_run)
@@ -206,11 +210,23 @@ def test_films_beside_images_of_no_run_are_split_by_default(films, images, tmp_p
         report.evaluate_images(images, None, films, [], tmp_path / "out", console=QUIET)
 
 
+def test_masks_of_windows_are_found_with_what_lies_around_them(films, tmp_path):
+    """As those that the generator was trained on."""
+    run = make_run(films, tmp_path / "runs", dataclasses.replace(DATA, view="roi"))
+    evidence = report.evaluate(run, films, tmp_path / "out", 1, SEED, JUDGE, QUIET, recipe=RECIPE)["evidence"]
+    training, _, test = load_split(run, films)
+    for part, found in ((training, evidence.train), (test, evidence.real)):
+        known = condition(run, part).cropped().label_maps
+        assert (known != condition(run, part.cropped()).label_maps).any()
+        np.testing.assert_array_equal(found.masks, known)
+
+
 @pytest.mark.parametrize(("view", "sides"), [("whole", {"left", "right"}), ("roi", {""})])
 def test_the_films_of_a_report_have_no_margin_and_windows_have_no_side(films, tmp_path, view, sides):
     one, two, *others = films[:6:2] + films[7:11:2]  # One of each patient.
     data, split = dataclasses.replace(DATA, view=view), Split((one.id,), (two.id,), tuple(film.id for film in others))
     found = find_reference([one, two, *others], data, split, [], tmp_path, JUDGE, QUIET)
-    assert found.training.images.shape[1:] == found.test.images.shape[1:] == (16, 16)
-    assert set(real_films(found.test, films, view).sides) == sides
+    training, test = (real_films(part, films, view) for part in (found.training, found.test))
+    assert training.images.shape[1:] == test.images.shape[1:] == (16, 16)
+    assert set(test.sides) == sides
     assert found.judge.config == dataclasses.replace(JUDGE, data=data, seed=JUDGE_SEED)

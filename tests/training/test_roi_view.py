@@ -31,11 +31,12 @@ def runs(phantom_root, tmp_path_factory):
     return unet, gan, films
 
 
-def test_training_windows_have_a_margin_and_the_others_none(runs):
+def test_windows_have_a_margin(runs):
     unet, _, films = runs
-    training, validation, test = load_split(unet, films)
-    assert training.images.shape[1:] == (24, 24)
-    assert validation.images.shape[1:] == test.images.shape[1:] == (16, 16)
+    training, *others = load_split(unet, films)
+    for part in (training, *others):
+        assert part.images.shape[1:] == (24, 24)
+        assert part.cropped().images.shape[1:] == (16, 16)
     lesions = sum(max(1, len(film.lesions)) for film in films if film.id in unet.split.train)
     assert len(training) == lesions
 
