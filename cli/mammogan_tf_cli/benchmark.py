@@ -8,14 +8,12 @@ import click
 
 from mammogan_tf.config import PRECISIONS, PRESETS, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import data_option, folder
+from mammogan_tf_cli.options import UserPath, data_option, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["benchmark"]
 
-json_option = click.option(
-    "--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures there."
-)
+json_option = click.option("--json", "report", type=UserPath(dir_okay=False), help="Write the figures there.")
 
 
 def rounds_option(default: int) -> Callable[[Any], Any]:

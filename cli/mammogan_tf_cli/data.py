@@ -7,12 +7,12 @@ import click
 
 from mammogan_tf.config import LESION_OUTLINES, VIEWS
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import folder
+from mammogan_tf_cli.options import UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["data"]
 
-SOURCE = click.Path(path_type=Path)
+SOURCE = UserPath()
 
 
 @click.group()
@@ -57,10 +57,8 @@ def phantom(destination: Path, patients: int, seed: int) -> None:
 
 @data.command()
 @click.argument("source", type=SOURCE, metavar="DATA")
-@click.option("--json", "report", type=click.Path(dir_okay=False, path_type=Path), help="File to write the figures to.")
-@click.option(
-    "--table", type=click.Path(dir_okay=False, path_type=Path), help="File to write filename,label to, as CSV."
-)
+@click.option("--json", "report", type=UserPath(dir_okay=False), help="File to write the figures to.")
+@click.option("--table", type=UserPath(dir_okay=False), help="File to write filename,label to, as CSV.")
 def audit(source: Path, report: Path | None, table: Path | None) -> None:
     """Count and check films, labels, sides, circles and drawn masks. Exits with 1 where a file is corrupt.
 

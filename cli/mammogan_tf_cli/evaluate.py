@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import data_option, folder
+from mammogan_tf_cli.options import UserPath, data_option, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["compare", "evaluate"]
@@ -91,8 +91,8 @@ def evaluate(
 
 
 @click.command()
-@click.argument("reports", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write the table to, as Markdown.")
+@click.argument("reports", type=UserPath(), nargs=-1, required=True)
+@click.option("--out", type=UserPath(dir_okay=False), help="File to write the table to, as Markdown.")
 def compare(reports: tuple[Path, ...], out: Path | None) -> None:
     """Put reports side by side, with the differences to the first and their intervals.
 

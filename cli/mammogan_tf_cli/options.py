@@ -23,6 +23,7 @@ __all__ = [
     "OF_A_MASK",
     "RATE",
     "Labels",
+    "UserPath",
     "config_file",
     "data_option",
     "finish_option",
@@ -38,7 +39,19 @@ BATCH_SIZES = f"{UNetConfig.batch_size} for a U-Net, {GANConfig.batch_size} for 
 
 OF_A_MASK = "that of each mask; from a folder, benign where there is a lesion, else normal"
 
-folder = click.Path(file_okay=False, path_type=Path)
+
+class UserPath(click.Path):
+    """A path in which ``~`` is the home folder, also where no shell has put it there: in a file, in quotes, after ``=``."""
+
+    def __init__(self, **limits: Any) -> None:
+        super().__init__(path_type=Path, **limits)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        at_home = str(value).startswith("~/")
+        return super().convert(Path(value).expanduser() if at_home else value, parameter, context)
+
+
+folder = UserPath(file_okay=False)
 
 RATE = click.FloatRange(min=0, min_open=True)
 
@@ -50,7 +63,7 @@ def data_option(*runs: str) -> Command:
     of_a_run = [f"that of the run of {' or '.join(runs)}"] if runs else []
     return click.option(
         "--data",
-        type=click.Path(path_type=Path),
+        type=UserPath(),
         multiple=True,
         show_default=", else ".join([*of_a_run, "$MAMMOGAN_DATA", "data/mias"]),
         help="mini-MIAS, or a folder with dataset.json; may be given several times.",
@@ -118,7 +131,7 @@ def config_file(command: Command) -> Command:
 
     return click.option(
         "--config",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=UserPath(exists=True, dir_okay=False),
         is_eager=True,
         expose_value=False,
         callback=read,

@@ -10,7 +10,7 @@ import click
 from mammogan_tf.config import LABELS, VIEWS
 from mammogan_tf.errors import DataError, ServingError
 from mammogan_tf.serving.channel import MOST_SECONDS
-from mammogan_tf_cli.options import OF_A_MASK, Command, folder
+from mammogan_tf_cli.options import OF_A_MASK, Command, UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ MOST_SIDE = 2048
 GROUP = 16
 """Films that are read, sent and answered, before the next ones are read."""
 
-pem = click.Path(dir_okay=False, path_type=Path)
-images_argument = click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+pem = UserPath(dir_okay=False)
+images_argument = click.argument("images", type=UserPath(), nargs=-1, required=True)
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**62), default=0, help="Of the first image; the next one adds 1."
 )

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from mammogan_tf.serving.settings import MOST_BATCH_TIMEOUT_MS, ServerSettings
-from mammogan_tf_cli.options import folder
+from mammogan_tf_cli.options import UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["export", "serve"]
@@ -37,7 +37,7 @@ def export(runs: tuple[Path, ...], to: Path) -> None:
         )
 
 
-file = click.Path(dir_okay=False, path_type=Path)
+file = UserPath(dir_okay=False)
 
 
 @click.command()

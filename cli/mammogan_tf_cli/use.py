@@ -7,7 +7,7 @@ import click
 
 from mammogan_tf.config import ANATOMIES, LABELS, WALKS
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import OF_A_MASK, folder
+from mammogan_tf_cli.options import OF_A_MASK, UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["generate", "segment"]
@@ -15,7 +15,7 @@ __all__ = ["generate", "segment"]
 
 @click.command()
 @click.argument("model", type=folder)
-@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("images", type=UserPath(), nargs=-1, required=True)
 @click.option(
     "--out",
     type=folder,
@@ -68,7 +68,7 @@ class LesionCircle(click.ParamType):
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of images.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     required=True,
     help="New folder for images, masks and manifest.csv; for a walk a .gif or .png.",
 )

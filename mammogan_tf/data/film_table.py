@@ -26,7 +26,8 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
         images: files by film; a row may name a film by its file.
 
     Raises:
-        DataError: no CSV in UTF-8, an open quote, another separator, a column that is missing, or two rows of a film.
+        DataError: no CSV in UTF-8, an open quote, another separator, a column that is missing or nearly there, or two rows of a
+            film.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -49,6 +50,11 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
             places[column] = in_any_case.index(heading.lower())
         elif column in columns or column == "film":
             raise fault(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
+    for column in COLUMNS:
+        alike = [name for place, name in enumerate(exact) if place not in places.values() and column in name.lower()]
+        if column not in places and alike:
+            advice = f'rename it, or say in dataset.json "columns": {{"{column}": "{alike[0]}"}}'
+            raise fault(path, f"a column {column}", f"one that is named {alike[0]}", advice)
     if [*places] == ["film"] and sum(map(bool, exact)) > 1:
         expected = f"a column {', '.join(COLUMNS[1:-1])} or {COLUMNS[-1]}"
         raise fault(path, expected, ", ".join(headings), "name them under columns in dataset.json")

@@ -40,7 +40,7 @@ KINDS = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
 SEVERITIES = {"B": LABELS.index("benign"), "M": LABELS.index("malignant")}
 NORMAL = LABELS.index("normal")
 
-FETCH = "get the films with: mammogan-tf data fetch data/mias"
+FETCH = "name the folder of your films with --data, or get some with: mammogan-tf data fetch data/mias"
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,9 @@ def gather(
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
     judge = out / "judge"
-    reference = find_reference(films, config.data, run.split, run.data, judge, judge_config, console, run.labels)
+    reference = find_reference(
+        films, config.data, run.split, run.data, judge, judge_config, console, run.trained_labels
+    )
     train, test = (
         real_films(condition(run, part), films, config.data.view) for part in (reference.training, reference.test)
     )
@@ -173,7 +175,7 @@ def evaluate_images(
     if like and isinstance(like.config, GANConfig):
         _require_trained_on(like, films, console)
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
-    labels = like.labels if like else LABELS
+    labels = like.trained_labels if like and isinstance(like.config, GANConfig) else LABELS
     reference = find_reference(films, data, split, sources, out / "judge", judge_config, console, labels)
     training, test = reference.training, reference.test
     if like and isinstance(like.config, GANConfig):

@@ -148,7 +148,7 @@ def load_generator(path: str | Path) -> Generator:
             images = live(tf.constant(noise), tf.constant(label_maps), tf.constant(labels))
             return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
 
-        masks, labels = run.masks_path, run.labels
+        masks, labels = run.masks_path, run.trained_labels
         return Generator(size, _short_name(path), masks, predict_live, z_dim, predict_live, labels)
 
     version, call = _signature(path, "generator", "generate_seeded", "seed")

@@ -55,7 +55,7 @@ def export_runs(run_paths: Sequence[str | os.PathLike[str]], to: str | os.PathLi
     makes_synthesize = (
         len(runs) == len(pair) == 2
         and all(run.config.data.view == "whole" for run in runs)
-        and {"benign", "normal"} <= {*pair["train-gan"][0].labels}
+        and {"benign", "normal"} <= {*pair["train-gan"][0].trained_labels}
     )
     if makes_synthesize:
         _require_alike(*runs)
@@ -145,7 +145,7 @@ def _export(run: Run, network: keras.Model, to: str | os.PathLike[str]) -> Path:
         network,
         to,
         view=run.config.data.view,
-        labels=run.labels,
+        labels=run.trained_labels,
         card=_card(run),
         masks=masks if masks.is_file() else None,
     )

@@ -128,9 +128,10 @@ def gan_card(run: Run, report: dict[str, Any]) -> str:
     """The card of a generator, in Markdown."""
     config = run.config
     assert isinstance(config, GANConfig)
+    labels = ", ".join(run.trained_labels)
     return f"""# Generator: mask-conditioned synthetic mammograms
 
-Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label ({", ".join(config.labels)}).
+Input: noise, a label map ({config.data.size} x {config.data.size} px, five classes) and a label ({labels}).
 Output: {SEEN[config.data.view]}, grey levels in [0, 1]. Conditional DCGAN, trained as a WGAN
 with gradient penalty, lambda {config.gp:g}, {config.n_critic} critic updates to one of the generator,
 {_updates(config, report)} generator updates, {_other_losses(report)}{_variants(report)};

@@ -16,6 +16,7 @@ from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANCon
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
+from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import Split, require_apart
 from mammogan_tf.errors import DataError, MammoganError, ModelError
 from mammogan_tf.files import atomic_path, numbered_folders, read_json, write_json
@@ -179,8 +180,20 @@ class Run:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of the films that took part."""
+        """Labels of the films that were to take part."""
         return self.config.labels if isinstance(self.config, GANConfig) else LABELS
+
+    @property
+    def trained_labels(self) -> tuple[str, ...]:
+        """Labels that the training films of a GAN have, of those that were to take part: its generator knows no other.
+
+        Raises:
+            DataError: the masks that the run keeps are broken.
+        """
+        if not self.masks_path.exists():
+            return self.labels
+        (found,) = read_masks(self.masks_path, ("labels",), "put it back, or train another run")
+        return tuple(label for label in self.labels if LABELS.index(label) in found)
 
     @property
     def finished(self) -> bool:

@@ -269,6 +269,13 @@ finally:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_tilde_is_the_home_folder_in_quotes_and_in_a_file_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text("data: ~/none\n")
+    for options in (["--data", "~/none"], ["--config", "~/run.yaml"]):
+        fails("train-unet", *options, says=f"{tmp_path / 'none'}: expected a folder of mammograms")
+
+
 def test_train_unet_prints_dice_on_the_test_patients(phantom_root, tmp_path):
     result = call("train-unet", "--preset", "tiny", "--data", phantom_root, "--workdir", tmp_path)
     assert result.exit_code == 0

@@ -202,9 +202,14 @@ def test_labels_without_classes(write):
             r"films\.csv: expected commas between .* columns, received: film\tlabel; save it with commas",
         ),
         (
-            "film,patient id,pathology\na,7,benign\nb.one,7,\n",
-            r"films\.csv: expected a column patient, side, label or tissue, received: film, patient id, pathology; "
+            "film,woman,pathology\na,7,benign\nb.one,7,\n",
+            r"films\.csv: expected a column patient, side, label or tissue, received: film, woman, pathology; "
             r"name them under columns in dataset\.json",
+        ),
+        (
+            "film,Patient ID,label\na,7,benign\nb.one,7,\n",
+            r"films\.csv: expected a column patient, received: one that is named Patient ID; rename it, or say in dataset\.json "
+            r'"columns": {"patient": "Patient ID"}',
         ),
         ("film,label\na,benign\n", r"b\.one\.png: expected a row in the table of dataset\.json, received: none"),
         ("film,label\na,b\nb.one,\n", r"a\.png: expected benign, malignant, normal or nothing as its label .*: b;"),

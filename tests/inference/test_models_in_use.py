@@ -92,6 +92,21 @@ def test_labels_that_it_was_not_trained_on_are_refused(gan_run, condition, tmp_p
             generator(seeds, label_maps, np.full(40, 2))
 
 
+def test_labels_that_no_training_film_had_are_refused(gan_run, condition, tmp_path):
+    run = tmp_path / "train-gan" / "00001"
+    shutil.copytree(gan_run, run)
+    with np.load(run / "masks.npz") as masks:
+        clear = masks["labels"] == 2
+        kept = {name: masks[name][clear] for name in masks.files}
+    np.savez(run / "masks.npz", **kept)
+    seeds, label_maps, _ = condition
+    (version,) = export_runs([run], tmp_path / "to")
+    assert json.loads((version / "signature.json").read_text())["trained_labels"] == ["normal"]
+    for generator in load_generator(run), load_generator(version):
+        with pytest.raises(DataError, match="trained on, normal; received: benign"):
+            generator(seeds, label_maps, np.zeros(40, int))
+
+
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["seed", "mask", "label"])
 def test_seed_mask_and_label_count(gan_run, condition, place):
     generator = load_generator(gan_run)
