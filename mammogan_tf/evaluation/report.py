@@ -37,6 +37,9 @@ USE = "use.jsonl"
 MOST_CHANGED = 0.01
 """Share of the pixels of training masks that may have changed: a U-Net on another device rounds otherwise."""
 
+MOST_BRIGHTER = 1.0
+"""Grey levels of 255 by which training films may have come to be brighter or darker in the mean, for rounding."""
+
 
 def evaluate(
     run: Run,
@@ -205,14 +208,16 @@ def _require_own_folder(out: Path) -> None:
 def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> None:
     """Refuses other films of the same names, of which no network knows any: memorisation could only pass.
 
-    It tells them by their masks.
+    It tells them by their masks, and where these were drawn by hand, by how bright they are.
     """
     if not run.masks_path.exists():
         return
     label_maps, names = read_masks(run.masks_path, ("label_maps", "ids"), "put it back, or train another run")
     training = condition(run, load_split(run, films, console.progress("preparing films"))[0]).cropped()
     same = training.names == tuple(names) and training.label_maps.shape == label_maps.shape
-    if not same or (training.label_maps != label_maps).mean() > MOST_CHANGED:
+    grey = training.films.mean()
+    brighter = abs(run.ended_with.get("mean_grey", grey) - grey) > MOST_BRIGHTER
+    if not same or brighter or (training.label_maps != label_maps).mean() > MOST_CHANGED:
         raise DataError(
             f"{run.path}: expected the films and masks that it was trained on, received: others under the same names; "
             "name theirs with --data"

@@ -47,7 +47,7 @@ def bootstrap(
     """A statistic with its 95 % percentile bootstrap interval, patients drawn with all their rows (Efron 1979).
 
     The percentiles are expanded as Student's t is wider than the normal distribution (Hesterberg 2015, *What Teachers Should
-    Know About the Bootstrap*, section 4.3): with few patients the plain ones, 2.5 and 97.5, are far too narrow.
+    Know About the Bootstrap*): with few patients the plain ones, 2.5 and 97.5, are far too narrow.
 
     Args:
         values: float [N] or [N, K], a row for each film or pair of films; rows with a nan were not judged and are left

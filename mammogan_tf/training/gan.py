@@ -253,6 +253,7 @@ def _finish(
         run.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
     report = {
         "films": counts,
+        "mean_grey": round(float(training.films.mean()), 2),
         "best_step": best_step,
         "seconds": round(seconds, 1),
         "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},

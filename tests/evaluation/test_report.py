@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import jsonschema
@@ -16,7 +18,7 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.compare import read_report
 from mammogan_tf.evaluation.reference import find_reference
-from mammogan_tf.evaluation.report import evaluate, evaluate_images
+from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluate_images
 from mammogan_tf.files import write_json
 from mammogan_tf.training.card import with_measured
 from mammogan_tf.training.conditioning import condition
@@ -157,6 +159,16 @@ def test_films_that_the_run_was_not_trained_on_are_refused(run, films, tmp_path)
     with pytest.raises(DataError, match="films and masks that it was trained on"):
         evaluate_images(tmp_path / "images", None, others, run.data, tmp_path / "out", like=run)
     assert not (tmp_path / "out").exists()
+
+
+def test_films_that_were_brighter_when_they_were_trained_on_are_refused(run, films, tmp_path):
+    """As after another export of the same films, with drawn masks that are as they were."""
+    copy = Run.open(shutil.copytree(run.path, tmp_path / "run"))
+    grey = float(load_split(copy, films)[0].cropped().films.mean())
+    for shift, refused in ((0.5, False), (3.0, True)):
+        write_json(copy.report_path, copy.ended_with | {"mean_grey": grey + shift})
+        with pytest.raises(DataError, match="films and masks that it was trained on") if refused else nullcontext():
+            _require_trained_on(copy, films, Console(quiet=True))
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def test_history_and_report_end_with_the_last_step(gan_run):
     run = Run.open(gan_run)
     counts = {"train": len(run.split.train), "validation": 2, "test": len(run.split.test), "variants": 0}
     assert report["films"] == counts
+    assert 0 < report["mean_grey"] < 255
     model = gan.build_wgan_gp(run.config)
     assert report["parameters"] == {"generator": model.generator.count_params(), "critic": model.critic.count_params()}
 
