@@ -87,7 +87,7 @@ def unet_run_here(make_run, live_unet):
 def gan_run_here(make_run, live_generator):
     run = make_run(GANConfig(data=DataConfig(size=SIZE), z_dim=Z_DIM), live_generator)
     label_maps = np.zeros((2, SIZE, SIZE), np.uint8)
-    np.savez(run.path / "masks.npz", label_maps=label_maps, labels=np.int32([0, 1]), ids=np.array(["x", "y"]))
+    np.savez(run.path / "masks.npz", label_maps=label_maps, labels=np.int32([0, 2]), ids=np.array(["x", "y"]))
     return run
 
 
