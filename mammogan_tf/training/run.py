@@ -227,7 +227,7 @@ def load_split(run: Run, films: Sequence[Film], progress: Progress | None = None
     Pictures of other labels than the run's are left out.
 
     Raises:
-        DataError: a film of the split is missing, a patient has come to be in two parts, or a part has no picture.
+        DataError: a film of the split is missing, a patient or a picture has come to be in two parts, or a part has no picture.
     """
     data = run.config.data
     require_apart(run.split, films)
@@ -237,6 +237,7 @@ def load_split(run: Run, films: Sequence[Film], progress: Progress | None = None
         everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)
     )
     require_pictures(training=len(training), validation=len(validation), test=len(test))
+    _require_seen_once(training=training, validation=validation, test=test)
     return training.confident(data.min_mask_confidence), validation, test
 
 
@@ -248,6 +249,19 @@ def require_pictures(**counts: int) -> None:
                 f"{name} films: expected normal films, or lesions whose place is known, received: neither; "
                 "add some, or train on whole films (--view whole)"
             )
+
+
+def _require_seen_once(**parts: FilmSet) -> None:
+    """Raises DataError where a picture is in two parts of a split: a film that two data sets have, each under its own id."""
+    places: dict[str, tuple[str, str]] = {}
+    for part, films in parts.items():
+        for picture, name in zip(films.films, films.names, strict=True):
+            other, first = places.setdefault(_digits(picture), (part, name))
+            if other != part:
+                raise DataError(
+                    f"split: expected each film in one part, received: {first} ({other}) with the pixels of {name} ({part}); "
+                    "give both the same patient in the tables of their data sets, or leave one of them out"
+                )
 
 
 def fingerprint(*parts: FilmSet) -> str:

@@ -10,7 +10,7 @@ import pytest
 from mammogan_tf.config import LABELS, DataConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import Split
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.training.gan import train_gan
 from mammogan_tf.training.run import Run, fingerprint, load_split, newest_run
 from mammogan_tf.training.segmentation import train_unet
@@ -182,6 +182,21 @@ def test_windows_of_other_labels_take_no_part(load):
     for part, everything in zip(load(labels=("malignant",), view="roi"), load(view="roi"), strict=True):
         assert part.labels.tolist() == [LABELS.index("malignant")] * (len(everything) // 2)
         assert set(part.ids) == set(everything.ids)
+
+
+def test_a_film_that_two_data_sets_have_stands_in_one_part(tmp_path, films):
+    first, second, third, *_ = {film.patient: film for film in films}.values()
+    again = replace(first, id="other:7", patient="other:7")
+    config = preset(UNetConfig, "tiny")
+
+    def load(train, validation, test):
+        ids = (tuple(film.id for film in part) for part in (train, validation, test))
+        return load_split(Run(tmp_path, "train-unet", config, Split(*ids), ()), [*train, *validation, *test])
+
+    received = rf"{first.id} \(training\) with the pixels of other:7 \(test\); give both the same patient"
+    with pytest.raises(DataError, match=received):
+        load([first, second], [third], [again])
+    assert load([first, again], [second], [third])[0].ids == (first.id, "other:7")
 
 
 TRAININGS = pytest.mark.parametrize(
