@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -21,6 +22,8 @@ from mammogan_tf_cli.train import cross_validate, train_gan, train_unet
 from mammogan_tf_cli.use import generate, segment
 
 __all__ = ["cli"]
+
+warnings.filterwarnings("ignore", module="PIL|pydicom")  # They name no file; what makes one unreadable is an error.
 
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 

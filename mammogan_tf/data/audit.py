@@ -36,6 +36,7 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
         ``labels``, ``tissue``: films per label and per tissue letter;
         ``corrupt``: ``{"file", "why"}`` of unreadable films, masks, rows, and lines of ``Info.txt``;
         ``duplicates``: groups of files with identical pixels;
+        ``suspect_pictures``: ``{"id", "why"}`` of films that look like negatives, or whose DICOM file tells of no mammogram;
         ``missing``: ``{"id", "why"}`` of films without a record and the reverse;
         ``doubtful_masks``: ``{"id", "why"}`` of films whose automatic mask is worth a look, the most doubtful first.
 
@@ -148,6 +149,9 @@ def _common(findings: list[Finding], missing: Iterable[tuple[str, str]]) -> dict
         "patients": len({film.patient for film in films}),
         "labels": {name: labels[number] for number, name in enumerate(LABELS)},
         "tissue": {letter: tissues[letter] for letter in TISSUES},
+        "suspect_pictures": [
+            {"id": found.film.id, "why": why} for found in findings if found.film for why in found.unlike
+        ],
         "duplicates": [sorted(names) for names in groups.values() if len(names) > 1],
         "missing": [{"id": film, "why": why} for film, why in sorted(missing)],
         "doubtful_masks": _doubtful([found.film for found in findings if found.film and not found.broken]),
@@ -194,7 +198,7 @@ def format_audit(result: dict[str, Any]) -> str:
     rows += [("labels", _counts(result["labels"]))]
     rows += _circle_rows(result) if "records" in result else _mask_rows(result)
     rows += [("tissue", _counts(result["tissue"]))]
-    suspect = ("suspect_circles", "suspect_labels", "suspect_sides", "suspect_patients")
+    suspect = ("suspect_pictures", "suspect_circles", "suspect_labels", "suspect_sides", "suspect_patients")
     for name in (*suspect, "doubtful_masks", "corrupt", "duplicates", "missing"):
         lines = [_finding_line(entry) for entry in result.get(name, ())]
         if name in result:

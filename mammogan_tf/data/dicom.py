@@ -23,6 +23,7 @@ __all__ = [
     "digest_patient",
     "is_dicom",
     "read_dicom",
+    "read_dicom_modality",
     "read_dicom_origin",
     "read_dicom_size",
     "scale_grey",
@@ -122,6 +123,16 @@ def read_dicom_origin(path: Path) -> tuple[str | None, str | None]:
     return digest_patient(patient) if patient else None, side
 
 
+def read_dicom_modality(path: Path) -> str:
+    """What the picture was taken by, such as MG, mammography (DICOM PS3.3 C.7.3.1.1.1); empty where the file is silent.
+
+    Raises:
+        DataError: not DICOM, or pydicom is not installed.
+    """
+    with _dataset(path, ["Modality"]) as dataset:
+        return str(dataset.get("Modality") or "").strip()
+
+
 def digest_patient(id_: str) -> str:
     """What stands for the id of a patient, the same in every data set."""
     return hashlib.sha256(id_.encode()).hexdigest()[:12]
@@ -147,7 +158,7 @@ def _dataset(path: Path, tags: Sequence[str]) -> "Iterator[Dataset]":
     except DataError:
         raise
     except Exception as error:  # A broken file makes pydicom and its decoders raise almost anything.
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300].partition(" Use force=True")[0]  # Which no command has.
         advice = INSTALL if "missing dependencies" in reason else "export it again"
         raise DataError(f"{path}: expected a readable DICOM file, received: {reason}; {advice}") from error
 
@@ -163,7 +174,9 @@ def _check_kind(path: Path, dataset: "Dataset") -> None:
     need(meaning in ("MONOCHROME1", "MONOCHROME2"), "MONOCHROME1 or MONOCHROME2", meaning, "export it in greyscale")
     frames = int(dataset.get("NumberOfFrames") or 1)
     need(frames == 1, "a single picture", f"{frames} frames", "export the 2-D mammogram, or one frame a file")
-    need(8 <= bits <= dataset.BitsAllocated <= 16, "8 to 16 bits a pixel", bits, "export it in 16 bits")
+    allocated = dataset.BitsAllocated
+    stored = f"{bits} of {allocated}"
+    need(8 <= bits <= allocated <= 16, "8 to 16 bits a pixel, of 16 at most", stored, "export it in 16 bits")
     high = dataset.get("HighBit", bits - 1)
     need(high == bits - 1, f"{bits - 1} as the High Bit of {bits} bits", high, "export it again")
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.console import Progress
+from mammogan_tf.data.dicom import is_dicom, read_dicom_modality
 from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
 from mammogan_tf.data.outline import chest_wall_side, find_outline
 from mammogan_tf.errors import DataError
@@ -21,6 +22,12 @@ __all__ = ["Finding", "inspect_films"]
 INSIDE = 0.9
 """Share of a circle that must lie on the breast: six of mini-MIAS have 0.84 or less, the others 0.95 or more."""
 
+WHITE, MOST_WHITE = 0.9, 0.3
+"""As bright, in shares of the brightest pixel, is at most this share of a film: 0.2 in mini-MIAS, 0.62 in the median negative."""
+
+MODALITIES = ("MG", "CR", "DX", "RG", "OT")
+"""Of mammograms in DICOM: mammography, plates, digital and digitised films, and whatever says nothing."""
+
 OUTLINE_SIZE = 256
 """Longer side of the film, in pixels, on which the breast's outline is found."""
 
@@ -29,6 +36,7 @@ OUTLINE_SIZE = 256
 class Finding:
     """What one film shows: its description, size, a digest of its pixels, drawn classes, doubts, or what broke it.
 
+    ``doubts`` are about what is said of it, ``unlike`` says what speaks against its being a mammogram with a dark background.
     ``side`` is where the chest wall is found in the picture, whatever its description says; None where nobody asks.
     """
 
@@ -39,6 +47,7 @@ class Finding:
     side: str | None = None
     classes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
     broken: DataError | None = None
 
 
@@ -72,13 +81,25 @@ def _inspect(path: Path, name: str, build: Callable[[str], Film | None], doubt_s
         film = build(name)
         grey = read_grey(path)
         drawn = np.unique(read_drawn_mask(film.drawn, grey.shape)) if film and film.drawn else ()
+        unlike = _unlike_a_mammogram(path, grey)
     except DataError as error:
         return Finding(path, film, broken=error)
     classes = tuple("automatic" if number == AUTOMATIC else CLASSES[number] for number in drawn)
     digest = hashlib.sha256(grey.tobytes() + repr(grey.shape).encode()).hexdigest()
     doubts = _doubts(grey, film, classes) if film else ()
     side = _find_side(grey) if doubt_sides and film and film.side else None
-    return Finding(path, film, grey.shape, digest, side, classes, doubts)
+    return Finding(path, film, grey.shape, digest, side, classes, doubts, unlike)
+
+
+def _unlike_a_mammogram(path: Path, grey: np.ndarray) -> tuple[str, ...]:
+    found = []
+    white = float((grey >= WHITE * grey.max()).mean()) if grey.any() else 0.0
+    if white > MOST_WHITE:
+        found.append(f"{100 * white:.0f} % of it is white: invert it if it is a negative")
+    modality = read_dicom_modality(path) if is_dicom(path) else ""
+    if modality and modality not in MODALITIES:
+        found.append(f"its DICOM file says modality {modality}, where mammograms have MG: leave it out if it is none")
+    return tuple(found)
 
 
 def _doubts(grey: np.ndarray, film: Film, classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ __all__ = ["find_data", "holds_folder", "load_all", "load_data"]
 
 def find_data(paths: Sequence[str | os.PathLike[str]] = ()) -> tuple[Path, ...]:
     """The places of films: ``paths``, else ``$MAMMOGAN_DATA``, else ``data/mias``."""
-    return tuple(map(Path, paths)) or (Path(os.environ.get("MAMMOGAN_DATA") or "data/mias"),)
+    return tuple(map(Path, paths)) or (Path(os.environ.get("MAMMOGAN_DATA") or "data/mias").expanduser(),)
 
 
 def holds_folder(path: str | os.PathLike[str]) -> bool:

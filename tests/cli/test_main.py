@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from mammogan_tf import __version__
@@ -175,8 +176,10 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, failing, place):
 def test_the_first_lines_of_tensorflow_are_not_shown(tmp_path):
     """Written as C++ does, past ``sys.stderr``."""
     stand_in = """
+import logging
 import os
 from types import SimpleNamespace
+get_logger = logging.getLogger
 os.write(2, b"first lines")
 config = SimpleNamespace(list_physical_devices=lambda kind: os.write(2, b"search for a GPU") and [])
 """
@@ -190,6 +193,20 @@ print("what comes later", file=sys.stderr)
 """
     _, stderr = start(tmp_path, script=script).communicate(timeout=60)
     assert stderr == "what comes later\n"
+
+
+def test_what_pydicom_warns_of_is_not_shown(tmp_path):
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
+    from tests.dicom_film import make_dicom, write_dicom
+
+    (tmp_path / "images").mkdir()
+    with pytest.warns(UserWarning, match="exceeds the maximum length of 64"):
+        write_dicom(tmp_path / "images" / "film.dcm", make_dicom(np.full((64, 64), 500, np.uint16), PatientID="7" * 70))
+    (tmp_path / "dataset.json").write_text("{}")
+    process = start("data", "audit", tmp_path)
+    stdout, stderr = process.communicate(timeout=60)
+    assert "1 of 1 patients" in stdout
+    assert "64" not in stderr
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is turned on for x86 alone")

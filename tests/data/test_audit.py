@@ -70,6 +70,31 @@ def test_corrupt_films_and_lines_do_not_stop_it(draw_tree):
     assert result["missing"] == []
 
 
+def test_a_negative_is_suspect(draw_tree):
+    tree = draw_tree("mdb001 G NORM\nmdb002 G NORM\n")
+    with Image.open(tree / "mdb002.pgm") as film:
+        grey = np.asarray(film)
+    Image.fromarray(255 - grey).save(tree / "mdb002.pgm")
+    (suspect,) = audit(tree)["suspect_pictures"]
+    share = (grey <= 25).mean()  # Those of a negative that have nine tenths of 255.
+    assert suspect == {"id": "mdb002", "why": f"{100 * share:.0f} % of it is white: invert it if it is a negative"}
+
+
+@pytest.mark.parametrize(("modality", "suspect"), [("MG", []), ("CR", []), (None, []), ("CT", ["mine-film"])])
+def test_a_picture_of_another_modality_is_suspect(tmp_path, modality, suspect):
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
+    from tests.dicom_film import make_dicom, write_dicom
+
+    root = tmp_path / "mine"
+    (root / "images").mkdir(parents=True)
+    (root / "dataset.json").write_text("{}")
+    elements = {"Modality": modality} if modality else {}
+    write_dicom(root / "images" / "film.dcm", make_dicom(np.arange(12, dtype=np.uint16).reshape(3, 4), **elements))
+    found = audit(root)["suspect_pictures"]
+    assert [entry["id"] for entry in found] == suspect
+    assert all("modality CT, where mammograms have MG" in entry["why"] for entry in found)
+
+
 def test_missing_and_duplicate_films(draw_tree):
     tree = draw_tree("mdb001 G NORM\nmdb002 G NORM\nmdb003 D NORM\n")
     (tree / "mdb002.pgm").unlink()
@@ -255,6 +280,7 @@ def test_real_mias(mias_root):
     assert result["without_coordinates"] == ["mdb059", "mdb216", "mdb233", "mdb245"]
     suspects = {entry["id"] for entry in result["suspect_circles"]}
     assert suspects == {f"mdb{number:03d}" for number in (72, 110, 126, 212, 214, 290)}
+    assert result["suspect_pictures"] == []
     assert result["corrupt"] == result["duplicates"] == result["missing"] == []
 
 

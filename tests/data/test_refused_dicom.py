@@ -35,8 +35,11 @@ def without_pixels() -> Dataset:
     [
         (tomosynthesis, "expected a single picture, received: 2 frames"),
         (lambda: make_dicom(RAMP, PhotometricInterpretation="RGB", SamplesPerPixel=3), "MONOCHROME2, received: RGB"),
-        (lambda: make_dicom(RAMP.astype(np.uint32), 32), "expected 8 to 16 bits a pixel, received: 32"),
-        (lambda: make_dicom(RAMP, 7), "expected 8 to 16 bits a pixel, received: 7"),
+        (
+            lambda: make_dicom(RAMP.astype(np.uint32), 32),
+            "expected 8 to 16 bits a pixel, of 16 at most, received: 32 of 32",
+        ),
+        (lambda: make_dicom(RAMP, 7), "expected 8 to 16 bits a pixel, of 16 at most, received: 7 of 16"),
         (lambda: make_dicom(RAMP << 4, 12, HighBit=15), "expected 11 as the High Bit of 12 bits, received: 15; export"),
         (without_pixels, "expected a mammogram, received: a DICOM file without pixels"),
     ],
@@ -57,7 +60,7 @@ def test_what_is_no_mammogram_is_refused_by_its_header(tmp_path, dataset, says):
     [
         (lambda content: content[:-5], "received: The number of bytes of pixel data is less than expected"),
         (lambda content: content[:200], "expected a mammogram|expected a readable DICOM file"),
-        (lambda content: content[132:], "'DICM' prefix is missing"),
+        (lambda content: content[132:], "'DICM' prefix is missing from the header.; export it again"),
         (lambda content: b"<html>not found</html>", "'DICM' prefix is missing"),
         (lambda content: b"", "an empty file"),
     ],

@@ -69,4 +69,6 @@ def test_find_data_prefers_paths_then_environment_then_default(monkeypatch):
     assert find_data() == (Path("data/mias"),)
     monkeypatch.setenv("MAMMOGAN_DATA", "named")
     assert find_data() == (Path("named"),)
+    monkeypatch.setenv("MAMMOGAN_DATA", "~/films")
+    assert find_data() == (Path.home() / "films",)
     assert find_data(["one", Path("two")]) == (Path("one"), Path("two"))

@@ -49,7 +49,7 @@ def _near(made: np.ndarray, unseen: np.ndarray) -> float:
 
 def _membership(evidence: Evidence) -> Estimate:
     if evidence.critic is None:
-        return not_computed("the run kept no critic (critic.keras)")
+        return not_computed("needs the critic of the run that made the images (critic.keras)")
     scores = _critic_scores(evidence)
     count = len(evidence.train)
     patients = evidence.real.patients, evidence.train.patients
