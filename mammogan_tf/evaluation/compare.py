@@ -186,6 +186,6 @@ def _notes(reports: Sequence[Reported]) -> list[str]:
     if len({each.report["judge"] for each in reports}) > 1:
         notes.append(
             "The segmenters that judge are several: the masks that they find, and distances in their features, do not compare. "
-            "To have one judge, copy the folder judge of one report into the folder of the other, and evaluate that again."
+            "Reports on the same films and split have one judge where they are made with one $MAMMOGAN_CACHE."
         )
     return notes

@@ -11,15 +11,21 @@ from mammogan_tf.config import LABELS, DataConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
+from mammogan_tf.data.prepared import cache_folder
 from mammogan_tf.data.splits import Split
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
 from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.segmentation import train_unet
 
-__all__ = ["JUDGE_SEED", "Reference", "find_reference", "real_films"]
+__all__ = ["JUDGE_SEED", "Reference", "find_reference", "judges_folder", "real_films"]
 
 JUDGE_SEED = 7919
 """Seed of the judging segmenter, so that it is not the network that made the masks."""
+
+
+def judges_folder() -> Path:
+    """Where judges lie, one for all the reports on the same films: what several of them see would not compare."""
+    return cache_folder() / "judges"
 
 
 @dataclass(frozen=True)

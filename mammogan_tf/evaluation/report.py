@@ -19,7 +19,7 @@ from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
 from mammogan_tf.evaluation.evidence import Evidence, Score, Segmentation, synthesise
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
 from mammogan_tf.evaluation.judge import judge
-from mammogan_tf.evaluation.reference import Reference, find_reference, real_films
+from mammogan_tf.evaluation.reference import Reference, find_reference, judges_folder, real_films
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, masks_of_training
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.use import Recipe, measure_use
@@ -56,8 +56,9 @@ def evaluate(
 
     Writes ``report.json``, ``report.html``, ``report.md``, ``sheet.png`` and ``patients.json`` (what each value would be
     without each patient, for :mod:`mammogan_tf.evaluation.compare`). A segmenter that looks for the masks in the
-    synthetic images is trained first, on the run's training films, into ``out/judge``; a second call finds it there, and
-    goes on where an interrupted one stopped.
+    synthetic images is trained first, on the run's training films, below
+    :func:`~mammogan_tf.evaluation.reference.judges_folder`; another call on these films finds it there, and goes on where an
+    interrupted one stopped.
 
     Args:
         run: a finished ``train-gan`` run.
@@ -116,9 +117,8 @@ def gather(
         )
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
-    judge = out / "judge"
     reference = find_reference(
-        films, config.data, run.split, run.data, judge, judge_config, console, run.trained_labels
+        films, config.data, run.split, run.data, judges_folder(), judge_config, console, run.trained_labels
     )
     train, test = (
         real_films(condition(run, part), films, config.data.view) for part in (reference.training, reference.test)
@@ -179,7 +179,7 @@ def evaluate_images(
         _require_trained_on(like, films, console)
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
     labels = like.trained_labels if like and isinstance(like.config, GANConfig) else LABELS
-    reference = find_reference(films, data, split, sources, out / "judge", judge_config, console, labels)
+    reference = find_reference(films, data, split, sources, judges_folder(), judge_config, console, labels)
     training, test = reference.training, reference.test
     if like and isinstance(like.config, GANConfig):
         training, test = condition(like, training), condition(like, test)

@@ -117,7 +117,7 @@ def test_the_table(tmp_path):
 @pytest.mark.parametrize("judge", ["0123", "4567"])
 def test_what_several_judges_see_does_not_compare(tmp_path, judge):
     paths = [write(tmp_path / "a", 0.5, None), write(tmp_path / "b", 0.5, None, judge=judge)]
-    assert ("copy the folder judge of one report" in compare(paths)) == (judge != "0123")
+    assert ("The segmenters that judge are several" in compare(paths)) == (judge != "0123")
 
 
 def test_a_difference_below_0_has_its_star(tmp_path):

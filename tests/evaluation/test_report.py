@@ -17,7 +17,7 @@ from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.compare import read_report
-from mammogan_tf.evaluation.reference import find_reference
+from mammogan_tf.evaluation.reference import find_reference, judges_folder
 from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluate_images
 from mammogan_tf.files import write_json
 from mammogan_tf.training.card import with_measured
@@ -120,16 +120,17 @@ def test_a_killed_report_leaves_no_half_one(evaluated, run, films, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_second_call_trains_no_new_judge_and_says_the_same(evaluated, run, films):
+def test_another_report_on_these_films_trains_no_new_judge_and_says_the_same(evaluated, run, films, tmp_path):
     out, report = evaluated
-    networks = {path: path.stat().st_mtime_ns for path in out.rglob("model.keras")}
-    assert len(networks) == 1
+    networks = {path: path.stat().st_mtime_ns for path in judges_folder().rglob("model.keras")}
+    assert networks
     card = run.card_path.read_text()
     run.card_path.write_text(f"{card}\n## Ours\n\nkept\n")
-    again = evaluate(run, films, out, count=20, judge_config=JUDGE, console=Console(quiet=True))
+    again = evaluate(run, films, tmp_path, count=20, judge_config=JUDGE, console=Console(quiet=True))
     assert again == report
     assert run.card_path.read_text() == f"{card}\n## Ours\n\nkept\n"
-    assert networks == {path: path.stat().st_mtime_ns for path in out.rglob("model.keras")}
+    assert networks == {path: path.stat().st_mtime_ns for path in judges_folder().rglob("model.keras")}
+    assert not [*out.rglob("model.keras")]
 
 
 @pytest.mark.parametrize(

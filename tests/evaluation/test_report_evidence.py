@@ -73,11 +73,12 @@ def images(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def used():
+def used(tmp_path_factory):
     """What the networks of use are trained with. Judges stay as initialised; in place of a report its evidence is given."""
     from mammogan_tf.models.unet import build_unet
 
     given: list = []
+    judges = tmp_path_factory.mktemp("judges")
 
     def initialise(judge, films, console):
         keras.utils.set_random_seed(judge.config.seed)
@@ -89,6 +90,7 @@ def used():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "train_unet", initialise)
+        patch.setattr(report, "judges_folder", lambda: judges)
         patch.setattr(report, "measure_use", use)
         patch.setattr(report, "inception_space", texture_space)
         patch.setattr(report, "_report", lambda evidence, *said: {"evidence": evidence, "said": said})
