@@ -56,6 +56,9 @@ OPTIONS = [
 THIS_MACHINE = re.compile(r"(^|[:/])(localhost|127(\.\d+){3}|0\.0\.0\.0|\[::1?\])(:\d+)?$", re.IGNORECASE)
 """The end of an address on this machine, with any scheme before it (``dns:///localhost:8500``)."""
 
+PORT = re.compile(r":\d+$|^unix")
+"""What names a port; an address without one gRPC asks at 443. A socket has none."""
+
 TOO_LARGE = ("expected an answer of at most", "larger than max")
 """How the embedded server and gRPC say that a message is over the limit."""
 
@@ -117,9 +120,8 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
     if code == "UNAVAILABLE" and any(word in details.lower() for word in ("handshake", "verification")):
         return ServingError(f"{address}: expected a server with TLS and a certificate to trust, received: {details}")
     if code == "UNAVAILABLE" and "failed to connect to remote host" in trouble.lower():
-        return ServingError(
-            f"{address}: expected a model server, received: no connection; start one with mammogan-tf serve"
-        )
+        advice = "start one with mammogan-tf serve" if PORT.search(address) else f"name its port, as in {address}:8500"
+        return ServingError(f"{address}: expected a model server, received: no connection; {advice}")
     if code == "UNAVAILABLE" and trouble:
         return ServingError(
             f"{address}: expected a model server, received: {trouble}; "

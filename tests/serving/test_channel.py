@@ -29,6 +29,20 @@ class Failure(grpc.RpcError):
         return f"failed to connect to all addresses; last error: UNKNOWN: {self.reason}"
 
 
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("localhost", "name its port, as in localhost:8500"),
+        ("dns:///models.example", "name its port, as in dns:///models.example:8500"),
+        ("localhost:8500", "start one with mammogan-tf serve"),
+        ("unix:/run/models", "start one with mammogan-tf serve"),
+    ],
+)
+def test_where_nothing_listens_a_port_may_be_missing(address, advice):
+    says = str(explain(Failure("Failed to connect to remote host: Connection refused"), address, 1))
+    assert says == f"{address}: expected a model server, received: no connection; {advice}"
+
+
 def test_a_certificate_for_another_host_is_said_to_be_that():
     says = str(explain(Failure("Hostname Verification Check failed."), "models.example:8500", 1))
     assert says.startswith("models.example:8500: expected a server with TLS and a certificate to trust, received: ")
