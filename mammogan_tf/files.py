@@ -66,8 +66,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # The name that its user knows.
         raise
 
 
@@ -115,14 +117,17 @@ def visible_pngs(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str], taken: Exception) -> Iterator[None]:
-    """Keeps a file or a folder for this block alone, however its process ends; raises ``taken`` where another has it."""
+def locked(path: str | os.PathLike[str], taken: Exception | None = None) -> Iterator[None]:
+    """Keeps a file or a folder for this block alone, however its process ends.
+
+    Where another has it, it raises ``taken``, or waits where that is None.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if taken else 0))
+    except BlockingIOError as error:
         os.close(handle)
-        raise taken from None
+        raise (taken or error) from None
     except OSError:
         pass  # Some file systems of clusters know no locks.
     try:
@@ -145,4 +150,4 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows marks a file of UTF-8.

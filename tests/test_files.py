@@ -104,6 +104,30 @@ def test_a_failure_leaves_the_old_content_and_no_litter(tmp_path, error):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_who_may_not_write_hears_of_the_file_that_was_meant(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError) as error:
+        write_bytes(tmp_path / "file", b"")
+    assert error.value.filename == str(tmp_path / "file")
+
+
+def test_a_folder_that_is_gone_is_named_by_the_file_that_was_meant(tmp_path):
+    def write() -> None:
+        with atomic_path(tmp_path / "folder" / "file.txt") as temporary:
+            temporary.parent.rmdir()
+            temporary.write_bytes(b"")
+
+    with pytest.raises(FileNotFoundError) as error:
+        write()
+    assert error.value.filename == str(tmp_path / "folder" / "file.txt")
+
+
+def test_json_of_windows_is_read(tmp_path):
+    (tmp_path / "file").write_text('{"name": "é"}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "file") == {"name": "é"}
+
+
 def test_nothing_that_is_no_json_is_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "file", float("nan"))
@@ -125,6 +149,22 @@ def test_what_is_locked_is_locked_until_the_end(tmp_path):
     with locked(tmp_path, AssertionError()), pytest.raises(ValueError, match="taken"):
         enter()
     enter()
+
+
+def test_who_takes_nothing_for_an_answer_waits(tmp_path):
+    order = []
+
+    def wait() -> None:
+        with locked(tmp_path):
+            order.append("second")
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(0.1)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
 
 
 def test_on_a_file_system_without_locks_nothing_is_taken(tmp_path, monkeypatch):

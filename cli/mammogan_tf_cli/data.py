@@ -41,7 +41,7 @@ def fetch(destination: Path, url: str | None, sha256: str | None) -> None:
 
 @data.command()
 @click.argument("destination", type=folder)
-@click.option("--patients", type=click.IntRange(min=6), default=24, help="Two films each.")
+@click.option("--patients", type=click.IntRange(6, 499), default=24, help="Two films each.")
 @click.option("--seed", type=click.IntRange(min=0), default=0)
 def phantom(destination: Path, patients: int, seed: int) -> None:
     """Draw phantom mammograms in the layout of mini-MIAS.

@@ -180,7 +180,7 @@ def request_synthesize(
 
 def _read_films(images: Sequence[Path], view: str) -> "Iterator[tuple[list[str], list[Geometry], list[np.ndarray]]]":
     """Names of films, how they lie, and their squares, turned and trimmed as the training films were; a group at a time."""
-    from mammogan_tf.data.film import read_grey
+    from mammogan_tf.data.film import read_grey, read_origin
     from mammogan_tf.data.preparation import find_geometry, shrink
     from mammogan_tf.inference.segment import distinct_names
 
@@ -188,8 +188,8 @@ def _read_films(images: Sequence[Path], view: str) -> "Iterator[tuple[list[str],
     for begin in range(0, len(images), GROUP):
         geometries, squares = [], []
         for image in images[begin : begin + GROUP]:
-            film = read_grey(image)
-            geometry = find_geometry(film, view)
+            film, (_, side) = read_grey(image), read_origin(image)
+            geometry = find_geometry(film, view, side)
             geometries.append(geometry)
             squares.append(shrink(geometry.to_square(film), min(geometry.side, MOST_SIDE)))
         yield names[begin : begin + GROUP], geometries, squares

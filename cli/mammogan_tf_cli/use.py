@@ -91,7 +91,8 @@ class LesionCircle(click.ParamType):
     "--lesion",
     type=LesionCircle(),
     metavar="X,Y,R[,LABEL]",
-    help="Put a benign or malignant lesion there: centre and radius in sides of the mask, from its top left corner.",
+    help="Put a benign or malignant lesion there: centre and radius in sides of the mask, from its top left corner. "
+    "With --vary it moves with the anatomy: masks/ shows where to.",
 )
 def generate(
     model: Path,

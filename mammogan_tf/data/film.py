@@ -10,10 +10,21 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mammogan_tf.config import CLASSES
-from mammogan_tf.data.dicom import is_dicom, read_dicom, read_dicom_size, scale_grey
+from mammogan_tf.data.dicom import is_dicom, read_dicom, read_dicom_origin, read_dicom_size, scale_grey
 from mammogan_tf.errors import DataError
 
-__all__ = ["AUTOMATIC", "SIDES", "TISSUES", "DrawnMask", "Film", "Lesion", "read_drawn_mask", "read_grey", "read_size"]
+__all__ = [
+    "AUTOMATIC",
+    "SIDES",
+    "TISSUES",
+    "DrawnMask",
+    "Film",
+    "Lesion",
+    "read_drawn_mask",
+    "read_grey",
+    "read_origin",
+    "read_size",
+]
 
 SIDES = ("left", "right")
 TISSUES = ("F", "G", "D")
@@ -81,9 +92,9 @@ class Film:
 def read_grey(path: Path) -> np.ndarray:
     """Reads a film of any format that the project accepts as uint8 [H, W], dark background.
 
-    PGM, PNG, TIFF and JPEG with 8 bits are taken as they are, RGB where the three channels agree. Of 16 bits the darkest
-    pixel becomes 0 and the brightest 255: such files hold 10 to 16 bits and do not say how many. DICOM, known by its suffix
-    or its content, is read by :func:`mammogan_tf.data.dicom.read_dicom`.
+    PGM, PNG, TIFF and JPEG with 8 bits are taken as they are, RGB where the three channels agree, with an alpha that is opaque
+    or none. Of 16 bits the darkest pixel becomes 0 and the brightest 255: such files hold 10 to 16 bits and do not say how
+    many. DICOM, known by its suffix or its content, is read by :func:`mammogan_tf.data.dicom.read_dicom`.
 
     Raises:
         DataError: missing, unreadable, empty, truncated, several pages, to be turned for viewing, colour, RGB of 16 bits,
@@ -114,6 +125,15 @@ def read_size(path: Path) -> tuple[int, int]:
         return read_dicom_size(path)
     with _opened(path) as image:
         return image.height, image.width
+
+
+def read_origin(path: Path) -> tuple[str | None, str | None]:
+    """What a DICOM file says of patient and chest wall (:func:`mammogan_tf.data.dicom.read_dicom_origin`); None of others.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return read_dicom_origin(path) if is_dicom(path) else (None, None)
 
 
 def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
@@ -153,7 +173,7 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _grey_if_equal(image: Image.Image) -> tuple[np.ndarray, str]:
-    """Pixels and mode of an image; RGB whose channels agree, and that is opaque, as the greyscale that it is.
+    """Pixels and mode of an image; RGB whose channels agree, and grey with alpha, as the greyscale that it is where it is opaque.
 
     A mode that is not to be taken as it is says why.
 
@@ -163,15 +183,17 @@ def _grey_if_equal(image: Image.Image) -> tuple[np.ndarray, str]:
     tags = getattr(image, "tag_v2", {})
     mode, bits = image.mode, tags.get(BITS, (8,))
     stored = str(getattr(image, "tile", ""))  # Until it is decoded: of PNG such as "RGB;16B".
-    if mode in ("RGB", "RGBA") and (max(bits) > 8 or ";16" in stored):
+    if mode in ("LA", "RGB", "RGBA") and (max(bits) > 8 or ";16" in stored):
         mode += " of 16 bits"
     if mode == "L" and SIGNED in np.atleast_1d(tags.get(SAMPLE_FORMAT, ())):
         mode += " of signed numbers"
     if mode in ("L", "RGB") and "transparency" in image.info:
         mode += " with a transparent colour"
     pixels = np.asarray(image)
-    if mode in ("RGB", "RGBA") and (pixels[..., :3] == pixels[..., :1]).all() and (pixels[..., 3:] == 255).all():
-        return np.ascontiguousarray(pixels[..., 0]), "L"
+    if mode in ("LA", "RGB", "RGBA"):
+        colours = mode.count("L") or 3
+        if (pixels[..., :colours] == pixels[..., :1]).all() and (pixels[..., colours:] == 255).all():
+            return np.ascontiguousarray(pixels[..., 0]), "L"
     return pixels, mode
 
 

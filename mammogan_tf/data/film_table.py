@@ -13,6 +13,9 @@ __all__ = ["COLUMNS", "compose", "fault", "read_table"]
 
 COLUMNS = ("film", "patient", "side", "label", "tissue")
 
+BESIDE = r"(id|ids|name|no|nr|number|code|key|uid|type|class|image|film|breast)"
+"""What stands beside a column's name in a heading that means it (*Patient ID*), unlike what follows in *patient age*."""
+
 
 def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, dict[str, str]]:
     """Rows by film. A column is found under the heading that ``columns`` gives, else under its own name, in any case.
@@ -44,14 +47,15 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
     in_any_case = [heading.lower() for heading in exact]
     for column in COLUMNS:
         heading = compose(columns.get(column, column)).strip()
-        if heading in exact:
-            places[column] = exact.index(heading)
-        elif heading.lower() in in_any_case:
-            places[column] = in_any_case.index(heading.lower())
+        found, sought = (exact, heading) if heading in exact else (in_any_case, heading.lower())
+        if found.count(sought) > 1:
+            raise fault(path, f"one column {heading}", "two of them", "rename the one that is not meant")
+        if sought in found:
+            places[column] = found.index(sought)
         elif column in columns or column == "film":
             raise fault(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
     for column in COLUMNS:
-        alike = [name for place, name in enumerate(exact) if place not in places.values() and column in name.lower()]
+        alike = [name for place, name in enumerate(exact) if place not in places.values() and _means(name, column)]
         if column not in places and alike:
             advice = f'rename it, or say in dataset.json "columns": {{"{column}": "{alike[0]}"}}'
             raise fault(path, f"a column {column}", f"one that is named {alike[0]}", advice)
@@ -63,12 +67,20 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
     for line in lines:
         if not any(cell.strip() for cell in line):
             continue
+        if any(cell.strip() for cell in line[len(headings) :]):
+            advice = "put cells with a comma in them into quotes"
+            raise fault(path, f"{len(headings)} cells in a row", f"{len(line)} in that of {line[0]}", advice)
         row = {column: line[place].strip() if place < len(line) else "" for column, place in places.items()}
         film = names.get(row["film"], row["film"])
         if film in rows:
             raise fault(path, "one row for each film", f"two of {film}", "keep one")
         rows[film] = row
     return rows
+
+
+def _means(heading: str, column: str) -> bool:
+    """Whether a heading is a column's name with no more than :data:`BESIDE` it."""
+    return re.fullmatch(rf"({BESIDE}[ _.-]+)?{column}s?([ _.-]*{BESIDE}[.]?)?", heading.lower()) is not None
 
 
 def _close_quotes(line: str) -> str:

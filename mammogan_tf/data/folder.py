@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mammogan_tf.config import CLASSES, LABELS
-from mammogan_tf.data.dicom import DICOM_SUFFIXES, digest_patient, is_dicom, read_dicom_origin
-from mammogan_tf.data.film import AUTOMATIC, SIDES, TISSUES, DrawnMask, Film, read_size
+from mammogan_tf.data.dicom import DICOM_SUFFIXES, digest_patient, is_dicom
+from mammogan_tf.data.film import AUTOMATIC, SIDES, TISSUES, DrawnMask, Film, read_origin, read_size
 from mammogan_tf.data.film_table import COLUMNS, compose, fault, read_table
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import read_json
@@ -135,7 +135,7 @@ def build_film(folder: Folder, film: str) -> Film:
     if mask and read_size(mask) != size:
         expected, received = (f"{width}x{height}" for height, width in (size, read_size(mask)))
         raise fault(mask, f"{expected} pixels as its film has", received, "draw it on the film")
-    tagged, side = folder.origins.get(film) or _read_origin(path)  # Which says why it cannot be read.
+    tagged, side = folder.origins.get(film) or read_origin(path)  # Which says why it cannot be read.
     named = row.get("patient")
     digest = digest_patient(named) if named else tagged
     return Film(
@@ -197,12 +197,8 @@ def _read_origins(images: Mapping[str, Path]) -> dict[str, Origin]:
     origins = {}
     for film, path in images.items():
         with suppress(DataError):
-            origins[film] = _read_origin(path)
+            origins[film] = read_origin(path)
     return origins
-
-
-def _read_origin(path: Path) -> Origin:
-    return read_dicom_origin(path) if is_dicom(path) else (None, None)
 
 
 def _is_safe(name: Any) -> bool:

@@ -30,6 +30,9 @@ __all__ = [
 EDGE = 0.02
 """Share of a film's height: what lies above tissue that begins there is the film's edge, and further down background."""
 
+SLIVER = 0.01
+"""Share of a film's longer side: tissue drawn further beyond the automatic outline at the chest wall is not cut off."""
+
 MOST_PIXELS = 2 * 89_478_485
 """Of all pictures of a film: they are kept in one PNG, and Pillow opens no larger one."""
 
@@ -118,6 +121,9 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
         drawn = read_drawn_mask(film.drawn, grey.shape)
         automatic = drawn == AUTOMATIC
         label_map, outline = np.where(automatic, label_map, drawn), np.where(automatic, outline, drawn > 0)
+        as_drawn = _lie(grey, outline, anatomy.side)
+        if geometry.left - as_drawn.left > SLIVER * max(grey.shape):
+            geometry = as_drawn
         confidence = confidence if automatic.any() else 1.0
     if lesions == "refined":
         for lesion in film.lesions:
@@ -156,29 +162,39 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
     )
 
 
-def find_geometry(grey: np.ndarray, view: str = "whole") -> Geometry:
-    """How a picture uint8 [H, W] is to lie in its square: a whole film turned and trimmed, a window of one as it is."""
+def find_geometry(grey: np.ndarray, view: str = "whole", side: str | None = None) -> Geometry:
+    """How a picture uint8 [H, W] is to lie in its square: a whole film turned and trimmed, a window of one as it is.
+
+    ``side`` is the edge where the chest wall is, found in the picture where None.
+    """
     if view == "roi":
         height, width = grey.shape
         return Geometry(height, width)
-    return outline_film(grey)[1]
+    return outline_film(grey, side)[1]
 
 
-def outline_film(grey: np.ndarray) -> tuple[np.ndarray, Geometry]:
-    """The automatic anatomy of a whole film uint8 [H, W] as a label map of its size, and how it is to lie in its square."""
-    anatomy = find_anatomy(grey)
+def outline_film(grey: np.ndarray, side: str | None = None) -> tuple[np.ndarray, Geometry]:
+    """The automatic anatomy of a whole film uint8 [H, W] as a label map of its size, and how it is to lie in its square.
+
+    ``side`` as in :func:`find_geometry`.
+    """
+    anatomy = find_anatomy(grey, side)
     return _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST), _locate(grey, anatomy)[1]
 
 
 def _locate(grey: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, Geometry]:
     """The outline of breast and muscle, bool [H, W], and the geometry that follows from it."""
-    height, width = grey.shape
     outline = _enlarge(np.where(anatomy.label_map > 0, 255, 0), grey.shape, Image.Resampling.BILINEAR) > 127
-    flipped = anatomy.side == "right"
+    return outline, _lie(grey, outline, anatomy.side)
+
+
+def _lie(grey: np.ndarray, outline: np.ndarray, side: str) -> Geometry:
+    height, width = grey.shape
+    flipped = side == "right"
     turn = slice(None, None, -1 if flipped else 1)
     at_wall, at_top = _edge(grey[:, turn], outline[:, turn]), _edge(grey.T, outline.T)
     top = at_top if at_top <= height * EDGE else 0
-    return outline, Geometry(height, width, flipped, left=at_wall, top=top)
+    return Geometry(height, width, flipped, left=at_wall, top=top)
 
 
 def _enlarge(picture: np.ndarray, shape: tuple[int, ...], method: Image.Resampling) -> np.ndarray:

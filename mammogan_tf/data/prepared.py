@@ -26,7 +26,7 @@ from mammogan_tf.files import atomic_path
 
 __all__ = ["Notes", "cache_folder", "prepare_films", "read_layers", "read_notes"]
 
-PREPARE_VERSION = 8
+PREPARE_VERSION = 9
 """Part of every cache key: raise it whenever the pixels that ``preparation.prepare`` returns change."""
 
 FEW_FILMS = 8
@@ -91,7 +91,7 @@ def cache_folder() -> Path:
         DataError: there is neither, as in a container whose user has no home.
     """
     try:
-        return Path(os.environ.get("MAMMOGAN_CACHE") or Path.home() / ".cache" / "mammogan-tf")
+        return Path(os.environ.get("MAMMOGAN_CACHE") or "~/.cache/mammogan-tf").expanduser()
     except RuntimeError as error:
         raise DataError("cache: expected a home folder, received: none; set MAMMOGAN_CACHE to a folder") from error
 

@@ -101,8 +101,8 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     """Index PNGs of a folder, shrunk to ``size``; a mask with a lesion counts as benign, one without as normal.
 
     Raises:
-        DataError: no PNG there but in a folder ``masks``, what ``segment`` or ``request segment`` wrote, one that is no label
-            map, or, without a ``size``, masks of several sizes.
+        DataError: no PNG there but in a folder ``masks``, what ``segment`` or ``request segment`` wrote, a name that is no text,
+            one that is no label map, or, without a ``size``, masks of several sizes.
     """
     if (folder / "masks").is_dir():
         raise DataError(
@@ -117,6 +117,11 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
         )
     if not files:
         raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")
+    for file in files:
+        if (
+            not file.name.isprintable()
+        ):  # Such as one of an old archive, in another encoding: no manifest could name it.
+            raise DataError(f"{folder}: expected names in UTF-8, received: {file.name!a}; rename it")
     read = [read_label_map(file, size) for file in files]
     shapes = sorted({label_map.shape for label_map in read})
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:

@@ -11,13 +11,13 @@ from PIL import Image
 
 from mammogan_tf.config import ANATOMIES, CLASSES
 from mammogan_tf.console import Progress
-from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.film import read_grey, read_origin
 from mammogan_tf.data.folder import name_film
 from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
 from mammogan_tf.data.made_masks import remove_lesions
 from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, shrink
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import write_text
+from mammogan_tf.files import locked, write_text
 from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.training.samples import save_picture
@@ -59,8 +59,8 @@ def segment_files(
     _read_areas(table)
     try:
         for name, file in zip(names, files, strict=True):
-            grey = read_grey(Path(file))
-            below, lesions = _outline(segmenter, grey, anatomy)
+            grey, (_, side) = read_grey(Path(file)), read_origin(Path(file))
+            below, lesions = _outline(segmenter, grey, anatomy, side)
             label_map = _with_lesions(below, lesions)
             save_label_map(out / f"{name}_mask.png", label_map, as_its_film=segmenter.view == "whole")
             save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
@@ -72,8 +72,9 @@ def segment_files(
                 progress(len(rows), len(files))
     finally:
         if rows:
-            rows = _read_areas(table) | rows
-            write_text(table, pd.DataFrame(rows.values()).round(6).to_csv(index=False))
+            with locked(out):  # Other calls may write to the folder at the same time.
+                rows = _read_areas(table) | rows
+                write_text(table, pd.DataFrame(rows.values()).round(6).to_csv(index=False))
     return table
 
 
@@ -124,7 +125,9 @@ def distinct_names(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def segment_grey(segmenter: Segmenter, grey: np.ndarray, anatomy: str = ANATOMIES[0]) -> np.ndarray:
+def segment_grey(
+    segmenter: Segmenter, grey: np.ndarray, anatomy: str = ANATOMIES[0], side: str | None = None
+) -> np.ndarray:
     """Label map uint8 [H, W] of one film uint8 [H, W].
 
     Args:
@@ -132,16 +135,17 @@ def segment_grey(segmenter: Segmenter, grey: np.ndarray, anatomy: str = ANATOMIE
         grey: the film, which is turned and trimmed for the model as the training films were.
         anatomy: one of ``config.ANATOMIES``: ``"automatic"``, which films outlined by hand show to be the better one, takes
             from the model the lesions on breast and muscle alone. In a window everything is the model's.
+        side: the edge where its chest wall is, ``"left"`` or ``"right"``; found in the picture where None.
     """
-    return _with_lesions(*_outline(segmenter, grey, anatomy))
+    return _with_lesions(*_outline(segmenter, grey, anatomy, side))
 
 
-def _outline(segmenter: Segmenter, grey: np.ndarray, anatomy: str) -> tuple[np.ndarray, np.ndarray]:
+def _outline(segmenter: Segmenter, grey: np.ndarray, anatomy: str, side: str | None) -> tuple[np.ndarray, np.ndarray]:
     """The anatomy without lesions, uint8 [H, W], and where the lesions over it are, bool [H, W]."""
     if segmenter.view == "roi" or anatomy == "unet":
-        found = _ask(segmenter, grey, find_geometry(grey, segmenter.view))
+        found = _ask(segmenter, grey, find_geometry(grey, segmenter.view, side))
         return remove_lesions(found), found == LESION
-    automatic, geometry = outline_film(grey)
+    automatic, geometry = outline_film(grey, side)
     return automatic, (_ask(segmenter, grey, geometry) == LESION) & (automatic > 0)
 
 

@@ -258,7 +258,9 @@ def write_mask(tmp_path, pixels, kind="png"):
     return DrawnMask(path, CLASSES)
 
 
-@pytest.mark.parametrize("pixels", [MASK, LAYER[..., :3], LAYER], ids=["grey", "grey as RGB", "opaque"])
+@pytest.mark.parametrize(
+    "pixels", [MASK, LAYER[..., :3], LAYER, LAYER[..., 2:]], ids=["grey", "grey as RGB", "opaque", "grey, opaque"]
+)
 @pytest.mark.parametrize("kind", ["png", "tiff"])
 def test_a_drawn_mask_has_the_classes_of_its_grey_values(tmp_path, pixels, kind):
     label_map = read_drawn_mask(write_mask(tmp_path, pixels, kind), (2, 3))
@@ -287,8 +289,9 @@ def test_black_and_white_are_0_and_255(tmp_path):
         (MASK.astype(np.uint16), "expected a mask .* received: mode I;16"),
         (np.stack([MASK, MASK, MASK + 1], axis=-1), "expected a mask .* received: mode RGB"),
         (np.dstack([LAYER[..., :3], MASK]), "expected a mask .* received: mode RGBA; save it as 8-bit greyscale"),
+        (np.dstack([MASK, MASK]), "expected a mask .* received: mode LA; save it as 8-bit greyscale"),
     ],
-    ids=["another size", "unknown values", "16 bits", "colour", "transparent"],
+    ids=["another size", "unknown values", "16 bits", "colour", "transparent", "transparent grey"],
 )
 def test_a_mask_that_does_not_fit(tmp_path, pixels, says):
     with pytest.raises(DataError, match=rf"mask\.png: {says}") as error:

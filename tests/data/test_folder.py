@@ -211,6 +211,15 @@ def test_labels_without_classes(write):
             r"films\.csv: expected a column patient, received: one that is named Patient ID; rename it, or say in dataset\.json "
             r'"columns": {"patient": "Patient ID"}',
         ),
+        (
+            "film,size mm,patient\na,12,5,7\nb.one,13,7,7\n",
+            r"films\.csv: expected 3 cells in a row, received: 4 in that of a; put cells with a comma in them into quotes",
+        ),
+        (
+            "film,label,Label,label\na,benign,,malignant\n",
+            r"films\.csv: expected one column label, received: two of them; ",
+        ),
+        ("film,LABEL,Label\na,benign,malignant\n", r"films\.csv: expected one column label, received: two of them; "),
         ("film,label\na,benign\n", r"b\.one\.png: expected a row in the table of dataset\.json, received: none"),
         ("film,label\na,b\nb.one,\n", r"a\.png: expected benign, malignant, normal or nothing as its label .*: b;"),
         ("film,side\na,L\nb.one,\n", r"a\.png: expected left, right or nothing as its side .* received: L;"),
@@ -227,6 +236,21 @@ def test_a_table_that_makes_no_sense(write, table, says):
     with pytest.raises(DataError, match=says) as error:
         load_data(write({"table": "films.csv"}, table))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "heading", ["patient_id", "PatientID", "Patients", "patient no.", "breast side", "Image-Label", "tissue type"]
+)
+def test_a_heading_that_means_a_column_is_not_passed_over(write, heading):
+    with pytest.raises(DataError, match=f"received: one that is named {heading}; rename it"):
+        load_data(write({"table": "films.csv"}, f"film,{heading},remark\na,,\nb.one,,\n"))
+
+
+@pytest.mark.parametrize("heading", ["resident", "patient_age", "label_by", "Residence", "tissues removed"])
+def test_a_heading_that_means_something_else_is_passed_over(write, heading):
+    films = load_data(write({"table": "films.csv"}, f"film,{heading},tissue\na,40,F,,\nb.one,40,G\n"))
+    assert [film.tissue for film in films] == ["F", "G"]
+    assert [film.patient for film in films] == ["mine-a", "mine-b.one"]
 
 
 def test_a_column_that_is_not_there(write):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.data.anatomy import Anatomy
-from mammogan_tf.data.film import AUTOMATIC, DrawnMask, read_grey
+from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film, read_grey
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import Geometry, canvas_size, outline_film, paint_lesions, prepare
@@ -146,6 +146,21 @@ def test_a_drawn_mask_takes_the_place_of_the_automatic_one(make_film, draw_mask)
     assert prepared.images[0, 8, 2] == 0  # Breast, but not drawn as such.
     assert prepared.films[0, 32, 2] == 120
     assert prepared.confidence == 1  # Nothing of it is automatic.
+
+
+def test_tissue_that_is_drawn_beyond_the_automatic_outline_is_not_cut_off(tmp_path):
+    """At the chest wall, where the film is as dark as the background."""
+    row, column = np.mgrid[:600, :400]
+    breast = ((row - 300) / 260) ** 2 + (column / 260) ** 2 < 1
+    Image.fromarray(np.where(breast & (column >= 80), 110, 4).astype(np.uint8)).save(tmp_path / "film.png")
+    lesion = (row - 300) ** 2 + (column - 40) ** 2 < 25**2
+    Image.fromarray(np.where(lesion, 4, breast).astype(np.uint8)).save(tmp_path / "mask.png")
+    film = Film("a", tmp_path / "film.png", "a", 0, side="left")
+    drawn = DrawnMask(tmp_path / "mask.png", ((0, 0), (1, 1), (4, LESION)))
+    assert prepare(film, SIZE).geometry.left == pytest.approx(80, abs=4)
+    prepared = prepare(dataclasses.replace(film, drawn=drawn), SIZE)
+    assert prepared.geometry.left == 0
+    assert (prepared.label_maps == LESION).sum() == pytest.approx(np.pi * (25 * SIZE / 600) ** 2, rel=0.3)
 
 
 def test_where_nothing_is_drawn_the_automatic_mask_stays(make_film, draw_mask):

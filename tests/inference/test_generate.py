@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -182,6 +183,15 @@ def test_masks_that_are_no_squares(tmp_path):
     save_label_map(tmp_path / "wide.png", np.ones((SIZE, 2 * SIZE), np.uint8))
     with pytest.raises(DataError, match=r"expected square masks of one size, received: \(16, 32\)"):
         masks_of_folder(tmp_path)
+
+
+def test_a_mask_whose_name_is_no_text(tmp_path):
+    try:
+        save_label_map(tmp_path / os.fsdecode(b"caf\xe9.png"), np.ones((SIZE, SIZE), np.uint8))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match=r"expected names in UTF-8, received: 'caf\\udce9\.png'; rename it"):
+        masks_of_folder(tmp_path, SIZE)
 
 
 def test_a_folder_with_masks_inside(tmp_path):

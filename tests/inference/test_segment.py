@@ -1,4 +1,6 @@
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,11 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.config import ANATOMIES, CLASSES
+from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.label_maps import lies_as_its_film, overlay, read_label_map
 from mammogan_tf.data.preparation import outline_film
 from mammogan_tf.errors import DataError
-from mammogan_tf.inference import Segmenter, load_segmenter
+from mammogan_tf.inference import Segmenter, load_segmenter, segment
 from mammogan_tf.inference.segment import distinct_names, film_to_png, segment_files, segment_grey
 
 SIZE = 16
@@ -61,6 +64,39 @@ def test_the_network_sees_the_film_turned_and_trimmed():
     for side, padding in (("left", 0), ("right", 40)):
         segment_grey(Segmenter(SIZE, "whole", "test", remember), drawn_film(side, padding))
     np.testing.assert_allclose(*seen, atol=0.1)
+
+
+def test_the_chest_wall_is_where_a_dicom_file_says(tmp_path):
+    pytest.importorskip("pydicom", reason="needs the extra dicom")
+    from tests.dicom_film import make_dicom, write_dicom
+
+    at_the_wall = np.where(np.arange(SIZE) < 4, 3, 1)[None, None].astype(np.uint8)
+    segmenter = Segmenter(SIZE, "whole", "test", lambda images: np.broadcast_to(at_the_wall, images.shape))
+    film = make_dicom(drawn_film("left", 0).astype(np.uint16), PatientOrientation=["P", "F"])
+    write_dicom(tmp_path / "film.dcm", film)
+    segment_files(segmenter, [tmp_path / "film.dcm"], tmp_path / "out", anatomy="unet")
+    found = read_label_map(tmp_path / "out" / "film_mask.png")
+    assert set(found[:, -10:].ravel()) == {3}
+    assert set(found[:, :10].ravel()) == {1}
+    assert set(segment_grey(segmenter, read_grey(tmp_path / "film.dcm"), "unet")[:, :10].ravel()) == {3}
+
+
+def test_calls_at_the_same_time_lose_no_row(tmp_path, monkeypatch):
+    files = [tmp_path / f"{name}.png" for name in "abcd"]
+    for file in files:
+        Image.fromarray(drawn_film("left", 0)).save(file)
+    read = segment._read_areas
+
+    def slowly(table):
+        rows = read(table)
+        time.sleep(0.2)
+        return rows
+
+    monkeypatch.setattr(segment, "_read_areas", slowly)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda file: segment_files(BY_BRIGHTNESS, [file], tmp_path / "out"), files))
+    found = pd.read_csv(tmp_path / "out" / "areas.csv")["file"]
+    assert sorted(found) == [str(file) for file in files]
 
 
 def test_a_window_is_left_as_it_lies():
