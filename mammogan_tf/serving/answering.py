@@ -100,6 +100,7 @@ def answers(
                 service.record, method.__name__, model, call, code, reason, seconds
             )  # The answer goes first.
         if code is not grpc.StatusCode.OK:
+            del request, response  # gRPC keeps what abort raises, and it keeps this frame.
             await context.abort(code, _cut(reason))
         return response
 

@@ -70,7 +70,10 @@ class Batcher:
                 the deadline passed before the job's turn, or what the servable says.
         """
         entry = self._enter(servable, job)
-        when_done(lambda context: self._forget(entry))
+        receipt = entry.receipt
+        when_done(
+            lambda context: self._forget(receipt)
+        )  # gRPC keeps it, so that it is not to know of request and answer.
         try:
             response, examples = await entry.answer
         except asyncio.CancelledError:
@@ -78,7 +81,7 @@ class Batcher:
             self._leave((servable, job.kind), entry)
             raise
         if isinstance(response, Refusal):
-            raise response
+            raise Refusal(response.code, str(response))  # With this frame, which it is not to be in as well.
         return response, examples
 
     def hurry(self) -> None:
@@ -86,10 +89,10 @@ class Batcher:
         self._timeout = 0
         self._start_what_is_due()
 
-    def _forget(self, entry: "_Entry") -> None:
+    def _forget(self, receipt: "_Receipt") -> None:
         """Counts the answer as unread no longer, or never."""
-        entry.read = True
-        was_full, self.unread_bytes, entry.unread = self._is_full, self.unread_bytes - entry.unread, 0
+        receipt.read = True
+        was_full, self.unread_bytes, receipt.unread = self._is_full, self.unread_bytes - receipt.unread, 0
         if was_full and not self._is_full:
             self._start_what_is_due()
 
@@ -162,8 +165,8 @@ class Batcher:
                     entry.fail(error)
                 else:
                     response = answers.result()[number]
-                    if not entry.read and not isinstance(response, Refusal):
-                        self._count_unread(entry, response.ByteSize())
+                    if not entry.receipt.read and not isinstance(response, Refusal):
+                        self._count_unread(entry.receipt, response.ByteSize())
                     entry.succeed((response, examples))
             self._start_if_due(queue)
 
@@ -174,8 +177,8 @@ class Batcher:
         answers = self._executor.submit(queue.key[0].answer, jobs, self._max_batch_size)
         answers.add_done_callback(hand_back)
 
-    def _count_unread(self, entry: "_Entry", size: int) -> None:
-        was_full, self.unread_bytes, entry.unread = self._is_full, self.unread_bytes + size, size
+    def _count_unread(self, receipt: "_Receipt", size: int) -> None:
+        was_full, self.unread_bytes, receipt.unread = self._is_full, self.unread_bytes + size, size
         if self._is_full and not was_full:
             self._patient_until = time.monotonic() + PATIENCE
 
@@ -197,14 +200,21 @@ class Batcher:
         return batch
 
 
+class _Receipt:
+    """How many bytes of an answer are unread once it is there."""
+
+    def __init__(self) -> None:
+        self.unread, self.read = 0, False
+
+
 class _Entry:
-    """A job that waits or runs, its answer to be, and how many bytes of it are unread once it is there."""
+    """A job that waits or runs, its answer to be, and the receipt for it."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.arrived = time.monotonic()
         self.size = job.request.ByteSize()
-        self.unread, self.read = 0, False
+        self.receipt = _Receipt()
         self.examples = float("inf") if job.examples is None else job.examples  # A job without a batch runs alone.
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 

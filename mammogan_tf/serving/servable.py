@@ -97,7 +97,7 @@ class Servable:
             return self._together(jobs, most)
         except Refusal as refusal:
             if len(jobs) == 1:
-                return [refusal]
+                return [Refusal(refusal.code, str(refusal))]  # A new one keeps no frame, and so no tensors.
             half = len(jobs) // 2
             return self.answer(jobs[:half], most) + self.answer(jobs[half:], most)
 
