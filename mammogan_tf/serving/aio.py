@@ -1,5 +1,6 @@
 """The client for asyncio."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,7 +35,7 @@ class AsyncMammoganClient:
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         require_timeout(timeout)
-        self.address, self.timeout = address, timeout
+        self.address, self.timeout, self._closed = address, timeout, False
         secure, options = credentials is not None, channel_options(address)
         self._channel = (
             aio.secure_channel(address, credentials, options) if secure else aio.insecure_channel(address, options)
@@ -49,6 +50,7 @@ class AsyncMammoganClient:
         await self.close()
 
     async def close(self) -> None:
+        self._closed = True
         await self._channel.close()
 
     async def segment(self, images: np.ndarray | Sequence[bytes], version: int | None = None) -> Segmentation:
@@ -112,3 +114,7 @@ class AsyncMammoganClient:
             return await method(request, timeout=self.timeout)
         except aio.UsageError as error:  # The channel is closed.
             raise closed(self.address) from error
+        except asyncio.CancelledError as error:
+            if not self._closed:
+                raise
+            raise closed(self.address) from error  # While it waited for the answer: nobody cancelled its task.

@@ -31,8 +31,14 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
     """Serves the models found now until ``ending`` is set or the binary ends by itself.
 
     Raises:
-        ServingError: nothing to serve, the address is taken, or the binary ended.
+        ServingError: metrics beside TLS, as its HTTP port also answers requests and knows no TLS; nothing to serve, the address
+            is taken, or the binary ended.
     """
+    if settings.metrics_port is not None and settings.pem is not None:
+        raise ServingError(
+            f"--metrics-port: expected none with TLS, received: {settings.metrics_port}; {BINARY} answers requests on that port, "
+            "too, without TLS: leave it out, or take --engine embedded"
+        )
     names = [path.name for path in Library(models).folders() if any(path.glob("[0-9]*/saved_model.pb"))]
     if not names:
         raise nothing_to_serve(Library(models))
@@ -43,6 +49,10 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
     require_free_address("0.0.0.0", settings.port)
     if settings.host != "0.0.0.0":  # It has no option but to listen on every interface.
         logger.warning("%s listens on every interface, not only on %s", BINARY, settings.host)
+    if settings.metrics_port is not None:
+        logger.warning(
+            "%s also answers requests over HTTP on port %d, not only for metrics", BINARY, settings.metrics_port
+        )
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen([binary, *_flags(Path(folder), models, names, settings)])
         print(f"Serving {', '.join(names)} on 0.0.0.0:{settings.port} ({BINARY}); Ctrl-C ends", flush=True)

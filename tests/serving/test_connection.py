@@ -103,6 +103,27 @@ def test_a_client_is_closed_at_the_end_of_its_block():
         asyncio.run(ask_late())
 
 
+def test_who_waits_for_an_answer_when_the_client_is_closed_hears_of_it(serve_predict, films):
+    async def close_while_it_asks(address):
+        client = AsyncMammoganClient(address)
+        asking = asyncio.create_task(client.segment(films))
+        await asyncio.sleep(0.3)
+        await client.close()
+        with pytest.raises(ServingError, match="expected an open client, received: a closed one"):
+            await asking
+
+    asyncio.run(close_while_it_asks(serve_predict(lambda request, context: time.sleep(1))))
+
+
+def test_who_no_longer_waits_for_an_answer_is_cancelled(serve_predict, films):
+    async def give_up(address):
+        async with AsyncMammoganClient(address) as client:
+            await asyncio.wait_for(client.segment(films), 0.3)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(give_up(serve_predict(lambda request, context: time.sleep(1))))
+
+
 def test_a_slow_server_is_one_line(connect, serve_predict, films):
     address = serve_predict(lambda request, context: time.sleep(1))
     with connect(address, timeout=0.2) as client, pytest.raises(ServingError, match=r"within 0\.2 s"):

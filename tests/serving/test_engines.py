@@ -94,11 +94,30 @@ def test_tensorflow_model_server_takes_requests_as_large_as_a_pass(models, capfd
 
 
 @pytest.mark.usefixtures("binary")
-def test_tensorflow_model_server_batches_measures_and_encrypts_as_told(models, capfd, monkeypatch):
+def test_tensorflow_model_server_measures_as_told_and_says_what_else_its_port_does(models, capfd):
+    with pytest.raises(ServingError, match="exit status 3"):
+        serve(models, port=18500, metrics_port=19100)
+    output = capfd.readouterr()
+    assert "--rest_api_port=19100" in output.out
+    assert 'path: "/metrics"' in output.out
+    assert "also answers requests over HTTP on port 19100" in output.err
+
+
+@pytest.mark.usefixtures("binary")
+def test_tensorflow_model_server_opens_no_port_beside_tls(models, monkeypatch):
+    monkeypatch.setattr(ServerSettings, "pem", (b"CERTIFICATE", b"KEY", None))
+    with pytest.raises(
+        ServingError, match=r"--metrics-port: expected none with TLS, received: 19100; .* take --engine embedded"
+    ):
+        serve(models, port=18500, metrics_port=19100)
+
+
+@pytest.mark.usefixtures("binary")
+def test_tensorflow_model_server_batches_and_encrypts_as_told(models, capfd, monkeypatch):
     pem = (b"CERTIFICATE\n", b"KEY", b"AUTHORITY")
     monkeypatch.setattr(ServerSettings, "pem", pem)
     with pytest.raises(ServingError, match="exit status 3"):
-        serve(models, port=18500, max_batch_size=8, batch_timeout_ms=1.5, max_queue=9, metrics_port=19100)
+        serve(models, port=18500, max_batch_size=8, batch_timeout_ms=1.5, max_queue=9)
     output = capfd.readouterr().out
     for expected in (
         "--enable_batching=true",
@@ -106,8 +125,6 @@ def test_tensorflow_model_server_batches_measures_and_encrypts_as_told(models, c
         "max_batch_size { value: 4096 }",
         "batch_timeout_micros { value: 1500 }",
         "max_enqueued_batches { value: 512 }",
-        "--rest_api_port=19100",
-        'path: "/metrics"',
         'server_cert: "CERTIFICATE\\n"',
         'server_key: "KEY"',
         'custom_ca: "AUTHORITY"',
