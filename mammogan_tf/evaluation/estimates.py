@@ -16,14 +16,20 @@ BLOCKS = 30
 """Most patients, or blocks of patients, that :func:`left_out` leaves out one after the other."""
 
 
-def over_patients(values: np.ndarray, patients: np.ndarray, statistic: Statistic = mean, seed: int = 0) -> Estimate:
+def over_patients(
+    values: np.ndarray,
+    patients: np.ndarray,
+    statistic: Statistic = mean,
+    seed: int = 0,
+    independent: int | None = None,
+) -> Estimate:
     """:func:`~mammogan_tf.metrics.intervals.bootstrap`, whose arguments these are.
 
     Where the value without some patient is no number, none is kept.
     """
     if not len(values):
         return not_computed("nothing to judge")
-    estimate = bootstrap(values, patients, statistic, seed=seed)
+    estimate = bootstrap(values, patients, statistic, seed=seed, independent=independent)
     if "value" not in estimate:
         return estimate
     judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
@@ -53,12 +59,12 @@ def between(
 
 
 def _over_two_sides(first: np.ndarray, second: np.ndarray, statistic: Statistic, seed: int) -> Estimate:
-    """:func:`over_patients` of the rows of two sides, which are of these patients."""
+    """:func:`over_patients` of the rows of two sides, which are of these patients; the smaller side says how sure it is."""
     fewest = min(len(np.unique(side)) for side in (first, second))
     if fewest < MIN_PATIENTS:
         return not_computed(f"needs {MIN_PATIENTS} patients or more on either side, found {fewest}")
     patients = np.concatenate([first, second])
-    return over_patients(np.arange(len(patients)), patients, statistic, seed)
+    return over_patients(np.arange(len(patients)), patients, statistic, seed, fewest)
 
 
 def auc_between(
@@ -108,7 +114,8 @@ def left_out(
 ) -> Estimate:
     """:func:`~mammogan_tf.metrics.intervals.jackknife` for a statistic that takes the patients who are kept.
 
-    Many patients are left out in :data:`BLOCKS` of about equal size (the grouped jackknife).
+    Many patients are left out in :data:`BLOCKS` of about equal size (the grouped jackknife), dealt at random: neighbours in
+    the alphabet are of one data set, whose difference to another would count as error.
 
     Args:
         statistic: takes names of patients [K].
@@ -116,7 +123,7 @@ def left_out(
         limits: what the statistic can be; the interval is cut to them.
     """
     names = np.unique(patients)
-    blocks = np.array_split(names, min(BLOCKS, len(names)))
+    blocks = np.array_split(np.random.default_rng(0).permutation(names), min(BLOCKS, len(names)))
     block_of = {name: " ".join(block) for block in blocks for name in block}
     values: dict[str, float] = {}
 

@@ -56,14 +56,15 @@ def find_reference(
         sources: where they come from, to be written down.
         folder: where the judge lies, in a folder of its own for other films or masks, and goes on from where an
             interrupted call stopped.
-        config: of the judge; the defaults where None. Its ``data`` and seed are set here.
+        config: of the judge; the defaults where None. Its ``data``, seed and precision are set here: float32, so that one that
+            was broken off on a GPU goes on without.
         console: where to show progress.
         labels: of the pictures that take part; the judge is trained on all.
 
     Raises:
         DataError: films of the split are missing, a patient is in more than one part, or there are too few test patients.
     """
-    config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED)
+    config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED, precision="float32")
     asked = Run(folder, "train-unet", config, split, ())
     training, validation, test = load_split(asked, films, console.progress("preparing films"))
     place = folder / fingerprint(training, validation)

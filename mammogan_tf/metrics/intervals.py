@@ -42,7 +42,12 @@ def ratio_of_means(values: np.ndarray, weights: np.ndarray) -> float:
 
 
 def bootstrap(
-    values: np.ndarray, patients: np.ndarray, statistic: Statistic = mean, resamples: int = 1000, seed: int = 0
+    values: np.ndarray,
+    patients: np.ndarray,
+    statistic: Statistic = mean,
+    resamples: int = 1000,
+    seed: int = 0,
+    independent: int | None = None,
 ) -> Estimate:
     """A statistic with its 95 % percentile bootstrap interval, patients drawn with all their rows (Efron 1979).
 
@@ -57,6 +62,7 @@ def bootstrap(
         statistic: takes the values and the weights of the rows; the mean unless told.
         resamples: number of bootstrap samples.
         seed: the same seed gives the same interval.
+        independent: patients that Student's t counts, where it is not all of them: of two sides the smaller one's.
 
     Returns:
         ``{value, low, high, n, patients}``; ``{"not computed": why}`` with fewer than :data:`MIN_PATIENTS` patients,
@@ -75,16 +81,17 @@ def bootstrap(
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
     row_weights = np.where(same, draws[:, members[:, 0]], draws[:, members].prod(axis=2))
     estimates = [statistic(values, weights) if weights.any() else np.nan for weights in row_weights]
-    return _estimate(statistic(values, np.ones(len(values), int)), np.array(estimates), len(values), len(names))
+    value = statistic(values, np.ones(len(values), int))
+    return _estimate(value, np.array(estimates), len(values), len(names), independent or len(names))
 
 
-def _estimate(value: float, estimates: np.ndarray, count: int, patients: int) -> Estimate:
+def _estimate(value: float, estimates: np.ndarray, count: int, patients: int, independent: int) -> Estimate:
     finite = np.isfinite(estimates)
     if not np.isfinite(value):
         return not_computed("the measure is not a finite number here")
     if (missing := 1 - finite.mean()) > MOST_MISSING:
         return not_computed(f"too few patients: {missing:.0%} of the bootstrap samples have no value")
-    tail = stats.norm.cdf(-np.sqrt(patients / (patients - 1)) * half_width(patients))
+    tail = stats.norm.cdf(-np.sqrt(independent / (independent - 1)) * half_width(independent))
     low, high = np.quantile(estimates[finite], [tail, 1 - tail])
     return {"value": value, "low": float(low), "high": float(high), "n": count, "patients": patients}
 

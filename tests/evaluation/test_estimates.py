@@ -105,6 +105,25 @@ def test_pairs_of_patients_with_several_films():
     assert found[WITHOUT]["f3"] == pytest.approx(values[first != "f3"][kept].mean())
 
 
+def test_the_smaller_side_says_how_sure_it_is():
+    """Three patients against forty are not forty-three: t(0.975, 2) = 4.30, not 2.02."""
+    random = np.random.default_rng(0)
+    values = random.random((3, 40))
+    sides = (np.array([f"{kind}{number}" for number in range(count)]) for kind, count in (("f", 3), ("s", 40)))
+    found = over_pairs(values, *sides)
+    as_of_all = over_patients(
+        np.arange(43), np.arange(43).astype(str), lambda rows, weights: _mean_of_pairs(values, weights)
+    )
+    assert found["value"] == pytest.approx(as_of_all["value"])
+    assert found["high"] - found["low"] > as_of_all["high"] - as_of_all["low"]
+
+
+def _mean_of_pairs(values: np.ndarray, weights: np.ndarray) -> float:
+    first, second = np.split(weights, [len(values)])
+    count = first.sum() * second.sum()
+    return float(first @ values @ second / count) if count else float("nan")
+
+
 def test_leaving_out_patients():
     names = np.array(["a", "a", "b", "c", "d"])
     found = left_out(lambda kept: float(np.mean([ord(name) - ord("a") for name in kept])), names)
@@ -126,7 +145,9 @@ def test_many_patients_are_left_out_in_blocks():
     found = left_out(count, names, limits=(0, 99))
     assert len(seen) == 1 + 30
     assert set(seen[1:]) == {100 - 3, 100 - 4}
-    assert " ".join(found[WITHOUT]).split() == names.tolist()
+    left = [block.split() for block in found[WITHOUT]]
+    assert sorted(name for block in left for name in block) == names.tolist()
+    assert max(int(block[-1]) - int(block[0]) for block in map(sorted, left)) > 50, "neighbours stay together"
     assert found["high"] == 99
     assert found["patients"] == 100
 

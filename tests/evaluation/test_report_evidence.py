@@ -231,4 +231,4 @@ def test_the_films_of_a_report_have_no_margin_and_windows_have_no_side(films, tm
     training, test = (real_films(part, films, view) for part in (found.training, found.test))
     assert training.images.shape[1:] == test.images.shape[1:] == (16, 16)
     assert set(test.sides) == sides
-    assert found.judge.config == dataclasses.replace(JUDGE, data=data, seed=JUDGE_SEED)
+    assert found.judge.config == dataclasses.replace(JUDGE, data=data, seed=JUDGE_SEED, precision="float32")
