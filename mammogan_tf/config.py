@@ -184,8 +184,8 @@ class GANConfig(_TrainConfig):
     ``sample_every`` the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted
     before the critic sees a film, with detail and slopes beside it (:class:`mammogan_tf.models.blocks.Emphasis`); 0 leaves
     films as they are. ``anatomy_weight`` is that of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss; there
-    is none where no U-Net draws the masks. ``energy_weight`` is that of :func:`mammogan_tf.losses.energy_score` there, by which
-    noise changes a film as much as real films of one mask differ.
+    is none where no U-Net draws the masks, and none of windows. ``energy_weight`` is that of
+    :func:`mammogan_tf.losses.energy_score` there, by which noise changes a film as much as real films of one mask differ.
     """
 
     masks: str = "unet"

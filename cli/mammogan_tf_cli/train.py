@@ -173,7 +173,7 @@ def cross_validate(
     type=click.FloatRange(min=0),
     show_default=str(GANConfig.anatomy_weight),
     help="How much it counts for the generator that the U-Net that drew a mask finds it in the synthetic film; without such "
-    "a U-Net it does not.",
+    "a U-Net, and of windows, it does not.",
 )
 @click.option(
     "--energy-weight",

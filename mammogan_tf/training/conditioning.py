@@ -163,12 +163,15 @@ def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: 
 def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
     """The U-Net that draws the run's masks, where the anatomy loss has a weight; None where masks come from elsewhere.
 
+    None, too, where the films are windows: their masks are found with a margin, and in a window alone the U-Net finds them no
+    better in real films than a generator that learns to draw what it takes for dense tissue.
+
     Raises:
         ModelError: the U-Net is broken.
     """
     config, path = run.config, run.unet_path
     assert isinstance(config, GANConfig)
-    if not config.anatomy_weight or not path.exists():
+    if not config.anatomy_weight or not path.exists() or config.data.view == "roi":
         return None
     unet = load_network(path)
     for layer in unet.layers:

@@ -125,11 +125,14 @@ def test_a_unet_of_other_pictures_is_refused_for_other_films_too(tmp_path, films
         create_gan_run(tmp_path, preset(GANConfig, "tiny", {name: wanted}), others, [tmp_path], Run.open(unet_run))
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_the_anatomy_loss_has_a_unet_where_it_has_a_weight(gan_run, weight):
+@pytest.mark.parametrize(
+    ("weight", "view", "there"), [(0.0, "whole", False), (1.0, "whole", True), (1.0, "roi", False)]
+)
+def test_the_anatomy_loss_of_whole_films_has_a_unet_where_it_has_a_weight(gan_run, weight, view, there):
     run = Run.open(gan_run)
-    run.config = dataclasses.replace(run.config, anatomy_weight=weight)
-    assert (unet_of_anatomy_loss(run) is not None) == (weight > 0)
+    data = dataclasses.replace(run.config.data, view=view)
+    run.config = dataclasses.replace(run.config, data=data, anatomy_weight=weight)
+    assert (unet_of_anatomy_loss(run) is not None) == there
 
 
 def test_masks_from_the_unet_carry_the_annotated_lesions(gan_run, unet_run, prepared):
