@@ -56,7 +56,8 @@ def intervals(rows: Sequence[tuple[str, str, Estimate]], label: str, line: float
 
 
 def histograms(values: Mapping[str, np.ndarray], label: str, bins: int = 40) -> bytes:
-    """Outlines of the distributions of each kind, on common bins, with equal areas."""
+    """Outlines of the distributions of each kind, on common bins, with equal areas; none of a kind without values."""
+    values = {kind: each for kind, each in values.items() if np.size(each)}
     figure, axes = _canvas(6.4, 2.8)
     edges = np.histogram_bin_edges(np.concatenate([np.ravel(each) for each in values.values()]), bins)
     for kind, each in values.items():

@@ -160,10 +160,10 @@ def _variants(report: dict[str, Any]) -> str:
 
 
 def _training(run: Run, report: dict[str, Any]) -> str:
-    films = report["films"]
+    films, kind = report["films"], "films" if run.config.data.view == "whole" else "windows"
     return f"""## Training
 
-mammogan-tf {__version__}; {films["train"]} films trained, {films["validation"]} validated and {films["test"]} were kept apart
+mammogan-tf {__version__}; {films["train"]} {kind} trained, {films["validation"]} validated and {films["test"]} were kept apart
 for testing, split by patient; {report["seconds"] / 60:.1f} minutes; seed {run.config.seed}. Hyper-parameters: `config.json`.
 """
 

@@ -55,7 +55,7 @@ def create_gan_run(
         config = dataclasses.replace(config, variants=0)
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     names = {film.id for film in films}
-    left_out = [film.id for film in films if LABELS[film.label] not in config.labels]
+    left_out = [film.id for film in films if not _labels_shown(film, config.data.view) & {*config.labels}]
     if config.masks == "annotation":
         return Run.create(workdir, config, split.without(left_out), data)
     if unet is None or unet.command not in MASKS or not unet.finished:
@@ -88,6 +88,12 @@ def create_gan_run(
         _require_unseen(chosen, unet, films)
     masks = unet.masks_path if unet.command == "cross-validate" else unet.model_path
     return Run.create(workdir, config, chosen, data, {MASKS[unet.command]: masks})
+
+
+def _labels_shown(film: Film, view: str) -> set[str]:
+    """Labels of a film's pictures: a window has that of its own lesion, which may be better than the film's worst."""
+    lesions = film.lesions if view == "roi" else ()
+    return {LABELS[label] for label in (film.label, *(lesion.label for lesion in lesions))}
 
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:

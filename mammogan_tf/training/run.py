@@ -270,7 +270,7 @@ def fingerprint(*parts: FilmSet) -> str:
 
 
 def patient_digits(patient: str) -> str:
-    """Digits that stand for a patient, whose name or number is not to be read in a run."""
+    """Digits that stand for a patient, whose name or number is not to be read in a run; who tries all numbers finds hers."""
     return hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 

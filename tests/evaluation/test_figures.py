@@ -1,4 +1,5 @@
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -61,6 +62,9 @@ def test_a_film_s_name_is_no_formula():
 def test_values_of_each_kind():
     real, synthetic = RANDOM.random(30), RANDOM.random(50)
     assert size(figures.histograms({"real": real, "synthetic": synthetic}, "distance"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # NumPy's, of black images alone.
+        assert size(figures.histograms({"real": real, "synthetic": np.empty(0)}, "grey level"))
     panel = {"real": (real, real), "synthetic": (synthetic, synthetic / 2)}
     empty = {"real": (np.empty(0), np.empty(0))}
     assert size(figures.scatter({"breast": panel, "lesion": empty}, "asked", "found"))

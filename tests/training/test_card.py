@@ -43,7 +43,7 @@ def test_card_of_a_unet():
     assert "a square of a film around a lesion, or around some tissue, 128 x 128 px" in card
     assert "Levels of 8, 24 channels, 1,234,567 parameters;" in card
     assert "weights of epoch 39, the best on validation films of 51 (at most 60)." in card
-    assert "242 films trained, 32 validated and 48 were kept apart" in card
+    assert "242 windows trained, 32 validated and 48 were kept apart" in card
     assert f"{90 / 60} minutes; seed 7" in card
     assert "Never for diagnosis" in card
 

@@ -8,7 +8,7 @@ import numpy as np
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import auc_between, between, computed, left_out, over_sets
-from mammogan_tf.evaluation.evidence import Evidence
+from mammogan_tf.evaluation.evidence import Evidence, RealFilms, SyntheticFilms
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
 from mammogan_tf.metrics.distribution import frechet_distance, kid
@@ -161,7 +161,9 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
         ),
         Picture(
             "grey_levels",
-            figures.histograms({"real": real[real > 0], "synthetic": synthetic[synthetic > 0]}, "grey level"),
+            figures.histograms(
+                {"real": _inside(evidence.real), "synthetic": _inside(evidence.synthetic)}, "grey level"
+            ),
             "Grey levels inside the breast. They tell of exposure and of the share of dense tissue, not of where "
             "anything is.",
         ),
@@ -179,6 +181,11 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
             )
         )
     return pictures
+
+
+def _inside(films: RealFilms | SyntheticFilms) -> np.ndarray:
+    """Grey levels where the masks show tissue; without masks, of all that is not black."""
+    return films.images[(films.images if films.masks is None else films.masks) > 0]
 
 
 def _of_space(space: str, name: str) -> tuple[Measure, ...]:

@@ -116,7 +116,7 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
         rows = [(arm.title, _kind(arm), measures[f"{score}_{key}"]) for key, arm in ARMS.items()]
         caption = (
             f"{name} on unseen films by what the network was trained on; means over the seeds with 95 % intervals over "
-            "patients. Overlapping intervals do not say that arms are equal: read the paired differences."
+            "patients and seeds. Overlapping intervals do not say that arms are equal: read the paired differences."
         )
         picture = figures.intervals(rows, name, 0.5 if score == "auc" else None)
         pictures.append(Picture(f"use_{score}", picture, caption))
