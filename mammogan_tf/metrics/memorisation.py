@@ -1,7 +1,7 @@
 """Does a generator hand out its training images? Nearest neighbours, membership, and a verdict (NumPy, SciPy)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,17 +84,10 @@ def nearest(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np
     Raises:
         DataError: the sizes differ, or there is no reference.
     """
-    if queries.ndim < 2 or queries.shape[1:] != references.shape[1:] or len(references) == 0:
-        raise DataError(
-            f"images: expected two stacks [N, ...] of one size, received: {queries.shape} and {references.shape}"
-        )
-    flat = references.reshape(len(references), -1).astype(np.float64)
-    indices, distances = [], []
-    for start in range(0, len(queries), BATCH):
-        batch = queries[start : start + BATCH].reshape(-1, flat.shape[1]).astype(np.float64)
-        index = ((flat**2).sum(axis=1) - 2 * batch @ flat.T).argmin(axis=1)
-        indices.append(index)
-        distances.append(np.sqrt(((batch - flat[index]) ** 2).mean(axis=1)))
+    distances, indices = [], []
+    for batch, flat, order in _compare(queries, references):
+        indices.append(order.argmin(axis=1))
+        distances.append(_distance(batch, flat, indices[-1]))
     return np.concatenate(distances), np.concatenate(indices)
 
 
@@ -110,13 +103,31 @@ def distance_ratio(queries: np.ndarray, references: np.ndarray, groups: np.ndarr
     Returns:
         float64 [N] in [0, 1]; nan where all references are of one group, or two groups have the query itself.
     """
-    distances, indices = nearest(queries, references)
-    others = np.full(len(queries), np.nan)
-    for group in np.unique(groups[indices]):
-        rows, rest = groups[indices] == group, references[groups != group]
-        if len(rest):
-            others[rows] = nearest(queries[rows], rest)[0]
-    return distances / np.where(others > 0, others, np.nan)
+    ratios = []
+    for batch, flat, order in _compare(queries, references):
+        first = order.argmin(axis=1)
+        order[groups[first][:, None] == groups] = np.inf
+        second = order.argmin(axis=1)
+        others = np.where(np.isfinite(order.min(axis=1)), _distance(batch, flat, second), np.nan)
+        ratios.append(_distance(batch, flat, first) / np.where(others > 0, others, np.nan))
+    return np.concatenate(ratios)
+
+
+def _compare(queries: np.ndarray, references: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Batches of queries [B, D], the references [M, D], and numbers [B, M] that order these by their distance to each query."""
+    if queries.ndim < 2 or queries.shape[1:] != references.shape[1:] or len(references) == 0:
+        raise DataError(
+            f"images: expected two stacks [N, ...] of one size, received: {queries.shape} and {references.shape}"
+        )
+    flat = references.reshape(len(references), -1).astype(np.float64)
+    squares = np.einsum("md,md->m", flat, flat)
+    for start in range(0, len(queries), BATCH):
+        batch = queries[start : start + BATCH].reshape(-1, flat.shape[1]).astype(np.float64)
+        yield batch, flat, squares - 2 * batch @ flat.T
+
+
+def _distance(batch: np.ndarray, references: np.ndarray, index: np.ndarray) -> np.ndarray:
+    return np.sqrt(((batch - references[index]) ** 2).mean(axis=1))
 
 
 def near_copies(synthetic: np.ndarray, unseen: np.ndarray) -> int:
