@@ -175,8 +175,8 @@ def _check_kind(path: Path, dataset: "Dataset") -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     need(frames == 1, "a single picture", f"{frames} frames", "export the 2-D mammogram, or one frame a file")
     allocated = dataset.BitsAllocated
-    stored = f"{bits} of {allocated}"
-    need(8 <= bits <= allocated <= 16, "8 to 16 bits a pixel, of 16 at most", stored, "export it in 16 bits")
+    stored = f"{bits} in {allocated}"
+    need(8 <= bits <= allocated <= 16, "8 to 16 bits stored in 16 at most", stored, "export it in 16 bits")
     high = dataset.get("HighBit", bits - 1)
     need(high == bits - 1, f"{bits - 1} as the High Bit of {bits} bits", high, "export it again")
 

@@ -13,8 +13,13 @@ __all__ = ["COLUMNS", "compose", "fault", "read_table"]
 
 COLUMNS = ("film", "patient", "side", "label", "tissue")
 
-BESIDE = r"(id|ids|name|no|nr|number|code|key|uid|type|class|image|film|breast)"
-"""What stands beside a column's name in a heading that means it (*Patient ID*), unlike what follows in *patient age*."""
+BESIDE = re.compile(
+    "a|anon|breast|class|code|film|ids?|image|key|l|left|lesion|name|nr?|no|number|of|r|right|site|the|true|type|uid|view"
+)
+"""Words beside a column's name in a heading that means it, such as *Image label* or *side (L/R)*; *label by* does not."""
+
+OF_A_PATIENT = re.compile("age|birth|date|dob|gender|height|history|orientation|position|race|remarks?|sex|weight|year")
+"""Words by which a heading means something else of a patient than who she is; all others do: one passed over splits her up."""
 
 
 def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path]) -> dict[str, dict[str, str]]:
@@ -79,8 +84,13 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
 
 
 def _means(heading: str, column: str) -> bool:
-    """Whether a heading is a column's name with no more than :data:`BESIDE` it."""
-    return re.fullmatch(rf"({BESIDE}[ _.-]+)?{column}s?([ _.-]*{BESIDE}[.]?)?", heading.lower()) is not None
+    """Whether a heading means a column: by its name, whole or with a word of :data:`BESIDE` behind it, and the words around."""
+    words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", heading).lower())
+    named = re.compile(f"{column}s?({BESIDE.pattern})?")
+    others = [word for word in words if not named.fullmatch(word)]
+    if len(others) == len(words):
+        return False
+    return not any(map(OF_A_PATIENT.fullmatch, words)) if column == "patient" else all(map(BESIDE.fullmatch, others))
 
 
 def _close_quotes(line: str) -> str:

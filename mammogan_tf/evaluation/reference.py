@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, DataConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
@@ -14,6 +15,7 @@ from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.prepared import cache_folder
 from mammogan_tf.data.splits import Split
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
+from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run, fingerprint, load_split
 from mammogan_tf.training.segmentation import train_unet
 
@@ -67,13 +69,15 @@ def find_reference(
     config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED, precision="float32")
     asked = Run(folder, "train-unet", config, split, ())
     training, validation, test = load_split(asked, films, console.progress("preparing films"))
-    place = folder / fingerprint(training, validation)
+    place = folder / f"{fingerprint(training, validation)}-{__version__}"
     training, test = training.of_labels(labels), test.of_labels(labels)
     require_patients(test.patients)
-    judge = _find_judge(place, config, split) or Run.create(place, config, split, sources, films=films)
-    if not judge.finished:
-        console.line("training the segmenter that judges")
-        train_unet(judge, films, console)
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place):  # Another report on these films waits for the judge that this one trains.
+        judge = _find_judge(place, config, split) or Run.create(place, config, split, sources, films=films)
+        if not judge.finished:
+            console.line("training the segmenter that judges")
+            train_unet(judge, films, console)
     if data.keep_background:
         training, test = (dataclasses.replace(part, images=part.films) for part in (training, test))
     return Reference(training, test, judge)

@@ -118,10 +118,10 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     if not files:
         raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")
     for file in files:
-        if (
-            not file.name.isprintable()
-        ):  # Such as one of an old archive, in another encoding: no manifest could name it.
-            raise DataError(f"{folder}: expected names in UTF-8, received: {file.name!a}; rename it")
+        try:
+            file.name.encode()
+        except UnicodeEncodeError as error:  # Of an old archive, in another encoding: no manifest could name it.
+            raise DataError(f"{folder}: expected names in UTF-8, received: {file.name!a}; rename it") from error
     read = [read_label_map(file, size) for file in files]
     shapes = sorted({label_map.shape for label_map in read})
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:

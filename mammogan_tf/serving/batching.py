@@ -81,6 +81,8 @@ class Batcher:
             job.abandoned = True
             self._leave((servable, job.kind), entry)
             raise
+        finally:
+            del entry  # What a failed pass raises keeps this frame, and is kept by the entry.
         if isinstance(response, Refusal):
             raise Refusal(response.code, str(response))  # With this frame, which it is not to be in as well.
         return response, examples

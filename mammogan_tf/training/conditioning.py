@@ -92,8 +92,8 @@ def create_gan_run(
 
 def _labels_shown(film: Film, view: str) -> set[str]:
     """Labels of a film's pictures: a window has that of its own lesion, which may be better than the film's worst."""
-    lesions = film.lesions if view == "roi" else ()
-    return {LABELS[label] for label in (film.label, *(lesion.label for lesion in lesions))}
+    of_lesions = {LABELS[lesion.label] for lesion in film.lesions} if view == "roi" else set()
+    return of_lesions or {LABELS[film.label]}
 
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:

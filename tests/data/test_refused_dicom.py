@@ -37,9 +37,9 @@ def without_pixels() -> Dataset:
         (lambda: make_dicom(RAMP, PhotometricInterpretation="RGB", SamplesPerPixel=3), "MONOCHROME2, received: RGB"),
         (
             lambda: make_dicom(RAMP.astype(np.uint32), 32),
-            "expected 8 to 16 bits a pixel, of 16 at most, received: 32 of 32",
+            "expected 8 to 16 bits stored in 16 at most, received: 32 in 32",
         ),
-        (lambda: make_dicom(RAMP, 7), "expected 8 to 16 bits a pixel, of 16 at most, received: 7 of 16"),
+        (lambda: make_dicom(RAMP, 7), "expected 8 to 16 bits stored in 16 at most, received: 7 in 16"),
         (lambda: make_dicom(RAMP << 4, 12, HighBit=15), "expected 11 as the High Bit of 12 bits, received: 15; export"),
         (without_pixels, "expected a mammogram, received: a DICOM file without pixels"),
     ],

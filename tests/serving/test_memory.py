@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from mammogan_tf.serving import servable
 from mammogan_tf.serving.servable import Job
 from mammogan_tf.serving.server import Server
 from tests.serving.test_server import wait_until
@@ -35,6 +36,18 @@ def alive() -> int:
     return sum(isinstance(each, kinds) for each in gc.get_objects())
 
 
+def test_nor_does_one_whose_pass_fails(stub, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(servable._Signature, "call", fail)
+    monkeypatch.setattr(
+        "mammogan_tf.serving.answering.logger.exception", lambda *arguments: None
+    )  # pytest keeps what is logged.
+    request = predict("serving_default", image=np.zeros((1, 16, 16, 1), np.float32))
+    require_given_back(stub, request, grpc.StatusCode.INTERNAL)
+
+
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
@@ -46,22 +59,23 @@ def alive() -> int:
     ids=["answered", "refused by the graph", "of another shape", "of no signature"],
 )
 def test_no_request_waits_for_the_garbage_collector(stub, request_, code):
-    def ask() -> grpc.StatusCode:
-        return stub.Predict.with_call(request_, timeout=30)[1].code()
+    require_given_back(stub, request_, code)
 
-    def asked() -> grpc.StatusCode:
+
+def require_given_back(stub, request, code) -> None:
+    def ask() -> grpc.StatusCode:
         try:
-            return ask()
+            return stub.Predict.with_call(request, timeout=30)[1].code()
         except grpc.RpcError as error:
             return error.code()
 
-    assert asked() == code
+    assert ask() == code
     gc.collect()
     gc.disable()
     try:
         before = alive()
         for _ in range(COUNT):
-            asked()
+            ask()
         wait_until(lambda: alive() <= before + 2, 10)
     finally:
         gc.enable()

@@ -52,17 +52,15 @@ def test_a_part_of_the_data_keeps_its_split(tmp_path, films, unet_run):
 
 @pytest.mark.parametrize(("view", "there"), [("whole", False), ("roi", True)])
 def test_a_benign_lesion_beside_a_malignant_one_has_a_window(tmp_path, films, view, there):
-    with_lesion = [film for film in films if film.lesions]
-    mixed = [
-        dataclasses.replace(
-            film, label=1, lesions=tuple(dataclasses.replace(film.lesions[0], label=label) for label in (0, 1))
-        )
-        for film in with_lesion[:1]
-    ]
-    benign = [dataclasses.replace(film, label=0) for film in with_lesion[1:]]
+    def labelled(film, label, *labels):
+        lesions = tuple(dataclasses.replace(film.lesions[0], label=each) for each in labels)
+        return dataclasses.replace(film, label=label, lesions=lesions)
+
+    first, *others = [film for film in films if film.lesions]
+    benign = [labelled(film, 0, 0) for film in others]
     config = preset(GANConfig, "tiny", {"view": view, "labels": ("benign",), "masks": "annotation"})
-    split = create_gan_run(tmp_path, config, [*mixed, *benign], [tmp_path]).split
-    assert (mixed[0].id in {*split.train, *split.validation, *split.test}) == there
+    split = create_gan_run(tmp_path, config, [labelled(first, 1, 0, 1), *benign], [tmp_path]).split
+    assert (first.id in {*split.train, *split.validation, *split.test}) == there
 
 
 def test_other_data_gets_a_split_of_its_own(tmp_path, films, unet_run):

@@ -6,8 +6,10 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from mammogan_tf.config import LABELS, DataConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ConfigError, DataError, ModelError
@@ -197,6 +199,9 @@ def test_a_film_that_two_data_sets_have_stands_in_one_part(tmp_path, films):
     with pytest.raises(DataError, match=received):
         load([first, second], [third], [again])
     assert load([first, again], [second], [third])[0].ids == (first.id, "other:7")
+    Image.new("L", (64, 64)).save(tmp_path / "black.png")
+    black = [Film(name, tmp_path / "black.png", name, 2) for name in "ab"]
+    load([first, black[0]], [third], [black[1]])  # Which says nothing of whose they are.
 
 
 TRAININGS = pytest.mark.parametrize(
