@@ -26,9 +26,8 @@ Answer = tuple[predict_pb2.PredictResponse | Refusal, int]
 UNREAD_LIMIT = 24 * 2**20
 """In bytes of messages; each takes three times as much, as message, as bytes, and in gRPC's buffers."""
 
-PATIENCE = 20.0
-"""Seconds that requests wait for clients to read answers past that limit, before they are refused: over a slow link, clients
-that read have made room by then. One that has stopped gRPC lets go within 40."""
+PATIENCE = 2.0
+"""Seconds that requests wait for clients to read answers past that limit, before they are refused."""
 
 
 class Batcher:
