@@ -28,9 +28,8 @@ def import_tensorflow(*, onednn: bool = False) -> None:
         os.dup2(nowhere, 2)
         import tensorflow
 
-        tensorflow.get_logger().setLevel(
-            "ERROR"
-        )  # Such as that a fold's network is traced anew, which nobody can change.
+        # Its warnings, such as that a fold's network is traced anew, tell of nothing that a user could change.
+        tensorflow.get_logger().setLevel("ERROR")
         for gpu in tensorflow.config.list_physical_devices("GPU"):
             tensorflow.config.experimental.set_memory_growth(gpu, True)
     finally:

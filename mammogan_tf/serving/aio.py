@@ -117,4 +117,4 @@ class AsyncMammoganClient:
         except asyncio.CancelledError as error:
             if not self._closed:
                 raise
-            raise closed(self.address) from error  # While it waited for the answer: nobody cancelled its task.
+            raise closed(self.address) from error  # While it waited for the answer.

@@ -41,9 +41,8 @@ def test_nor_does_one_whose_pass_fails(stub, monkeypatch):
         raise RuntimeError("unforeseen")
 
     monkeypatch.setattr(servable._Signature, "call", fail)
-    monkeypatch.setattr(
-        "mammogan_tf.serving.answering.logger.exception", lambda *arguments: None
-    )  # pytest keeps what is logged.
+    # pytest keeps what is logged, with the frames of the exception.
+    monkeypatch.setattr("mammogan_tf.serving.answering.logger.exception", lambda *arguments: None)
     request = predict("serving_default", image=np.zeros((1, 16, 16, 1), np.float32))
     require_given_back(stub, request, grpc.StatusCode.INTERNAL)
 
