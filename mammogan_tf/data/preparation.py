@@ -189,6 +189,7 @@ def _locate(grey: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, Geometry]:
 
 
 def _lie(grey: np.ndarray, outline: np.ndarray, side: str) -> Geometry:
+    """How a film with this outline, bool [H, W], and its chest wall at this edge is to lie in its square."""
     height, width = grey.shape
     flipped = side == "right"
     turn = slice(None, None, -1 if flipped else 1)

@@ -70,10 +70,8 @@ class Batcher:
                 the deadline passed before the job's turn, or what the servable says.
         """
         entry = self._enter(servable, job)
-        receipt = entry.receipt
-        when_done(
-            lambda context: self._forget(receipt)
-        )  # gRPC keeps it, so that it is not to know of request and answer.
+        receipt = entry.receipt  # gRPC keeps what it calls at the end, which so knows nothing of request and answer.
+        when_done(lambda context: self._forget(receipt))
         try:
             response, examples = await entry.answer
         except asyncio.CancelledError:
