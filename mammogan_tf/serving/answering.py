@@ -26,10 +26,12 @@ logger = logging.getLogger(__name__)
 class Call:
     """A request under way, and what the method finds out for the log.
 
-    ``deadline`` is of ``time.monotonic``; what ``when_done`` gets is called once the client has the answer, or gave up.
+    ``deadline`` is of ``time.monotonic``; ``client`` is its connection; what ``when_done`` gets is called once the client has
+    the answer, or gave up.
     """
 
     deadline: float
+    client: str
     when_done: Callable[[Callable[[Any], None]], None]
     version: int | None = None
     batch: int | None = None
@@ -67,7 +69,8 @@ def answers(
 ) -> Callable[[Any, Any, grpc.aio.ServicerContext], Awaitable[Any]]:
     """Makes a gRPC method of one that takes a request and its :class:`Call`.
 
-    A refusal becomes its gRPC status, and anything unforeseen INTERNAL: no request can end the server.
+    A refusal becomes its gRPC status, and anything unforeseen INTERNAL: no request can end the server. The method returns the
+    response as bytes: of the message, gRPC would keep a second copy until the client has read it.
     """
 
     @functools.wraps(method)
@@ -75,12 +78,12 @@ def answers(
         service.begin(context)
         begin = time.monotonic()
         left = context.time_remaining()
-        call = Call(float("inf") if left is None else begin + left, context.add_done_callback)
-        response, code, reason = None, grpc.StatusCode.OK, ""
+        call = Call(float("inf") if left is None else begin + left, context.peer(), context.add_done_callback)
+        code, reason = grpc.StatusCode.OK, ""
         try:
             if isinstance(request, Refusal):  # From mammogan_tf.serving.decoding.
                 raise request
-            response = await method(service, request, call)
+            return (await method(service, request, call)).SerializeToString()
         except Refusal as refusal:
             code, reason = refusal.code, str(refusal)
         except asyncio.CancelledError:  # From gRPC, when the client gives up or its deadline passes.
@@ -99,10 +102,8 @@ def answers(
             loop.call_soon(
                 service.record, method.__name__, model, call, code, reason, seconds
             )  # The answer goes first.
-        if code is not grpc.StatusCode.OK:
-            del request, response  # gRPC keeps what abort raises, and it keeps this frame.
-            await context.abort(code, _cut(reason))
-        return response
+        del request  # gRPC keeps what abort raises, and it keeps this frame.
+        await context.abort(code, _cut(reason))
 
     return answer
 

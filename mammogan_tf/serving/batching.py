@@ -18,16 +18,11 @@ from tensorflow_serving.apis import predict_pb2
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.refusal import Refusal, exhausted
 from mammogan_tf.serving.servable import Job, Servable
+from mammogan_tf.serving.unread import Receipt, Unread
 
 __all__ = ["Batcher"]
 
 Answer = tuple[predict_pb2.PredictResponse | Refusal, int]
-
-UNREAD_LIMIT = 24 * 2**20
-"""In bytes of messages; each takes three times as much, as message, as bytes, and in gRPC's buffers."""
-
-PATIENCE = 2.0
-"""Seconds that requests wait for clients to read answers past that limit, before they are refused."""
 
 
 class Batcher:
@@ -35,9 +30,8 @@ class Batcher:
 
     ``max_batch_size`` counts the examples of a pass; ``timeout`` is how many seconds a pass may wait to fill up;
     ``max_queue`` is how many requests may wait, together as large as two of the largest messages; ``observe`` is told the
-    model and examples of every pass. Answers that their clients do not read stay in memory: past :data:`UNREAD_LIMIT` bytes
-    of them nothing more is computed until they are read, and after :data:`PATIENCE` seconds what waits is refused. All
-    methods belong to the event loop's thread.
+    model and examples of every pass. Nothing is computed for a client that :class:`Unread` holds back, whose requests wait,
+    and are refused in the end. All methods belong to the event loop's thread.
     """
 
     def __init__(
@@ -51,25 +45,25 @@ class Batcher:
         self._loop, self._executor, self._observe = asyncio.get_running_loop(), executor, observe
         self._max_batch_size, self._timeout, self._max_queue = max_batch_size, timeout, max_queue
         self._queues: dict[tuple[Servable, Hashable], _Queue] = {}
-        self.waiting = self._waiting_bytes = self.unread_bytes = 0
-        self._patient_until = 0.0
+        self.unread = Unread()
+        self.waiting = self._waiting_bytes = 0
 
     @property
     def busy(self) -> bool:
         return bool(self._queues)
 
     async def answer(
-        self, servable: Servable, job: Job, when_done: Callable[[Callable[[Any], None]], None]
+        self, servable: Servable, job: Job, client: str, when_done: Callable[[Callable[[Any], None]], None]
     ) -> tuple[predict_pb2.PredictResponse, int]:
         """The response to a job, which lacks only the version, and the number of examples in its (largest) pass.
 
-        It counts as unread until what ``when_done`` gets is called.
+        The client has not read it until what ``when_done`` gets is called.
 
         Raises:
-            Refusal: RESOURCE_EXHAUSTED when too many wait already, or too many answers are unread, DEADLINE_EXCEEDED when
+            Refusal: RESOURCE_EXHAUSTED when too many wait already, or too many answers stay unread, DEADLINE_EXCEEDED when
                 the deadline passed before the job's turn, or what the servable says.
         """
-        entry = self._enter(servable, job)
+        entry = self._enter(servable, job, client)
         receipt = entry.receipt  # gRPC keeps what it calls at the end, which so knows nothing of request and answer.
         when_done(lambda context: self._forget(receipt))
         try:
@@ -89,23 +83,18 @@ class Batcher:
         self._timeout = 0
         self._start_what_is_due()
 
-    def _forget(self, receipt: "_Receipt") -> None:
+    def _forget(self, receipt: Receipt) -> None:
         """Counts the answer as unread no longer, or never."""
-        receipt.read = True
-        was_full, self.unread_bytes, receipt.unread = self._is_full, self.unread_bytes - receipt.unread, 0
-        if was_full and not self._is_full:
-            self._start_what_is_due()
+        self.unread.remove(receipt)
+        self._start_what_is_due(only_held=True)
 
-    def _start_what_is_due(self) -> None:
+    def _start_what_is_due(self, only_held: bool = False) -> None:
         for queue in list(self._queues.values()):
-            self._start_if_due(queue)
+            if queue.held or not only_held:
+                self._start_if_due(queue)
 
-    @property
-    def _is_full(self) -> bool:
-        return self.unread_bytes > UNREAD_LIMIT
-
-    def _enter(self, servable: Servable, job: Job) -> "_Entry":
-        entry = _Entry(job)
+    def _enter(self, servable: Servable, job: Job, client: str) -> "_Entry":
+        entry = _Entry(job, client)
         if self.waiting >= self._max_queue:
             raise exhausted(f"{self.waiting} requests wait already; try again later")
         if self.waiting and self._waiting_bytes + entry.size > 2 * MESSAGE_LIMIT:
@@ -126,6 +115,8 @@ class Batcher:
         if queue and entry in queue.entries:
             queue.entries.remove(entry)
             self._wait_no_longer(entry)
+            if not queue.entries:
+                self._start_if_due(queue)
 
     def _wait_no_longer(self, entry: "_Entry") -> None:
         self.waiting -= 1
@@ -140,15 +131,25 @@ class Batcher:
             return
         now = time.monotonic()
         company = queue.entries[0].arrived + self._timeout - now
-        patience = self._patient_until - now if self._is_full else 0
+        queue.held = False
         if company > 0 and queue.examples < self._max_batch_size:
-            self._loop.call_later(company, self._start_if_due, queue)
-        elif patience > 0:
-            self._loop.call_later(patience, self._start_if_due, queue)
-        elif batch := self._take(queue):
+            self._look_again(queue, company)
+        elif batch := self._take(queue, now):
             self._start(queue, batch)
+        elif queue.entries:
+            queue.held = True
+            self._look_again(queue, min(filter(None, map(self._held_until, queue.entries))) - now)
         else:
             self._start_if_due(queue)
+
+    def _look_again(self, queue: "_Queue", seconds: float) -> None:
+        """Looks at the queue then, in place of an earlier or later time."""
+        if queue.alarm:
+            queue.alarm.cancel()
+        queue.alarm = self._loop.call_later(seconds, self._start_if_due, queue)
+
+    def _held_until(self, entry: "_Entry") -> float | None:
+        return self.unread.held_until(entry.receipt.client, entry.job.answer_bytes)
 
     def _start(self, queue: "_Queue", batch: "list[_Entry]") -> None:
         queue.running = True
@@ -165,8 +166,8 @@ class Batcher:
                     entry.fail(error)
                 else:
                     response = answers.result()[number]
-                    if not entry.receipt.read and not isinstance(response, Refusal):
-                        self._count_unread(entry.receipt, response.ByteSize())
+                    if not isinstance(response, Refusal):
+                        self.unread.add(entry.receipt, response.ByteSize())
                     entry.succeed((response, examples))
             self._start_if_due(queue)
 
@@ -177,44 +178,40 @@ class Batcher:
         answers = self._executor.submit(queue.key[0].answer, jobs, self._max_batch_size)
         answers.add_done_callback(hand_back)
 
-    def _count_unread(self, receipt: "_Receipt", size: int) -> None:
-        was_full, self.unread_bytes, receipt.unread = self._is_full, self.unread_bytes + size, size
-        if self._is_full and not was_full:
-            self._patient_until = time.monotonic() + PATIENCE
-
-    def _take(self, queue: "_Queue") -> "list[_Entry]":
-        """The next entries that fit into one pass, at least one; those that nobody waits for are dropped."""
+    def _take(self, queue: "_Queue", now: float) -> "list[_Entry]":
+        """The next entries that fit into one pass, at least one where not all are held back; those that nobody waits for, or
+        that have been held back for too long, are dropped."""
         batch: list[_Entry] = []
         room: float = self._max_batch_size
-        while queue.entries and (not batch or queue.entries[0].examples <= room):
-            entry = queue.entries.popleft()
-            self._wait_no_longer(entry)
+        for entry in list(queue.entries):
+            held_until = self._held_until(entry)
             if not entry.job.wanted:
-                entry.succeed((Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"), 0))
+                refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            elif held_until is None:
+                if batch and entry.examples > room:
+                    break
+                batch.append(entry)
+                room -= entry.examples
+                refusal = None
+            elif held_until > now:
                 continue
-            if self._is_full:
-                entry.succeed((exhausted("too many answers wait to be read; try again later"), 0))
-                continue
-            batch.append(entry)
-            room -= entry.examples
+            else:
+                refusal = exhausted("too many answers wait to be read; try again later")
+            queue.entries.remove(entry)
+            self._wait_no_longer(entry)
+            if refusal:
+                entry.succeed((refusal, 0))
         return batch
-
-
-class _Receipt:
-    """How many bytes of an answer are unread once it is there."""
-
-    def __init__(self) -> None:
-        self.unread, self.read = 0, False
 
 
 class _Entry:
     """A job that waits or runs, its answer to be, and the receipt for it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, client: str) -> None:
         self.job = job
         self.arrived = time.monotonic()
         self.size = job.request.ByteSize()
-        self.receipt = _Receipt()
+        self.receipt = Receipt(client)
         self.examples = float("inf") if job.examples is None else job.examples  # A job without a batch runs alone.
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -228,12 +225,13 @@ class _Entry:
 
 
 class _Queue:
-    """Entries of one servable and kind, and whether a pass of theirs runs."""
+    """Entries of one servable and kind, and whether a pass of theirs runs, or all of them are held back."""
 
     def __init__(self, key: tuple[Servable, Hashable]) -> None:
         self.key = key
         self.entries: deque[_Entry] = deque()
-        self.running = False
+        self.running = self.held = False
+        self.alarm: asyncio.TimerHandle | None = None
 
     @property
     def examples(self) -> float:

@@ -36,7 +36,7 @@ class Decoding(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(
             handler.unary_unary if ours else _refusing(handler.unary_unary),
             lambda content: decode(message, content),
-            handler.response_serializer,
+            None if ours else handler.response_serializer,  # mammogan_tf.serving.answering returns bytes.
         )
 
 

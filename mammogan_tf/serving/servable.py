@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ class Job:
     """A request that fits a signature, not yet unpacked.
 
     ``examples`` is the length of the batch, or None where the signature has none; ``kind`` is the same for jobs of one
-    servable that can share a forward pass; nobody waits for a job that is ``abandoned`` or past its ``deadline`` (of
-    ``time.monotonic``).
+    servable that can share a forward pass; ``answer_bytes`` is how large the answer will be, strings left out; nobody waits for
+    a job that is ``abandoned`` or past its ``deadline`` (of ``time.monotonic``).
     """
 
     request: predict_pb2.PredictRequest
@@ -40,6 +40,7 @@ class Job:
     outputs: list[str]
     examples: int | None
     kind: Hashable
+    answer_bytes: int = 0
     deadline: float = float("inf")
     abandoned: bool = False
 
@@ -81,11 +82,12 @@ class Servable:
             raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         signature = self._signatures[name]
         _require_names(request, signature.inputs)
-        outputs = _chosen_outputs(request, signature.outputs)
+        outputs = _chosen_outputs(request, signature.output_bytes)
         shapes = {key: expected.check(request.inputs[key]) for key, expected in signature.inputs.items()}
         examples = _examples(shapes) if signature.batched else None
         kind = (name, *(shape[1:] for shape in shapes.values()))
-        return Job(request, name, outputs, examples, kind, deadline)
+        answer_bytes = (examples or 0) * sum(signature.output_bytes[key] for key in outputs)
+        return Job(request, name, outputs, examples, kind, answer_bytes, deadline)
 
     def answer(self, jobs: Sequence[Job], most: int = 32) -> list[predict_pb2.PredictResponse | Refusal]:
         """Runs jobs of one kind in forward passes of at most ``most`` examples; each gets its own response or refusal.
@@ -129,9 +131,10 @@ class _Signature:
 
     def __init__(self, function: Any) -> None:
         self._function = function
-        inputs, self.outputs = function.structured_input_signature[1], set(function.structured_outputs)
+        inputs, outputs = function.structured_input_signature[1], function.structured_outputs
+        self.output_bytes = {name: _bytes_of_example(spec) for name, spec in outputs.items()}
         self.inputs = {name: Input(name, spec) for name, spec in inputs.items()}
-        specs = [*inputs.values(), *function.structured_outputs.values()]
+        specs = [*inputs.values(), *outputs.values()]
         self.batched = bool(inputs) and all(spec.shape.rank and spec.shape[0] is None for spec in specs)
 
     def unpack(self, jobs: Sequence[Job]) -> dict[str, np.ndarray]:
@@ -146,6 +149,11 @@ class _Signature:
         except tf.errors.OpError as error:
             raise Refusal(STATUS[error.error_code], _one_line(error.message)) from error
         return {key: results[key].numpy() for key in outputs}
+
+
+def _bytes_of_example(spec: tf.TensorSpec) -> int:
+    """What an output takes for each example, as far as that is known before it is computed."""
+    return int(spec.dtype.size * (spec.shape[1:].num_elements() or 0)) if spec.shape.rank else 0
 
 
 def _examples(shapes: dict[str, tuple[int, ...]]) -> int:
@@ -202,7 +210,7 @@ def _require_names(request: predict_pb2.PredictRequest, expected: dict[str, Inpu
         )
 
 
-def _chosen_outputs(request: predict_pb2.PredictRequest, available: set[str]) -> list[str]:
+def _chosen_outputs(request: predict_pb2.PredictRequest, available: Collection[str]) -> list[str]:
     chosen = list(request.output_filter)
     for name in chosen:
         if name not in available:

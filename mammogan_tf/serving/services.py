@@ -44,7 +44,7 @@ class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceSe
             raise invalid("Missing ModelSpec")
         with self.library.borrow(request.model_spec) as (servable, call.version):
             job = servable.job(request, call.deadline)
-            response, call.batch = await self._batcher.answer(servable, job, call.when_done)
+            response, call.batch = await self._batcher.answer(servable, job, call.client, call.when_done)
         response.model_spec.version.value = call.version
         return response
 

@@ -52,6 +52,9 @@ class Context:
     def time_remaining(self):
         return self.left
 
+    def peer(self):
+        return "client"
+
     def add_done_callback(self, callback):
         pass
 
