@@ -92,7 +92,7 @@ def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
     from mammogan_tf.serving.client import MammoganClient
     from mammogan_tf.serving.server import Server
     from mammogan_tf.training.conditioning import condition
-    from mammogan_tf.training.run import load_split
+    from mammogan_tf.training.split_films import load_split
 
     training, _, test = load_split(gan, films)
     training, unseen = (condition(gan, part).cropped() for part in (training, test))

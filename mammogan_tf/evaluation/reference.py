@@ -16,8 +16,9 @@ from mammogan_tf.data.prepared import cache_folder
 from mammogan_tf.data.splits import Split
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
 from mammogan_tf.files import locked
-from mammogan_tf.training.run import Run, fingerprint, load_split
+from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import train_unet
+from mammogan_tf.training.split_films import fingerprint, load_split
 
 __all__ = ["JUDGE_SEED", "Reference", "find_reference", "judges_folder", "real_films"]
 

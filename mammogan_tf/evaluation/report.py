@@ -27,8 +27,9 @@ from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition, masks_from
-from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
+from mammogan_tf.training.split_films import load_split
 
 __all__ = ["evaluate", "evaluate_images", "gather"]
 

@@ -20,10 +20,11 @@ from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.run import Run, fingerprint, fingerprints, require_pictures
+from mammogan_tf.training.run import Run
 from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
+from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures
 from mammogan_tf.training.workers import workers
 
 __all__ = ["create_cross_validation_run", "cross_validate"]

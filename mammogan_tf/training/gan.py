@@ -26,8 +26,9 @@ from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.conditioning import condition, masks_from, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
-from mammogan_tf.training.run import Run, fingerprint, load_split
+from mammogan_tf.training.run import Run
 from mammogan_tf.training.samples import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
+from mammogan_tf.training.split_films import fingerprint, load_split
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.wgan_gp import WGANGP

@@ -2,9 +2,10 @@
 
 import functools
 import http.server
+import json
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,26 @@ def films() -> FilmSet:
         corners=np.zeros((COUNT, 2), np.int64),
         confidences=np.ones(COUNT, np.float32),
     )
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder data set: two films, and what a test adds."""
+
+    def write(
+        description: object,
+        table: str | None = None,
+        masks: Sequence[str] = (),
+        films: Sequence[str] = ("a.png", "b.one.png"),
+    ) -> Path:
+        root = tmp_path / "mine"
+        (root / "images").mkdir(parents=True)
+        for path in [root / "images" / name for name in films] + [root / "labels" / name for name in masks]:
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(path)
+        (root / "dataset.json").write_text(description if isinstance(description, str) else json.dumps(description))
+        if table is not None:
+            (root / "films.csv").write_text(table)
+        return root
+
+    return write

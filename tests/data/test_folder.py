@@ -1,5 +1,4 @@
 import json
-import re
 import unicodedata
 
 import numpy as np
@@ -16,24 +15,6 @@ GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 CLASSES = {"0": "automatic", "255": "lesion"}
 
 
-@pytest.fixture
-def write(tmp_path):
-    """Writes a folder data set: two films, and what a test adds."""
-
-    def write(description, table=None, masks=(), films=("a.png", "b.one.png")):
-        root = tmp_path / "mine"
-        (root / "images").mkdir(parents=True)
-        for path in [root / "images" / name for name in films] + [root / "labels" / name for name in masks]:
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(GREY).save(path)
-        (root / "dataset.json").write_text(description if isinstance(description, str) else json.dumps(description))
-        if table is not None:
-            (root / "films.csv").write_text(table)
-        return root
-
-    return write
-
-
 def test_the_least_that_is_needed(write):
     root = write({})
     first, second = load_data(root)
@@ -46,44 +27,6 @@ def test_the_least_that_is_needed(write):
 def test_a_name_begins_ids_and_patients(write):
     root = write({"name": "ddsm", "table": "films.csv"}, "film,patient\na,P1\nb.one,P1\n")
     assert [(film.id, film.patient) for film in load_data(root)] == [("ddsm-a", "ddsm-P1"), ("ddsm-b.one", "ddsm-P1")]
-
-
-def test_a_table_with_its_own_headings(write):
-    columns = {"film": "file", "patient": "case", "side": "wall", "label": "pathology", "tissue": "density"}
-    rows = 'x,file,case,wall,pathology,density\n1,b.one.png,7,LEFT,Malignant,g\n\n2,"a",,right,,\n3,elsewhere,,,,\n'
-    a, b = load_data(write({"table": "films.csv", "columns": columns}, "\ufeff" + rows))
-    assert (b.patient, b.side, b.label, b.tissue) == ("mine-7", "left", MALIGNANT, "G")
-    assert (a.patient, a.side, a.label, a.tissue) == ("mine-a", "right", NORMAL, None)
-
-
-def test_columns_are_found_under_their_own_names(write):
-    a, b = load_data(write({"table": "films.csv"}, "film,label\na,benign\nb.one\n"))
-    assert (a.label, b.label) == (BENIGN, NORMAL)
-
-
-@pytest.mark.parametrize("heading", ["film, patient, label , tissue", "Film,PATIENT,Label,Tissue"])
-def test_headings_may_have_spaces_and_any_case_and_cells_spaces(write, heading):
-    """Else patients and labels would be lost without a word."""
-    a, b = load_data(write({"table": "films.csv"}, f"{heading}\na , 7 , benign,G \nb.one, 7, malignant,D\n,,,\n,,,\n"))
-    assert (a.patient, a.label, a.tissue) == ("mine-7", BENIGN, "G")
-    assert (b.patient, b.label, b.tissue) == ("mine-7", MALIGNANT, "D")
-
-
-@pytest.mark.parametrize("between", [", ", " ,"])
-def test_spaces_may_stand_around_quotes(write, between):
-    rows = '"film", "patient", "label" \n"a", "7", "benign"\n"b.one", "7, or 8", "malignant" \n'.replace(
-        '", "', f'"{between}"'
-    )
-    a, b = load_data(write({"table": "films.csv"}, rows))
-    assert (a.patient, a.label) == ("mine-7", BENIGN)
-    assert (b.patient, b.label) == ("mine-7, or 8", MALIGNANT)
-
-
-def test_a_heading_that_is_spelt_alike_comes_before_one_in_another_case(write):
-    description = {"table": "films.csv", "columns": {"patient": "ID"}}
-    rows = "film,id,ID,Label,label\na,row-1,7,malignant,benign\nb.one,row-2,7,malignant,benign\n"
-    a, b = load_data(write(description, rows))
-    assert (a.patient, b.patient, a.label) == ("mine-7", "mine-7", BENIGN)
 
 
 @pytest.mark.parametrize(("on_disk", "in_words"), [("NFD", "NFC"), ("NFC", "NFD")])
@@ -191,95 +134,6 @@ def test_a_description_that_makes_no_sense(write, description, says):
 def test_labels_without_classes(write):
     with pytest.raises(DataError, match=r"received: labels/ alone; write it as .*automatic"):
         load_data(write({}, masks=["a.png"]))
-
-
-@pytest.mark.parametrize(
-    ("table", "says"),
-    [
-        ("", r"films\.csv: expected a column film, received: ;"),
-        ("film;label\n", r"films\.csv: expected commas between .* columns, received: film;label; save it with commas"),
-        (
-            "film\tlabel\n",
-            r"films\.csv: expected commas between .* columns, received: film\tlabel; save it with commas",
-        ),
-        (
-            "film,woman,pathology\na,7,benign\nb.one,7,\n",
-            r"films\.csv: expected a column patient, side, label or tissue, received: film, woman, pathology; "
-            r"name them under columns in dataset\.json",
-        ),
-        (
-            "film,Patient ID,label\na,7,benign\nb.one,7,\n",
-            r"films\.csv: expected a column patient, received: one that is named Patient ID; rename it, or say in dataset\.json "
-            r'"columns": {"patient": "Patient ID"}',
-        ),
-        (
-            "film,size mm,patient\na,12,5,7\nb.one,13,7,7\n",
-            r"films\.csv: expected 3 cells in a row, received: 4 in that of a; put cells with a comma in them into quotes",
-        ),
-        (
-            "film,label,Label,label\na,benign,,malignant\n",
-            r"films\.csv: expected one column label, received: two of them; ",
-        ),
-        ("film,LABEL,Label\na,benign,malignant\n", r"films\.csv: expected one column label, received: two of them; "),
-        ("film,label\na,benign\n", r"b\.one\.png: expected a row in the table of dataset\.json, received: none"),
-        ("film,label\na,b\nb.one,\n", r"a\.png: expected benign, malignant, normal or nothing as its label .*: b;"),
-        ("film,side\na,L\nb.one,\n", r"a\.png: expected left, right or nothing as its side .* received: L;"),
-        ("film,tissue\na,C\nb.one,\n", r"a\.png: expected F, G, D or nothing as its tissue .* received: C;"),
-        (
-            'film,label,remark\na,benign,"large\nb.one,,\n',
-            r"films\.csv: expected quotes that close at .* their cell, received: unexpected end of data \(line 3\); correct",
-        ),
-        ('film,remark,label\na,"5" long",benign\nb.one,,\n', r"films\.csv: expected quotes .* ',' expected after '\"'"),
-        ("film\na\na.png\nb.one\n", r"films\.csv: expected one row for each film, received: two of a;"),
-    ],
-)
-def test_a_table_that_makes_no_sense(write, table, says):
-    with pytest.raises(DataError, match=says) as error:
-        load_data(write({"table": "films.csv"}, table))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "heading",
-    [
-        "patient_id",
-        "PatientID",
-        "Patients",
-        "patient no.",
-        "breast side",
-        "Image-Label",
-        "tissue type",
-        "patientid",
-        "Patient (ID)",
-        "anon_patient_id",
-        "patient key of the site",
-        "side (L/R)",
-        "true_label",
-    ],
-)
-def test_a_heading_that_means_a_column_is_not_passed_over(write, heading):
-    with pytest.raises(DataError, match=re.escape(f"received: one that is named {heading}; rename it")):
-        load_data(write({"table": "films.csv"}, f"film,{heading},remark\na,,\nb.one,,\n"))
-
-
-@pytest.mark.parametrize("heading", ["resident", "patient_age", "label_by", "Residence", "tissues removed"])
-def test_a_heading_that_means_something_else_is_passed_over(write, heading):
-    films = load_data(write({"table": "films.csv"}, f"film,{heading},tissue\na,40,F,,\nb.one,40,G\n"))
-    assert [film.tissue for film in films] == ["F", "G"]
-    assert [film.patient for film in films] == ["mine-a", "mine-b.one"]
-
-
-def test_a_column_that_is_not_there(write):
-    description = {"table": "films.csv", "columns": {"label": "pathology"}}
-    with pytest.raises(DataError, match="expected a column pathology, received: film, label"):
-        load_data(write(description, "film,label\na,benign\nb.one,benign\n"))
-
-
-def test_a_table_that_is_not_utf8(write):
-    root = write({"table": "films.csv"})
-    (root / "films.csv").write_bytes(b"film\n\xff\n")
-    with pytest.raises(DataError, match=r"films\.csv: expected a CSV file in UTF-8"):
-        load_data(root)
 
 
 @pytest.mark.parametrize(

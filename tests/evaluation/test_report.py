@@ -22,8 +22,9 @@ from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluat
 from mammogan_tf.files import write_json
 from mammogan_tf.training.card import with_measured
 from mammogan_tf.training.conditioning import condition
-from mammogan_tf.training.run import Run, load_split, patient_digits
+from mammogan_tf.training.run import Run, patient_digits
 from mammogan_tf.training.samples import save_picture
+from mammogan_tf.training.split_films import load_split
 from tests.report_schema import SCHEMA
 
 DATA = DataConfig(size=16, test=0.3)

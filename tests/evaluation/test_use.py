@@ -9,11 +9,11 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.evaluation import use
-from mammogan_tf.evaluation.evidence import UseResult, synthesise
-from mammogan_tf.evaluation.sections.use import ARMS, USE
+from mammogan_tf.evaluation.evidence import synthesise
+from mammogan_tf.evaluation.sections.use import ARMS
 from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.metrics.segmentation import dice
-from tests.toy_films import SIZE, draw_films, evidence_of, generate
+from tests.toy_films import SIZE, draw_films, generate
 
 RECIPE = Recipe(widths=(2, 4), steps=2, batch_size=4, seeds=1)
 CHOSEN = {name: ARMS[name] for name in ("augmented", "pretrained")}
@@ -244,65 +244,6 @@ def test_without_lesions_there_is_nothing_to_train(train, unseen, tmp_path):
     clear = dataclasses.replace(train, masks=np.minimum(train.masks, 3))
     assert measure(clear, unseen, tmp_path / "use.jsonl") == ()
     assert not (tmp_path / "use.jsonl").exists()
-
-
-class TestSection:
-    @pytest.fixture
-    def evidence(self, train):
-        """Ten patients with a lesion, enough for an interval of an area."""
-        return evidence_of(draw_films(range(20), 1000), train)
-
-    def results(self, films, gains: dict[str, float]):
-        """Scores that are the label, or for arms without gain nothing; Dice of 0.2 and the gain."""
-        for arm in ARMS:
-            for seed in range(2):
-                scores = films.labels * float(arm in gains) + 0.0
-                dice = np.where((films.masks == LESION).any(axis=(1, 2)), 0.2 + gains.get(arm, 0) + 0.01 * seed, np.nan)
-                yield UseResult(arm, seed, np.where(films.labels == 2, np.nan, scores), dice)
-
-    def test_left_out(self, evidence):
-        assert USE.compute(evidence) == {}
-        assert USE.draw(evidence, {}) == []
-
-    def test_no_lesions(self, evidence):
-        report = USE.compute(dataclasses.replace(evidence, use=()))
-        assert {estimate["not computed"] for estimate in report.values()} == {"no training film has a lesion"}
-
-    def test_what_was_not_computed_has_no_scatter(self, evidence):
-        """All films benign, and without a lesion."""
-        clear = dataclasses.replace(evidence.real, labels=np.zeros(40, int), masks=np.minimum(evidence.real.masks, 3))
-        results = tuple(self.results(clear, {}))
-        report = USE.compute(dataclasses.replace(evidence, real=clear, use=results))
-        assert all(set(report[key]) == {"not computed"} for key in ("auc_real", "auc_equal", "dice_real"))
-
-    def test_gains_are_paired(self, evidence):
-        results = tuple(self.results(evidence.real, {"equal": 0.3}))
-        changed = dataclasses.replace(evidence, use=results)
-        report = USE.compute(changed)
-        assert set(report) == {measure.key for measure in USE.measures}
-        assert (report["auc_real"]["value"], report["auc_equal"]["value"]) == (0.5, 1)
-        assert (report["auc_equal_gain"]["value"], report["auc_equal_gain"]["low"]) == (0.5, 0.5)
-        assert report["auc_half_gain"]["value"] == 0
-        assert report["dice_equal"]["value"] == pytest.approx(0.2 + 0.3 + 0.01 / 2)
-        assert report["dice_equal"]["note"] == "2 seeds: 0.500 to 0.510"
-        for end in ("value", "low", "high"):
-            assert report["dice_equal_gain"][end] == pytest.approx(0.3)
-        assert [picture.name for picture in USE.draw(changed, report)] == ["use_auc", "use_dice"]
-
-    def test_seeds_that_differ_widen_the_interval_of_a_gain(self, evidence):
-        """Of two seeds one gains 0.05 on every film and the other loses it: t(0.975, 1) = 12.706 errors."""
-        results = (
-            dataclasses.replace(each, dice=each.dice + (0.05 - 0.1 * each.seed) * (each.arm == "half"))
-            for each in self.results(evidence.real, {})
-        )
-        report = USE.compute(dataclasses.replace(evidence, use=tuple(results)))
-        gain, dice = report["dice_half_gain"], report["dice_half"]
-        assert gain["value"] == pytest.approx(0)
-        error = np.std([0.05, -0.05], ddof=1) / np.sqrt(2)
-        assert [gain["low"], gain["high"]] == pytest.approx([-12.706 * error, 12.706 * error], rel=1e-3)
-        assert gain["note"] == "2 seeds: -0.050 to 0.050"
-        assert dice["low"] == 0  # A Dice has no less, and its seeds have 0.25 and 0.16: an error of 0.045.
-        assert dice["high"] == pytest.approx(0.205 + 12.706 * 0.045, rel=1e-3)
 
 
 def test_lesions_move_with_their_film(train):

@@ -16,8 +16,9 @@ from mammogan_tf.inference.segment import segment_grey
 from mammogan_tf.serving.export import export_runs
 from mammogan_tf.training.conditioning import create_gan_run
 from mammogan_tf.training.gan import train_gan
-from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import create_unet_run, train_unet
+from mammogan_tf.training.split_films import load_split
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,10 @@ from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training import segmentation
 from mammogan_tf.training.checkpoint import newest_checkpoint
-from mammogan_tf.training.run import Run, load_split
+from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import lesion_scores
 from mammogan_tf.training.segmentation import create_unet_run, lesion_chances, predict_label_maps, train_unet
+from mammogan_tf.training.split_films import load_split
 from mammogan_tf.training.supervised import Supervised
 from tests.disturbed import assert_same_end, train
 
