@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate, chain
@@ -26,6 +26,9 @@ LAYERS = ("images", "films", "label_maps")
 
 MEMORY_LIMIT = 2**31
 """Bytes of decoded films that are kept in memory; a larger set lies in a file that is mapped into memory."""
+
+SLICE = 512
+"""Pictures that are changed at a time."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,16 @@ class FilmSet:
         """The pictures of side ``size``, each cut out at its own corner."""
         pictures = self._pictures(range(len(self)), self.corners, self.size)
         return replace(self, corners=np.zeros_like(self.corners), **pictures)
+
+    def in_slices(self, change: Callable[["FilmSet"], "FilmSet"]) -> "FilmSet":
+        """The pictures as ``change`` makes them, which gets some of them at a time: all might not fit into memory."""
+        changed = dict(zip(LAYERS, _allocate((len(LAYERS), *self.images.shape)), strict=True))
+        for begin in range(0, len(self), SLICE):
+            rows = slice(begin, min(begin + SLICE, len(self)))
+            part = change(self._rows([*range(rows.start, rows.stop)]))
+            for name, pictures in changed.items():
+                pictures[rows] = getattr(part, name)
+        return replace(self, **changed)
 
     def _rows(self, rows: list[int]) -> "FilmSet":
         chosen = self._pictures(rows, np.zeros((len(rows), 2), np.int64), self.images.shape[-1])

@@ -1,7 +1,7 @@
 """The run of a GAN, and the masks that it is conditioned on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -128,14 +128,16 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     """
     config = run.config
     assert isinstance(config, GANConfig)
-    if config.masks == "unet":
-        anatomy = _anatomy(run, films)
-        films = dataclasses.replace(
-            films, label_maps=np.where(films.label_maps == LESION, LESION, anatomy).astype(np.uint8)
-        )
-    if config.data.keep_background:
-        return dataclasses.replace(films, images=films.films)
-    return dataclasses.replace(films, images=films.images * (films.label_maps > 0))
+    find = _finder(run) if config.masks == "unet" else None
+
+    def change(some: FilmSet) -> FilmSet:
+        if find:
+            label_maps = np.where(some.label_maps == LESION, LESION, find(some)).astype(np.uint8)
+            some = dataclasses.replace(some, label_maps=label_maps)
+        images = some.films if config.data.keep_background else some.images * (some.label_maps > 0)
+        return dataclasses.replace(some, images=images)
+
+    return films.in_slices(change)
 
 
 def masks_from(run: Run) -> str:
@@ -188,29 +190,36 @@ def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
     return unet
 
 
-def _anatomy(run: Run, films: FilmSet) -> np.ndarray:
-    """The films' label maps without lesions, uint8 [N, C, C], from the masks or the U-Net that the run keeps."""
+def _finder(run: Run) -> Callable[[FilmSet], np.ndarray]:
+    """What gives films their label maps without lesions, uint8 [N, C, C]: the masks or the U-Net that the run keeps."""
     if masks_from(run) == "cross-validation":
-        kept = run.path / MASKS["cross-validate"]
-        ids, anatomy, corners, seen = read_masks(
-            kept,
-            ("ids", "anatomy", "corners", "fingerprints"),
-            "write them again with cross-validate --resume, then start another run",
-        )
-        rows = {(name, pixels): row for row, (name, pixels) in enumerate(zip(ids, seen, strict=True))}
+        return _finder_of_cross_validated(run)
+    unet, as_they_are = load_network(run.unet_path), run.config.data.keep_background
+    return lambda films: predict_label_maps(unet, films.films if as_they_are else films.images, lesions=False)
+
+
+def _finder_of_cross_validated(run: Run) -> Callable[[FilmSet], np.ndarray]:
+    ids, anatomy, corners, seen = read_masks(
+        run.path / MASKS["cross-validate"],
+        ("ids", "anatomy", "corners", "fingerprints"),
+        "write them again with cross-validate --resume, then start another run",
+    )
+    rows = {(name, pixels): row for row, (name, pixels) in enumerate(zip(ids, seen, strict=True))}
+
+    def find(films: FilmSet) -> np.ndarray:
         chosen = [rows.get(picture, -1) for picture in zip(films.names, fingerprints(films), strict=True)]
         if -1 in chosen:
             raise DataError(
                 f"{run.path}: expected the films that were cross-validated, received: another "
                 f"{films.names[chosen.index(-1)]}; put it back, or cross-validate again"
             )
-        anatomy, corners = anatomy[chosen], corners[chosen]
-        if anatomy.shape == films.label_maps.shape:
-            return anatomy
+        found = anatomy[chosen]
+        if found.shape == films.label_maps.shape:
+            return found
         return (
-            dataclasses.replace(films, images=anatomy, films=anatomy, label_maps=anatomy, corners=corners)
+            dataclasses.replace(films, images=found, films=found, label_maps=found, corners=corners[chosen])
             .cropped()
             .label_maps
         )
-    pictures = films.films if run.config.data.keep_background else films.images
-    return predict_label_maps(load_network(run.unet_path), pictures, lesions=False)
+
+    return find

@@ -59,6 +59,24 @@ def test_a_set_that_lies_in_a_file_stays_in_one(mias_tree, monkeypatch, view):
         assert all(isinstance(pictures, np.memmap) for pictures in (part.images, part.films, part.label_maps))
 
 
+def test_what_is_changed_in_slices_is_as_if_changed_at_once(films, monkeypatch):
+    slices = []
+
+    def change(some):
+        slices.append(some.ids)
+        return dataclasses.replace(some, images=some.images // 2, label_maps=some.label_maps + 1)
+
+    monkeypatch.setattr(film_set, "SLICE", 3)
+    monkeypatch.setattr(film_set, "MEMORY_LIMIT", 0)
+    changed = films.in_slices(change)
+    assert slices == [films.ids[:3], films.ids[3:6], films.ids[6:]]
+    assert changed.ids == films.ids
+    assert isinstance(changed.images, np.memmap)
+    np.testing.assert_array_equal(changed.images, films.images // 2)
+    np.testing.assert_array_equal(changed.films, films.films)
+    np.testing.assert_array_equal(changed.label_maps, films.label_maps + 1)
+
+
 def test_a_disk_without_room(films, monkeypatch):
     """It is asked for all of the room at once: a memory that is mapped to a full disk would end the process."""
     monkeypatch.setattr(film_set, "MEMORY_LIMIT", 0)
