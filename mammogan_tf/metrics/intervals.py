@@ -10,7 +10,8 @@ __all__ = ["MIN_PATIENTS", "Estimate", "bootstrap", "half_width", "jackknife", "
 
 Estimate = dict[str, Any]
 """``{"value", "low", "high", "n", "patients"}``, or ``{"not computed": why}``; beside it the estimates it is read
-against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value."""
+against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value, ``patients`` the
+patients, where it is of two sides those of the smaller one, whom Student's t counts."""
 
 MIN_PATIENTS = 3
 
@@ -62,7 +63,7 @@ def bootstrap(
         statistic: takes the values and the weights of the rows; the mean unless told.
         resamples: number of bootstrap samples.
         seed: the same seed gives the same interval.
-        independent: patients that Student's t counts, where it is not all of them: of two sides the smaller one's.
+        independent: patients that Student's t and the estimate count, where not all of them: of two sides the smaller one's.
 
     Returns:
         ``{value, low, high, n, patients}``; ``{"not computed": why}`` with fewer than :data:`MIN_PATIENTS` patients,
@@ -82,16 +83,16 @@ def bootstrap(
     row_weights = np.where(same, draws[:, members[:, 0]], draws[:, members].prod(axis=2))
     estimates = [statistic(values, weights) if weights.any() else np.nan for weights in row_weights]
     value = statistic(values, np.ones(len(values), int))
-    return _estimate(value, np.array(estimates), len(values), len(names), independent or len(names))
+    return _estimate(value, np.array(estimates), len(values), independent or len(names))
 
 
-def _estimate(value: float, estimates: np.ndarray, count: int, patients: int, independent: int) -> Estimate:
+def _estimate(value: float, estimates: np.ndarray, count: int, patients: int) -> Estimate:
     finite = np.isfinite(estimates)
     if not np.isfinite(value):
         return not_computed("the measure is not a finite number here")
     if (missing := 1 - finite.mean()) > MOST_MISSING:
         return not_computed(f"too few patients: {missing:.0%} of the bootstrap samples have no value")
-    tail = stats.norm.cdf(-np.sqrt(independent / (independent - 1)) * half_width(independent))
+    tail = stats.norm.cdf(-np.sqrt(patients / (patients - 1)) * half_width(patients))
     low, high = np.quantile(estimates[finite], [tail, 1 - tail])
     return {"value": value, "low": float(low), "high": float(high), "n": count, "patients": patients}
 

@@ -100,7 +100,7 @@ def test_pairs_of_patients_with_several_films():
     found = over_pairs(values, first, second, counted)
     assert found["value"] == pytest.approx(values[counted].mean())
     assert found["n"] == 30 + 40
-    assert found["patients"] == 7 + 7
+    assert found["patients"] == 7
     kept = counted[first != "f3"]
     assert found[WITHOUT]["f3"] == pytest.approx(values[first != "f3"][kept].mean())
 
