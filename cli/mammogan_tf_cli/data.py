@@ -125,4 +125,8 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
     shown = load_films(films, size or 256, view, lesions, progress=Console().progress("films")).cropped()
     click.echo(write_masks(shown, out))
     if drawn:
-        click.echo(format_comparison(compare_with_drawn(films, size or 256, out, segmenters)))
+        click.echo(
+            format_comparison(
+                compare_with_drawn(films, size or 256, out, segmenters, Console().progress("drawn films"))
+            )
+        )

@@ -25,7 +25,7 @@ __all__ = ["compare", "evaluate"]
     help="For images: compare with the films of this run, prepared and split as it did.",
 )
 @data_option("--gan", "--split-of")
-@click.option("--out", type=folder, required=True, help="Folder for report.json, report.html, report.md and sheet.png.")
+@click.option("--out", type=folder, required=True, help="Folder for report.html, report.json and what belongs to them.")
 @click.option("--count", type=click.IntRange(min=1), default=500, help="Synthetic images, about.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of noise, pairs and bootstrap samples.")
 @click.option(

@@ -15,7 +15,7 @@ from mammogan_tf.data.archive import check_digest, unpack
 from mammogan_tf.data.download import discard, download
 from mammogan_tf.data.mias import find_root, load_mias
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import FULL, locked
+from mammogan_tf.files import FULL, in_use, locked
 
 __all__ = ["MIAS_SHA256", "MIAS_URL", "fetch"]
 
@@ -43,7 +43,7 @@ def fetch(
         DataError: whatever goes wrong, from an address that does not answer to an archive that is not MIAS.
     """
     destination = Path(destination)
-    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
+    if in_use(destination):
         return _complete(destination)
     sha256 = sha256 or (MIAS_SHA256 if url == MIAS_URL else None)
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):

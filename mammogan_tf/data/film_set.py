@@ -37,9 +37,10 @@ class FilmSet:
 
     ``images`` with a black background, ``films`` as they are and ``label_maps`` are uint8 [N, C, C], where C is ``size``
     or, before :meth:`cropped`, larger in the roi view. ``labels`` int32 [N] say what the picture shows, ``ids`` from which
-    film it is, and ``names`` are distinct: the id, with a number where the film has several pictures, also where only some of
-    them were chosen; ``corners`` int [N, 2] (row, column) are where the picture of side ``size`` begins, and ``confidences``
-    float32 [N] in [0, 1] say how far its mask is to be trusted. ``unplaced`` are ids of films that have no picture.
+    film it is, and ``names`` tell the pictures of a film apart: the id, with a number where it has several, also where only
+    some of them were chosen. ``corners`` int [N, 2] (row, column) are where the picture of side ``size`` begins, and
+    ``confidences`` float32 [N] in [0, 1] say how far its mask is to be trusted. ``unplaced`` are ids of films that have no
+    picture.
     """
 
     images: np.ndarray

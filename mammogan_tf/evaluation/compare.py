@@ -22,7 +22,7 @@ __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
 
 @dataclass(frozen=True)
 class Reported:
-    """A report, where it came from, and what its values would be without each patient (empty where that is not known)."""
+    """A report, where it came from, and its values without each patient or block of them (empty where that is not known)."""
 
     name: str
     report: dict[str, Any]
@@ -60,11 +60,16 @@ def read_report(path: Path) -> Reported:
     file = find_report(path)
     try:
         report = read_json(file)
-        found = report.get("format", 1) if isinstance(report, dict) else None
-        if found != FORMAT or "measures" not in report:
-            raise DataError(f"{file}: expected a report of format {FORMAT}, received: {found}; write it again")
+        if not isinstance(report, dict) or not {"format", "measures"} <= report.keys():
+            raise ValueError("other JSON")
+        if report["format"] != FORMAT:
+            raise DataError(
+                f"{file}: expected a report of format {FORMAT}, received: {report['format']}; write it again"
+            )
         patients = file.with_name(PATIENTS)
         kept = read_json(patients) if patients.exists() else {}
+        if not isinstance(kept, dict):
+            raise ValueError(f"other JSON in {PATIENTS}")
     except ValueError as error:
         raise DataError(f"{file}: expected a report, received: a broken file ({error}); write it again") from error
     if (path / "config.json").exists():
@@ -85,7 +90,7 @@ def _require_of_its_generator(run: Path, file: Path, report: dict[str, Any]) -> 
 def difference(first: Reported, other: Reported, section: str, key: str) -> Estimate:
     """``other`` minus ``first``, with a 95 % interval of :func:`half_width` standard errors.
 
-    Where both know what they would be without each patient, and the patients are the same, the error is that of the
+    Where both know what they would be without each patient, or block of them, and these are the same, the error is that of the
     paired differences by the jackknife (Efron and Stein 1981); else the two errors are added as those of independent
     values, which is too wide for the same films and right for others. What does not know its error by the jackknife, such
     as a median, has that of the longer half of its interval: one half may end where the measure's scale does.

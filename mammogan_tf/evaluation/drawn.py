@@ -15,7 +15,7 @@ from mammogan_tf.data.label_maps import LESION, overlay
 from mammogan_tf.files import write_text
 from mammogan_tf.metrics.intervals import Estimate, bootstrap
 from mammogan_tf.metrics.segmentation import REGIONS, dice
-from mammogan_tf.training.samples import save_picture, tile
+from mammogan_tf.pictures import save_picture, tile
 
 __all__ = ["AUTOMATIC_METHOD", "compare_with_drawn", "differences", "format_comparison", "summarise"]
 

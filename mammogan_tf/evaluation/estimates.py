@@ -5,12 +5,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.intervals import MIN_PATIENTS, Estimate, Statistic, bootstrap, jackknife, mean, not_computed
+from mammogan_tf.metrics.intervals import (
+    MIN_PATIENTS,
+    WITHOUT,
+    Estimate,
+    Statistic,
+    bootstrap,
+    jackknife,
+    mean,
+    not_computed,
+)
 
 __all__ = ["WITHOUT", "auc_between", "between", "computed", "left_out", "over_pairs", "over_patients", "over_sets"]
-
-WITHOUT = "without"
-"""Key of an estimate under which the values without each patient, by name, are kept."""
 
 BLOCKS = 30
 """Most patients, or blocks of patients, that :func:`left_out` leaves out one after the other."""
@@ -124,20 +130,12 @@ def left_out(
     """
     names = np.unique(patients)
     blocks = np.array_split(np.random.default_rng(0).permutation(names), min(BLOCKS, len(names)))
-    block_of = {name: " ".join(block) for block in blocks for name in block}
-    values: dict[str, float] = {}
-
-    def recorded(chosen: np.ndarray) -> float:
-        out = " ".join(names[~chosen])
-        values[out] = statistic(names[chosen])
-        return values[out]
-
-    estimate = jackknife(recorded, np.array([block_of[name] for name in names]))
+    block_of = {name: " ".join(sorted(block)) for block in blocks for name in block}
+    estimate = jackknife(lambda chosen: statistic(names[chosen]), np.array([block_of[name] for name in names]))
     if "value" not in estimate:
         return estimate
-    values.pop("")
     estimate |= {end: float(np.clip(estimate[end], *limits)) for end in ("low", "high")}
-    return estimate | {"n": len(patients), "patients": len(names), WITHOUT: values}
+    return estimate | {"n": len(patients), "patients": len(names)}
 
 
 def over_sets(

@@ -56,7 +56,7 @@ def evaluate(
     """Judges the generator of a run on its test patients, and writes the figures into the run's model card.
 
     Writes ``report.json``, ``report.html``, ``report.md``, ``sheet.png`` and ``patients.json`` (what each value would be
-    without each patient, for :mod:`mammogan_tf.evaluation.compare`). A segmenter that looks for the masks in the
+    without each patient or block of them, for :mod:`mammogan_tf.evaluation.compare`). A segmenter that looks for the masks in the
     synthetic images is trained first, on the run's training films, below
     :func:`~mammogan_tf.evaluation.reference.judges_folder`; another call on these films finds it there, and goes on where an
     interrupted one stopped.
@@ -79,7 +79,8 @@ def evaluate(
 
     Raises:
         ModelError: the run is not a finished GAN; the weights of Inception-v3 cannot be had.
-        DataError: films of the split are missing, or others under their names, or there are too few test patients.
+        DataError: films of the split are missing, or others under their names, or there are too few test patients, or
+            ``out`` is a run.
     """
     console, out = console or Console(), Path(out)
     evidence = gather(run, films, out, count, seed, judge_config, console, inception)
@@ -209,7 +210,7 @@ def _require_own_folder(out: Path) -> None:
 def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> None:
     """Refuses other films of the same names, of which no network knows any: memorisation could only pass.
 
-    It tells them by their masks, and where these were drawn by hand, by how bright they are.
+    It tells them by their masks and by how bright they are.
     """
     if not run.masks_path.exists():
         return

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
-from mammogan_tf.training.samples import BESIDE_REAL, synthetic_notes, to_bytes
+from mammogan_tf.pictures import BESIDE_REAL, synthetic_notes, to_bytes
 
 __all__ = ["comparison_sheet", "draw_sheet"]
 

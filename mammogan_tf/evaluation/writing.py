@@ -26,8 +26,8 @@ FORMAT = 5
 
 REPORT = "report.json"
 PATIENTS = "patients.json"
-"""What each value would be ``without`` each patient, whose name is not to be read there, and the :func:`digest` of the
-``report`` of these values."""
+"""What each value would be ``without`` each patient or block of them, whose names are not to be read there, and the
+:func:`digest` of the ``report`` of these values."""
 
 SHEET_ROWS = 16
 
@@ -35,7 +35,7 @@ SHEET_ROWS = 16
 def write_report(report: dict[str, Any], evidence: Evidence, out: Path) -> None:
     """Writes all files of a report, ``report.json`` last: where that is, the report is whole.
 
-    Takes the values without each patient out of ``report``.
+    Takes the values without each patient, or block of them, out of ``report``.
     """
     pictures = draw(evidence, report["measures"])
     without = _take_out(report["measures"])

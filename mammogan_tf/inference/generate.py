@@ -15,7 +15,7 @@ from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
-from mammogan_tf.training.samples import save_picture, synthetic_notes, to_bytes
+from mammogan_tf.pictures import save_picture, synthetic_notes, to_bytes
 
 __all__ = [
     "MaskSet",

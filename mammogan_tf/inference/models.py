@@ -18,10 +18,10 @@ from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.files import numbered_folders, plain_path, read_json
 from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.pictures import to_bytes
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.samples import to_bytes
 from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter", "newest_version", "remote_generator"]

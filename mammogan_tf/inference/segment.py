@@ -20,7 +20,7 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.files import locked, write_text
 from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.metrics.segmentation import REGIONS
-from mammogan_tf.training.samples import save_picture
+from mammogan_tf.pictures import save_picture
 
 __all__ = ["distinct_names", "film_to_png", "require_apart", "segment_files", "segment_grey"]
 

@@ -14,7 +14,7 @@ from mammogan_tf.files import atomic_path
 from mammogan_tf.inference.generate import MaskSet
 from mammogan_tf.inference.models import Generator
 from mammogan_tf.models.dcgan import seeded_noise
-from mammogan_tf.training.samples import SYNTHETIC, synthetic_notes, tile, to_bytes
+from mammogan_tf.pictures import SYNTHETIC, synthetic_notes, tile, to_bytes
 
 __all__ = ["require_walk_file", "save_walk", "walk"]
 

@@ -6,15 +6,27 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["MIN_PATIENTS", "Estimate", "bootstrap", "half_width", "jackknife", "mean", "not_computed", "ratio_of_means"]
+__all__ = [
+    "MIN_PATIENTS",
+    "WITHOUT",
+    "Estimate",
+    "bootstrap",
+    "half_width",
+    "jackknife",
+    "mean",
+    "not_computed",
+    "ratio_of_means",
+]
 
 Estimate = dict[str, Any]
 """``{"value", "low", "high", "n", "patients"}``, or ``{"not computed": why}``; beside it the estimates it is read
 against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value, ``patients`` the
 patients, where it is of two sides those of the smaller one, whom Student's t counts."""
 
-MIN_PATIENTS = 3
+WITHOUT = "without"
+"""Key of an estimate under which the values without each patient, or block of them, are kept by name."""
 
+MIN_PATIENTS = 3
 
 MOST_MISSING = 0.05
 """Share of bootstrap samples that may be without a value: an interval from the others would pass over the worst cases."""
@@ -106,6 +118,9 @@ def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) ->
     Args:
         statistic: takes the chosen films, bool [N].
         patients: [N], the patient of each film.
+
+    Returns:
+        ``{value, low, high, n, patients, without}``, the last by patient; or why it is not computed.
     """
     names = np.unique(patients)
     if len(names) < MIN_PATIENTS:
@@ -117,4 +132,12 @@ def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) ->
         return not_computed("the measure is not a finite number here")
     reach = half_width(len(names)) * error
     low, high = value - reach, value + reach
-    return {"value": value, "low": float(low), "high": float(high), "n": len(patients), "patients": len(names)}
+    without = dict(zip(names.tolist(), without_one.tolist(), strict=True))
+    return {
+        "value": value,
+        "low": float(low),
+        "high": float(high),
+        "n": len(patients),
+        "patients": len(names),
+        WITHOUT: without,
+    }

@@ -30,8 +30,9 @@ class Batcher:
 
     ``max_batch_size`` counts the examples of a pass; ``timeout`` is how many seconds a pass may wait to fill up;
     ``max_queue`` is how many requests may wait, together as large as two of the largest messages; ``observe`` is told the
-    model and examples of every pass. Nothing is computed for a client that :class:`Unread` holds back, whose requests wait,
-    and are refused in the end. All methods belong to the event loop's thread.
+    model and examples of what runs together, of its largest pass where it takes several. A request whose answer
+    :class:`Unread` holds back waits, and gives way to others where all places are taken. All methods belong to the event
+    loop's thread.
     """
 
     def __init__(

@@ -5,9 +5,8 @@ import zlib
 
 import tensorflow as tf
 
-from mammogan_tf import __version__
+from mammogan_tf.pictures import NOTES
 from mammogan_tf.serving.checks import require
-from mammogan_tf.training.samples import SYNTHETIC
 
 __all__ = ["MAX_PIXELS", "decode_films", "encode_films"]
 
@@ -66,5 +65,4 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-NOTES = {"Synthetic": "true", "Software": f"mammogan-tf {__version__}", "Comment": SYNTHETIC}
 _NOTES = b"".join(_chunk(b"tEXt", f"{keyword}\0{text}".encode()) for keyword, text in NOTES.items())

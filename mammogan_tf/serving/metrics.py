@@ -30,7 +30,7 @@ class Metrics:
             buckets=SECONDS,
         )
         self.examples = Histogram(
-            "mammogan_batch_examples", "Examples in a pass.", ["model"], registry=registry, buckets=EXAMPLES
+            "mammogan_batch_examples", "Examples that ran together.", ["model"], registry=registry, buckets=EXAMPLES
         )
         self.queue = Gauge("mammogan_queue_requests", "Requests that wait for a pass.", registry=registry)
         registry.register(_Versions(library))

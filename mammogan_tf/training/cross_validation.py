@@ -18,10 +18,10 @@ from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.files import atomic_path, read_json, write_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.segmentation import region_dice
+from mammogan_tf.pictures import beside, save_picture
 from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
 from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures

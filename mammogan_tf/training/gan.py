@@ -20,6 +20,7 @@ from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
+from mammogan_tf.pictures import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
 from mammogan_tf.training.card import gan_card
@@ -27,7 +28,6 @@ from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.conditioning import condition, masks_from, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.samples import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
 from mammogan_tf.training.split_films import fingerprint, load_split
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing

@@ -10,7 +10,6 @@ from mammogan_tf.metrics.segmentation import REGIONS
 __all__ = ["RegionDice"]
 
 
-@keras.saving.register_keras_serializable("mammogan_tf")
 class RegionDice(keras.metrics.Metric):
     """Dice of some regions over all the films seen since the last reset, averaged over the regions.
 
@@ -18,13 +17,13 @@ class RegionDice(keras.metrics.Metric):
         regions: names out of :data:`mammogan_tf.metrics.segmentation.REGIONS`.
     """
 
-    def __init__(self, regions: Sequence[str], name: str, **kwargs) -> None:
-        super().__init__(name=name, **kwargs)
+    def __init__(self, regions: Sequence[str], name: str) -> None:
+        super().__init__(name=name)
         self.regions = tuple(regions)
         self.overlap = self.add_variable((len(self.regions),), "zeros", name="overlap")
         self.total = self.add_variable((len(self.regions),), "zeros", name="total")
 
-    def update_state(self, truth: tf.Tensor, probabilities: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+    def update_state(self, truth: tf.Tensor, probabilities: tf.Tensor) -> None:
         """``truth`` one-hot [B, H, W, 5], ``probabilities`` [B, H, W, 5]."""
         classes = truth.shape[-1]
         found = tf.one_hot(tf.argmax(probabilities, -1, tf.int32), classes)
@@ -41,6 +40,3 @@ class RegionDice(keras.metrics.Metric):
         overlap, total = tf.convert_to_tensor(self.overlap), tf.convert_to_tensor(self.total)
         judged = tf.cast(total > 0, tf.float32)
         return tf.reduce_sum(tf.math.divide_no_nan(overlap, total)) / tf.reduce_sum(judged)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "regions": self.regions}

@@ -201,7 +201,8 @@ class Run:
 
 
 def newest_run(workdir: str | Path, command: str, data: Sequence[str | Path], prepared: DataConfig) -> Run | None:
-    """The newest finished run of a command below ``workdir`` on these data sets, prepared and split in this way, or None."""
+    """The newest run of a command whose network is there, below ``workdir``, on these data sets, prepared and split in this
+    way, or None."""
     parent = Path(workdir) / command
     runs = numbered_folders(parent) if parent.is_dir() else {}
     for number in sorted(runs, reverse=True):

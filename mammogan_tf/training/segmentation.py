@@ -20,11 +20,11 @@ from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.models.unet import anatomy_of, build_unet
+from mammogan_tf.pictures import beside, save_picture
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.samples import beside, save_picture
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.split_films import fingerprint, load_split
 from mammogan_tf.training.stepped import fit

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.evaluation.use import Recipe
-from mammogan_tf.training.samples import save_picture
+from mammogan_tf.pictures import save_picture
 from tests.command_line import call, fails
 
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8, "patients": 4}

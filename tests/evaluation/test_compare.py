@@ -176,13 +176,18 @@ def test_what_is_no_report(tmp_path):
     file = tmp_path / "report.json"
     for content, says in (
         ("{", "a broken file"),
-        ("[]", "received: None"),
-        (json.dumps({"dice": {}}), "expected a report of format 5, received: 1"),
+        ("[]", r"received: a broken file \(other JSON\)"),
+        (json.dumps({"dice": {}}), "other JSON"),
+        (json.dumps({"format": 5}), "other JSON"),
         (json.dumps({"format": 6, "measures": {}}), "received: 6"),
     ):
         file.write_text(content)
         with pytest.raises(DataError, match=says):
             read_report(tmp_path)
+    file.write_text(json.dumps({"format": 5, "measures": {}}))
+    (tmp_path / "patients.json").write_text("[]")
+    with pytest.raises(DataError, match=r"other JSON in patients\.json"):
+        read_report(tmp_path)
     with pytest.raises(DataError, match="2 to 26 reports, received: 1"):
         compare([tmp_path])
 

@@ -18,7 +18,7 @@ from mammogan_tf.evaluation.drawn import (
     summarise,
     worst,
 )
-from mammogan_tf.training.samples import tile
+from mammogan_tf.pictures import tile
 from tests.drawn_film import draw
 
 SIZE = 32

@@ -20,10 +20,10 @@ from mammogan_tf.evaluation.compare import read_report
 from mammogan_tf.evaluation.reference import find_reference, judges_folder
 from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluate_images
 from mammogan_tf.files import write_json
+from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.card import with_measured
 from mammogan_tf.training.conditioning import condition
 from mammogan_tf.training.run import Run, patient_digits
-from mammogan_tf.training.samples import save_picture
 from mammogan_tf.training.split_films import load_split
 from tests.report_schema import SCHEMA
 

@@ -23,10 +23,10 @@ from mammogan_tf.evaluation.reference import JUDGE_SEED, find_reference, real_fi
 from mammogan_tf.evaluation.spaces import texture_space
 from mammogan_tf.evaluation.use import Recipe
 from mammogan_tf.inference import load_generator
+from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.samples import save_picture
 from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.split_films import load_split
 

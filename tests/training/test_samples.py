@@ -5,8 +5,8 @@ import tensorflow as tf
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.models.dcgan import seeded_noise
+from mammogan_tf.pictures import beside, to_bytes
 from mammogan_tf.training import gan
-from mammogan_tf.training.samples import beside, to_bytes
 
 SIZE, ZOOM, GAP = 16, 128 // 16, 2
 

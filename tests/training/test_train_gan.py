@@ -13,13 +13,13 @@ from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.pictures import BESIDE_REAL
 from mammogan_tf.training import gan
 from mammogan_tf.training.averaging import estimate_statistics
 from mammogan_tf.training.checkpoint import newest_checkpoint
 from mammogan_tf.training.conditioning import condition, create_gan_run
 from mammogan_tf.training.gan import generator_inputs, require_convergence, train_gan
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.samples import BESIDE_REAL
 from mammogan_tf.training.split_films import load_split
 from tests.command_line import unfinished_files
 from tests.disturbed import assert_same_end, final_weights, train

@@ -1,4 +1,4 @@
-"""Pictures on disk: sheets of films beside masks, and PNGs that say that they are synthetic."""
+"""Pictures to look at: sheets of films beside masks, and files that say that they are synthetic."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,14 @@ from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.files import atomic_path
 
-__all__ = ["BESIDE_REAL", "SYNTHETIC", "beside", "save_picture", "synthetic_notes", "tile", "to_bytes"]
+__all__ = ["BESIDE_REAL", "NOTES", "SYNTHETIC", "beside", "save_picture", "synthetic_notes", "tile", "to_bytes"]
 
 SYNTHETIC = "Synthetic mammogram of no patient; for research and teaching, never for diagnosis."
 BESIDE_REAL = "Synthetic mammograms, of no patient, beside real ones; for research and teaching, never for diagnosis."
 """What a picture says of itself."""
+
+NOTES = {"Synthetic": "true", "Software": f"mammogan-tf {__version__}", "Comment": SYNTHETIC}
+"""Keywords and texts of a synthetic PNG."""
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
@@ -54,9 +57,8 @@ def beside(pictures: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.nda
 def synthetic_notes(comment: str = SYNTHETIC) -> PngInfo:
     """Text chunks of a PNG that say that it is synthetic, or shows what is."""
     notes = PngInfo()
-    notes.add_text("Synthetic", "true")
-    notes.add_text("Software", f"mammogan-tf {__version__}")
-    notes.add_text("Comment", comment)
+    for keyword, text in (NOTES | {"Comment": comment}).items():
+        notes.add_text(keyword, text)
     return notes
 
 
