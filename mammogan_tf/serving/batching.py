@@ -24,6 +24,8 @@ __all__ = ["Batcher"]
 
 Answer = tuple[predict_pb2.PredictResponse | Refusal, int]
 
+UNREAD = "too many answers wait to be read; try again later"
+
 
 class Batcher:
     """Runs jobs on ``executor``, those of one servable and kind together, one pass at a time.
@@ -95,62 +97,101 @@ class Batcher:
                 self._start_if_due(queue)
 
     def _enter(self, servable: Servable, job: Job, client: str) -> "_Entry":
-        entry = _Entry(job, client)
-        if self.waiting >= self._max_queue:
-            raise exhausted(f"{self.waiting} requests wait already; try again later")
-        if self.waiting and self._waiting_bytes + entry.size > 2 * MESSAGE_LIMIT:
-            raise exhausted(
-                f"{self._waiting_bytes} bytes of requests wait already, {2 * MESSAGE_LIMIT} may; try again later"
-            )
+        entry, key = _Entry(job, client), (servable, job.kind)
+        while no_room := self._no_room(entry):
+            if self._held_until(entry) is not None or not self._give_up_the_newest_held():
+                raise exhausted(f"{no_room}; try again later")
         self.waiting += 1
         self._waiting_bytes += entry.size
-        key = (servable, job.kind)
         queue = self._queues.setdefault(key, _Queue(key))
         queue.entries.append(entry)
         self._start_if_due(queue)
         return entry
 
+    def _no_room(self, entry: "_Entry") -> str:
+        """Why the entry may not wait as well, or nothing."""
+        if self.waiting >= self._max_queue:
+            return f"{self.waiting} requests wait already"
+        if self.waiting and self._waiting_bytes + entry.size > 2 * MESSAGE_LIMIT:
+            return f"{self._waiting_bytes} bytes of requests wait already, {2 * MESSAGE_LIMIT} may"
+        return ""
+
+    def _give_up_the_newest_held(self) -> bool:
+        """Refuses the request that was held back last; returns whether there is one."""
+        held = [
+            (entry.arrived, queue, entry)
+            for queue in self._queues.values()
+            for entry in queue.entries
+            if self._held_until(entry) is not None
+        ]
+        if held:
+            _, queue, entry = max(held, key=lambda each: each[0])
+            self._refuse(queue, entry, exhausted(UNREAD))
+            self._start_if_due(queue)
+        return bool(held)
+
+    def _refuse(self, queue: "_Queue", entry: "_Entry", refusal: Refusal) -> None:
+        self._wait_no_longer(queue, entry)
+        entry.succeed((refusal, 0))
+
     def _leave(self, key: tuple[Servable, Hashable], entry: "_Entry") -> None:
         """Makes room for others where nobody waits for an entry any more, unless its pass runs already."""
         queue = self._queues.get(key)
         if queue and entry in queue.entries:
-            queue.entries.remove(entry)
-            self._wait_no_longer(entry)
-            if not queue.entries:
-                self._start_if_due(queue)
+            self._wait_no_longer(queue, entry)
+            self._start_if_due(queue)
 
-    def _wait_no_longer(self, entry: "_Entry") -> None:
+    def _wait_no_longer(self, queue: "_Queue", entry: "_Entry") -> None:
+        queue.entries.remove(entry)
         self.waiting -= 1
         self._waiting_bytes -= entry.size
 
     def _start_if_due(self, queue: "_Queue") -> None:
-        """Starts a pass, unless one runs or this one may still wait for others; forgets a queue that is empty."""
+        """Starts a pass, unless one runs, this one may still wait for others, or all answers are held back.
+
+        Drops entries that nobody waits for, or that were held back for too long, and forgets a queue that is empty.
+        """
         if queue.running or self._queues.get(queue.key) is not queue:
             return
-        if not queue.entries:
-            del self._queues[queue.key]
-            return
-        now = time.monotonic()
-        company = queue.entries[0].arrived + self._timeout - now
-        queue.held = False
-        if company > 0 and queue.examples < self._max_batch_size:
-            self._look_again(queue, company)
-        elif batch := self._take(queue, now):
-            self._start(queue, batch)
-        elif queue.entries:
-            queue.held = True
-            self._look_again(queue, min(filter(None, map(self._held_until, queue.entries))) - now)
+        queue.silence()
+        now, ready, looks = time.monotonic(), [], []
+        for entry in list(queue.entries):
+            held_until = self._held_until(entry)
+            if not entry.job.wanted:
+                self._refuse(queue, entry, Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+            elif held_until is None:
+                ready.append(entry)
+            elif held_until <= now:
+                self._refuse(queue, entry, exhausted(UNREAD))
+            else:
+                looks.append(held_until)
+        queue.held = not ready
+        if ready:
+            looks.append(ready[0].arrived + self._timeout)
+        if ready and (looks[-1] <= now or sum(entry.examples for entry in ready) >= self._max_batch_size):
+            self._start(queue, self._take(queue, ready))
+        elif looks:
+            queue.alarm = self._loop.call_later(min(looks) - now, self._start_if_due, queue)
         else:
-            self._start_if_due(queue)
-
-    def _look_again(self, queue: "_Queue", seconds: float) -> None:
-        """Looks at the queue then, in place of an earlier or later time."""
-        if queue.alarm:
-            queue.alarm.cancel()
-        queue.alarm = self._loop.call_later(seconds, self._start_if_due, queue)
+            del self._queues[queue.key]
 
     def _held_until(self, entry: "_Entry") -> float | None:
         return self.unread.held_until(entry.receipt.client, entry.job.answer_bytes)
+
+    def _take(self, queue: "_Queue", ready: "list[_Entry]") -> "list[_Entry]":
+        """The first of the entries and those after it that fit into one pass, in order, with room for their answers."""
+        batch: list[_Entry] = []
+        room: float = self._max_batch_size
+        for entry in ready:
+            if batch and entry.examples > room:
+                break
+            if batch and self._held_until(entry) is not None:
+                continue
+            room -= entry.examples
+            self._wait_no_longer(queue, entry)
+            self.unread.put(entry.receipt, entry.job.answer_bytes)
+            batch.append(entry)
+        return batch
 
     def _start(self, queue: "_Queue", batch: "list[_Entry]") -> None:
         queue.running = True
@@ -168,7 +209,7 @@ class Batcher:
                 else:
                     response = answers.result()[number]
                     if not isinstance(response, Refusal):
-                        self.unread.add(entry.receipt, response.ByteSize())
+                        self.unread.put(entry.receipt, response.ByteSize())
                     entry.succeed((response, examples))
             self._start_if_due(queue)
 
@@ -178,31 +219,6 @@ class Batcher:
 
         answers = self._executor.submit(queue.key[0].answer, jobs, self._max_batch_size)
         answers.add_done_callback(hand_back)
-
-    def _take(self, queue: "_Queue", now: float) -> "list[_Entry]":
-        """The next entries that fit into one pass, at least one where not all are held back; those that nobody waits for, or
-        that have been held back for too long, are dropped."""
-        batch: list[_Entry] = []
-        room: float = self._max_batch_size
-        for entry in list(queue.entries):
-            held_until = self._held_until(entry)
-            if not entry.job.wanted:
-                refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-            elif held_until is None:
-                if batch and entry.examples > room:
-                    break
-                batch.append(entry)
-                room -= entry.examples
-                refusal = None
-            elif held_until > now:
-                continue
-            else:
-                refusal = exhausted("too many answers wait to be read; try again later")
-            queue.entries.remove(entry)
-            self._wait_no_longer(entry)
-            if refusal:
-                entry.succeed((refusal, 0))
-        return batch
 
 
 class _Entry:
@@ -233,7 +249,9 @@ class _Queue:
         self.entries: deque[_Entry] = deque()
         self.running = self.held = False
         self.alarm: asyncio.TimerHandle | None = None
+        """When to look at it again, at the latest. It keeps the queue alive, and so the servable."""
 
-    @property
-    def examples(self) -> float:
-        return sum(entry.examples for entry in self.entries)
+    def silence(self) -> None:
+        if self.alarm:
+            self.alarm.cancel()
+        self.alarm = None

@@ -4,73 +4,80 @@ import time
 
 __all__ = ["Receipt", "Unread"]
 
-CLIENT_LIMIT = 8 * 2**20
-"""In bytes of messages, each of which takes twice as much, with gRPC's buffers."""
+SMALL = 2**20
+"""Largest answer, in bytes, that waits for other small ones alone, so that no large one keeps it."""
 
-LIMIT = 48 * 2**20
-"""Of all clients together."""
+SMALL_LIMIT, LARGE_LIMIT, CLIENT_LIMIT = 24 * 2**20, 48 * 2**20, 16 * 2**20
+"""Bytes of small answers, of large ones, and of one client's. In memory, with gRPC's buffers, they take twice as much."""
 
 PATIENCE = 15.0
-"""Seconds without an answer read to its end, after which nobody waits any longer: the largest needs 13 at 5 MiB/s."""
+"""Seconds without a change, after which nobody waits any longer: the largest answer needs 13 at 5 MiB/s."""
 
 
 class Receipt:
-    """How many bytes of an answer to a client are unread once it is there, and whether it was read before that."""
+    """How many bytes of an answer to a client are on their way, or will be, and whether they were read."""
 
     def __init__(self, client: str) -> None:
-        self.client, self.unread, self.read = client, 0, False
+        self.client, self.bytes, self.small, self.read = client, 0, True, False
 
 
 class Unread:
-    """Counts the bytes of answers on their way, by client (a connection) and together.
+    """Counts the bytes of answers on their way by client (a connection), and together.
 
-    An answer is held back where it has no room beside those that its client has to read, or those of all. So a client that
-    reads slowly, or not at all, keeps itself waiting, and beside its large answers there is room for small ones of others.
+    An answer is held back where it has no room beside those that its client has yet to read, or beside all others of its
+    kind, small or large. So a client that reads slowly, or not at all, keeps itself waiting, and at most those who ask for
+    large answers, too.
     """
 
     def __init__(self) -> None:
-        self._all = _Count()
+        self._all = {True: _Count(SMALL_LIMIT), False: _Count(LARGE_LIMIT)}
         self._of: dict[str, _Count] = {}
 
     @property
     def bytes(self) -> int:
-        return self._all.bytes
+        return sum(count.bytes for count in self._all.values())
 
-    def add(self, receipt: Receipt, size: int) -> None:
-        """An answer of ``size`` bytes is on its way."""
-        if not receipt.read:  # Its client may have given up meanwhile.
-            receipt.unread = size
-            self._of.setdefault(receipt.client, _Count()).add(size)
-            self._all.add(size)
+    def put(self, receipt: Receipt, size: int) -> None:
+        """An answer of ``size`` bytes is being computed, or on its way; in place of what was said of it before."""
+        if receipt.read:  # Its client may have given up meanwhile.
+            return
+        self._take_back(receipt)
+        receipt.bytes, receipt.small = size, size <= SMALL
+        if size:
+            self._of.setdefault(receipt.client, _Count(CLIENT_LIMIT)).change(size)
+            self._all[receipt.small].change(size)
 
     def remove(self, receipt: Receipt) -> None:
         """The answer was read, or never will be."""
-        receipt.read, size, receipt.unread = True, receipt.unread, 0
-        if size:
+        self._take_back(receipt)
+        receipt.read = True
+
+    def _take_back(self, receipt: Receipt) -> None:
+        if receipt.bytes:
             of_client = self._of[receipt.client]
-            of_client.remove(size)
-            self._all.remove(size)
+            of_client.change(-receipt.bytes)
+            self._all[receipt.small].change(-receipt.bytes)
+            receipt.bytes = 0
             if not of_client.bytes:
                 del self._of[receipt.client]
 
     def held_until(self, client: str, size: int) -> float | None:
         """Till when, by ``time.monotonic``, an answer of ``size`` bytes waits for others to be read; None where it need not."""
-        for count, limit in ((self._of.get(client, _Count()), CLIENT_LIMIT), (self._all, LIMIT)):
-            if count.bytes + min(size, limit // 2) > limit:  # Half the room is enough for any: it may never be empty.
-                return count.moved + PATIENCE
+        for count in (self._of.get(client), self._all[size <= SMALL]):
+            if count and not count.has_room(size):
+                return count.changed + PATIENCE
         return None
 
 
 class _Count:
-    """Bytes, and when some of them were last read, or began to wait for that."""
+    """Bytes, how many there may be, and when they last changed."""
 
-    def __init__(self) -> None:
-        self.bytes, self.moved = 0, 0.0
+    def __init__(self, limit: int) -> None:
+        self.bytes, self.limit, self.changed = 0, limit, 0.0
 
-    def add(self, size: int) -> None:
-        if not self.bytes:
-            self.moved = time.monotonic()
-        self.bytes += size
+    def change(self, size: int) -> None:
+        self.bytes, self.changed = self.bytes + size, time.monotonic()
 
-    def remove(self, size: int) -> None:
-        self.bytes, self.moved = self.bytes - size, time.monotonic()
+    def has_room(self, size: int) -> bool:
+        """Half of the limit is enough for any answer: all of it may never be free."""
+        return self.bytes + min(size, self.limit // 2) <= self.limit

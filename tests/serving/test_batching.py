@@ -1,6 +1,8 @@
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -160,31 +162,61 @@ def test_messages_count_against_their_limit_only_while_they_wait(monkeypatch):
 
 def unread_by(batcher, recorder, done, *clients):
     """A request of each client, none of which reads its answer before the functions that ``done`` gets are called."""
-    return [asyncio.create_task(batcher.answer(recorder, job(), client, done.append)) for client in clients]
+    return [
+        asyncio.create_task(batcher.answer(recorder, job(answer_bytes=2), client, done.append)) for client in clients
+    ]
 
 
-def test_nothing_is_computed_for_a_client_that_does_not_read_and_others_are_served(monkeypatch):
-    monkeypatch.setattr("mammogan_tf.serving.unread.CLIENT_LIMIT", 5)
+@pytest.fixture
+def one_answer_each(monkeypatch):
+    """A client with an answer to read gets no other."""
+    monkeypatch.setattr("mammogan_tf.serving.unread.CLIENT_LIMIT", 2)
 
+
+async def is_held(*tasks):
+    await asyncio.sleep(0.05)
+    return not any(task.done() for task in tasks)
+
+
+@pytest.mark.usefixtures("one_answer_each")
+def test_nothing_is_computed_for_a_client_that_does_not_read_and_others_are_served():
     async def scenario(batcher, recorder):
         recorder.go.set()
         done = []
         await asyncio.gather(*unread_by(batcher, recorder, done, "slow"))
-        first, second, _ = waiting = unread_by(batcher, recorder, done, "slow", "slow", "other")
-        await asyncio.wait_for(waiting[2], 1)
-        await asyncio.sleep(0.05)
-        assert not any(task.done() for task in (first, second))
-        done[0](None)  # It reads: both share a pass.
-        await asyncio.wait_for(asyncio.gather(first, second), 1)
-        for forget in done[1:]:
+        first, second, other = unread_by(batcher, recorder, done, "slow", "slow", "other")
+        await asyncio.wait_for(other, 1)
+        assert await is_held(first, second)
+        done[0](None)  # It reads, and is given one more.
+        await asyncio.wait_for(first, 1)
+        assert await is_held(second)
+        for forget in done:
             forget(None)
+        await asyncio.wait_for(second, 1)
+        done[-1](None)
         assert (batcher.unread.bytes, batcher.waiting, batcher.busy) == (0, 0, False)
 
-    assert [len(jobs) for jobs in run(scenario).passes] == [1, 1, 2]
+    assert [len(jobs) for jobs in run(scenario).passes] == [1, 1, 1, 1]
 
 
+@pytest.mark.usefixtures("one_answer_each")
+def test_what_is_being_computed_counts_as_unread():
+    async def scenario(batcher, recorder):
+        other, done = Recorder(), []
+        tasks = unread_by(batcher, recorder, done, "client") + unread_by(batcher, other, done, "client")
+        await asyncio.sleep(0.05)
+        assert (len(recorder.passes), len(other.passes)) == (1, 0)
+        for each in (recorder, other):
+            each.go.set()
+        await asyncio.wait_for(tasks[0], 1)
+        done[0](None)
+        await asyncio.wait_for(tasks[1], 1)
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("one_answer_each")
 def test_a_client_that_goes_on_reading_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr("mammogan_tf.serving.unread.CLIENT_LIMIT", 5)
     monkeypatch.setattr("mammogan_tf.serving.unread.PATIENCE", 0.2)
 
     async def scenario(batcher, recorder):
@@ -196,6 +228,70 @@ def test_a_client_that_goes_on_reading_nothing_is_refused(monkeypatch):
         assert (batcher.waiting, batcher.busy) == (0, False)
 
     assert len(run(scenario).passes) == 1
+
+
+@pytest.mark.usefixtures("one_answer_each")
+def test_requests_that_are_held_back_give_way_to_others():
+    async def scenario(batcher, recorder):
+        recorder.go.set()
+        await asyncio.gather(*unread_by(batcher, recorder, [], "slow"))
+        held = unread_by(batcher, recorder, [], *["slow"] * 3)
+        assert await is_held(*held)
+        with pytest.raises(Refusal, match="3 requests wait already"):
+            await asyncio.gather(*unread_by(batcher, recorder, [], "slow"))
+        await asyncio.wait_for(*unread_by(batcher, recorder, [], "other"), 1)
+        assert await is_held(*held[:2])
+        with pytest.raises(Refusal, match="too many answers wait"):
+            await held[2]
+        for task in held[:2]:
+            task.cancel()
+        await asyncio.sleep(0)
+        assert (batcher.waiting, batcher.busy) == (0, False), "and nothing waits for a time to look again"
+
+    run(scenario, max_queue=3)
+
+
+@pytest.mark.usefixtures("one_answer_each")
+def test_who_is_held_back_is_no_company():
+    async def scenario(batcher, recorder):
+        recorder.go.set()
+        done = []
+        (first,) = unread_by(batcher, recorder, done, "slow")
+        await first
+        held = unread_by(batcher, recorder, done, "slow")
+        await asyncio.sleep(0.4)
+        others = unread_by(batcher, recorder, done, "other", "another")
+        await asyncio.sleep(0.1)
+        others += unread_by(batcher, recorder, done, "last")
+        await asyncio.wait_for(asyncio.gather(*others), 2)
+        done[0](None)
+        await asyncio.wait_for(*held, 2)
+
+    assert [len(jobs) for jobs in run(scenario, timeout=0.3).passes] == [1, 3, 1]
+
+
+def test_a_queue_that_was_held_keeps_no_servable(monkeypatch):
+    """Else a version that is gone would stay in memory until it was time to look again."""
+    monkeypatch.setattr("mammogan_tf.serving.unread.CLIENT_LIMIT", 2)
+
+    async def scenario(batcher, _):
+        recorder, done = Recorder(), []
+        recorder.go.set()
+        await asyncio.gather(*unread_by(batcher, recorder, done, "slow"))
+        (held,) = unread_by(batcher, recorder, done, "slow")
+        assert await is_held(held)
+        done[0](None)
+        await held
+        alive = weakref.ref(recorder)
+        del recorder, held
+        await asyncio.sleep(0.05)
+        assert alive() is None
+
+    gc.disable()
+    try:
+        run(scenario)
+    finally:
+        gc.enable()
 
 
 def test_an_answer_whose_client_gave_up_meanwhile_is_not_unread():

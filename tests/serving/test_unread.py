@@ -8,67 +8,83 @@ from mammogan_tf.serving.unread import Receipt, Unread
 def clock(monkeypatch):
     """Time that passes where a test says so: ``clock[0]`` seconds."""
     now = [100.0]
-    monkeypatch.setattr("mammogan_tf.serving.unread.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("mammogan_tf.serving.unread.CLIENT_LIMIT", 10)
-    monkeypatch.setattr("mammogan_tf.serving.unread.LIMIT", 32)
+    monkeypatch.setattr(unread.time, "monotonic", lambda: now[0])
+    for name, limit in {"SMALL": 5, "SMALL_LIMIT": 20, "LARGE_LIMIT": 40, "CLIENT_LIMIT": 30}.items():
+        monkeypatch.setattr(unread, name, limit)
     return now
 
 
-def add(answers: Unread, client: str, size: int) -> Receipt:
+def put(answers: Unread, client: str, size: int) -> Receipt:
     receipt = Receipt(client)
-    answers.add(receipt, size)
+    answers.put(receipt, size)
     return receipt
 
 
 def test_a_client_past_its_limit_waits_and_others_do_not(clock):
     answers = Unread()
-    first, second = add(answers, "a", 4), add(answers, "a", 5)
-    assert answers.held_until("a", 1) is None
-    assert answers.held_until("a", 2) == 100 + unread.PATIENCE
-    assert answers.held_until("b", 10) is None
+    first, second = put(answers, "a", 20), put(answers, "a", 8)
+    assert answers.held_until("a", 2) is None
+    assert answers.held_until("a", 3) == 100 + unread.PATIENCE
+    assert answers.held_until("b", 12) is None
     answers.remove(first)
-    assert answers.held_until("a", 5) is None
+    assert answers.held_until("a", 12) is None
     answers.remove(second)
     assert answers.bytes == 0
 
 
-def test_past_the_limit_of_all_there_is_room_for_small_answers(clock):
+def test_small_answers_wait_for_other_small_ones_alone(clock):
     answers = Unread()
-    receipts = [add(answers, client, 10) for client in "abc"]
-    assert answers.held_until("d", 6) == 100 + unread.PATIENCE
-    assert answers.held_until("d", 2) is None
-    answers.remove(receipts[0])
-    assert answers.held_until("d", 6) is None
+    large = [put(answers, client, 20) for client in "ab"]
+    assert answers.held_until("c", 6) == 100 + unread.PATIENCE
+    assert answers.held_until("c", 5) is None
+    small = [put(answers, client, 5) for client in "cdef"]
+    assert answers.held_until("g", 1) == 100 + unread.PATIENCE
+    answers.remove(small[0])
+    assert answers.held_until("g", 5) is None
+    answers.remove(large[0])
+    assert answers.held_until("g", 6) is None
 
 
 def test_the_largest_answer_needs_half_the_room_and_no_more(clock):
     answers = Unread()
-    small, _ = add(answers, "a", 5), add(answers, "b", 11)
+    put(answers, "a", 15)
     assert answers.held_until("a", 1000) is None
-    another = add(answers, "c", 1)
+    another = put(answers, "b", 6)
     assert answers.held_until("a", 1000) == 100 + unread.PATIENCE, "of all"
     answers.remove(another)
-    add(answers, "a", 1)
+    put(answers, "a", 1)
     assert answers.held_until("a", 1000) == 100 + unread.PATIENCE, "of its client"
-    answers.remove(small)
-    assert answers.held_until("a", 1000) is None
+    assert answers.held_until("b", 1000) is None
 
 
-def test_patience_counts_from_the_last_answer_that_was_read(clock):
+def test_patience_counts_from_the_last_change(clock):
+    """Whoever waits had no room at that time, or came later."""
     answers = Unread()
-    first, _ = add(answers, "a", 10), add(answers, "a", 10)
+    first, _ = put(answers, "a", 15), put(answers, "b", 15)
     clock[0] += 5
-    add(answers, "a", 12)
-    assert answers.held_until("a", 1) == 100 + unread.PATIENCE, "what comes on top is no progress"
-    assert answers.held_until("b", 1) == 100 + unread.PATIENCE
-    answers.remove(first)
-    add(answers, "a", 10)
-    assert answers.held_until("a", 1) == answers.held_until("b", 1) == 105 + unread.PATIENCE
+    answers.put(first, 25)  # As large as it came out.
+    assert answers.held_until("c", 15) == answers.held_until("a", 15) == 105 + unread.PATIENCE
+    clock[0] += 5
+    answers.remove(put(answers, "b", 1))
+    assert answers.held_until("c", 15) == 105 + unread.PATIENCE, "small ones are no progress"
+
+
+def test_what_was_expected_is_corrected_by_what_came(clock):
+    answers, receipt = Unread(), Receipt("a")
+    answers.put(receipt, 0)
+    assert answers.bytes == 0
+    answers.put(receipt, 3)
+    answers.put(receipt, 7)
+    assert answers.bytes == 7
+    answers.remove(receipt)
+    answers.remove(receipt)
+    assert answers.bytes == 0
 
 
 def test_a_client_that_gave_up_before_its_answer_was_there_has_nothing_to_read(clock):
     answers, receipt = Unread(), Receipt("a")
+    answers.put(receipt, 10)
     answers.remove(receipt)
-    answers.add(receipt, 100)
+    answers.put(receipt, 100)
     assert answers.bytes == 0
     assert answers.held_until("a", 1) is None
