@@ -4,6 +4,8 @@ import os
 import platform
 import sys
 
+from mammogan_tf.environment import silent_errors
+
 __all__ = ["import_tensorflow"]
 
 
@@ -23,16 +25,10 @@ def import_tensorflow(*, onednn: bool = False) -> None:
     if onednn and platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
+    with silent_errors():
         import tensorflow
 
         # Its warnings, such as that a fold's network is traced anew, tell of nothing that a user could change.
         tensorflow.get_logger().setLevel("ERROR")
         for gpu in tensorflow.config.list_physical_devices("GPU"):
             tensorflow.config.experimental.set_memory_growth(gpu, True)
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

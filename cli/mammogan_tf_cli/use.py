@@ -118,9 +118,10 @@ def generate(
       mammogan-tf generate runs/train-gan/00001 --count 12 --walk mask --out walk.gif
     """
     if walk and vary:
-        raise click.UsageError("--walk goes from one mask to another as they are: give it without --vary")
+        raise click.UsageError("--vary: expected without --walk, whose masks stay as they are, received: both")
     if lesion and label and (label == "normal" or lesion[3] not in (None, label)):
-        raise click.UsageError(f"--label is of the film with its lesion: {label} contradicts --lesion")
+        expected = lesion[3] or "benign or malignant"
+        raise click.UsageError(f"--label: expected {expected}, as --lesion says, received: {label}; leave it out")
     import_tensorflow(onednn=True)
     from mammogan_tf.inference import load_generator
     from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model

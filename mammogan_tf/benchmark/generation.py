@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mammogan_tf.benchmark.timing import in_turns, spread
-from mammogan_tf.benchmark.training import device, versions
+from mammogan_tf.benchmark.training import PACKAGES, device
+from mammogan_tf.environment import versions
 from mammogan_tf.inference.generate import generate_folder, masks_of_model
 from mammogan_tf.inference.models import load_generator
 
@@ -53,7 +54,7 @@ def benchmark_generation(model: Path, count: int = 256, rounds: int = 10) -> dic
         "films_per_s": {name: spread(values) for name, values in rates.items()},
         "generate_ratio": spread(rates["written"] / rates["bare"]),
         "device": device(),
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
     }
 
 

@@ -3,12 +3,10 @@
 import asyncio
 import multiprocessing
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
+from mammogan_tf.benchmark.training import PACKAGES
 from mammogan_tf.console import Progress
+from mammogan_tf.environment import silent_errors, versions
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import numbered_folders, plain_path, read_json
 from mammogan_tf.serving.aio import AsyncMammoganClient
@@ -80,10 +80,7 @@ def benchmark_serving(
         "batching_gain": min(model["batching_gain"]["median"] for model in found.values()),
         "models": found,
         "cores": os.cpu_count(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("tensorflow", "grpcio", "mammogan-tf")},
-        },
+        "versions": versions(*PACKAGES),
     }
 
 
@@ -232,7 +229,7 @@ def _films_per_second(address: str, name: str, clients: int, batch: int, size: i
 def _crowd() -> Iterator[Executor]:
     """A process for the clients."""
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
-        with _silent_start():
+        with silent_errors():
             pool.submit(os.getpid).result()
         yield pool
 
@@ -242,7 +239,7 @@ def _served(models: Path, settings: dict[str, Any]) -> Iterator[str]:
     """The address of a server in a process of its own."""
     here, there = SPAWN.Pipe()
     process = SPAWN.Process(target=_serve, args=(models, settings, there), daemon=True)
-    with _silent_start():
+    with silent_errors():
         process.start()
     there.close()
     try:
@@ -264,16 +261,3 @@ def _serve(models: Path, settings: dict[str, Any], connection: Connection) -> No
                 connection.recv()
     except MammoganError as error:
         connection.send(error)
-
-
-@contextmanager
-def _silent_start() -> Iterator[None]:
-    """Processes that start now write no errors: TensorFlow's import would fill the screen."""
-    usual, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(usual, 2)
-        os.close(usual)
-        os.close(nowhere)

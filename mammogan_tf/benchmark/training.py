@@ -5,7 +5,6 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -17,11 +16,15 @@ from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig
 from mammogan_tf.console import Progress
+from mammogan_tf.environment import versions
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.segmentation import build_supervised
 from mammogan_tf.training.strategy import set_up_device
 
-__all__ = ["benchmark_gan_training", "benchmark_unet_training", "device", "format_training", "versions"]
+__all__ = ["PACKAGES", "benchmark_gan_training", "benchmark_unet_training", "device", "format_training"]
+
+PACKAGES = ("mammogan-tf", "tensorflow", "keras", "grpcio", "torch")
+"""Whose versions stand beside the figures."""
 
 Step = Callable[[], object]
 
@@ -69,16 +72,6 @@ def device() -> str:
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("mammogan-tf", "tensorflow", "keras", "torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
 def format_training(result: Mapping[str, Any]) -> str:
     """The figures as a table for a terminal."""
     shown = {
@@ -122,7 +115,7 @@ def _benchmark(
         "precision": policy,
         "deterministic": config.deterministic,
         "device": device(),
-        "versions": versions(),
+        "versions": versions(*PACKAGES),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.config import CLASSES, LABELS, DataConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.data import folder, mias
 from mammogan_tf.data.anatomy import DOUBTFUL
@@ -23,9 +23,6 @@ SHOWN = 12
 
 MOST_FILMS = 16
 """Of one patient, four examinations: with more it may be that all films were given the same *Patient ID*."""
-
-PREPARED_SIZE = 64
-"""Pixels at which films are prepared to learn how far their masks are to be trusted: training finds them done."""
 
 
 def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:
@@ -160,7 +157,8 @@ def _common(findings: list[Finding], missing: Iterable[tuple[str, str]]) -> dict
 
 def _doubtful(films: list[Film]) -> list[dict[str, str]]:
     """Films whose automatic mask is worth a look, the most doubtful first."""
-    confidences = [read_notes(path).confidence for path in prepare_films(films, PREPARED_SIZE)]
+    paths = prepare_films(films, DataConfig.size)  # Training finds them done.
+    confidences = [read_notes(path).confidence for path in paths]
     ranked = sorted(zip(confidences, [film.id for film in films], strict=True))
     return [{"id": film, "why": f"confidence {value:.2f}"} for value, film in ranked if value < DOUBTFUL]
 

@@ -135,7 +135,7 @@ def _install(archive: Path, target: Path, sha256: str | None, progress: Progress
             load_mias(folder)
         except DataError as error:
             reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the archive")
-            raise DataError(f"{archive}: expected mini-MIAS, received something else: {reason}") from error
+            raise DataError(f"{archive}: expected mini-MIAS, received: {reason}") from error
         find_root(folder).replace(target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

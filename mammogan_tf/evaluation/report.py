@@ -18,7 +18,7 @@ from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
 from mammogan_tf.evaluation.evidence import Evidence, Score, Segmentation, synthesise
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
-from mammogan_tf.evaluation.judge import judge
+from mammogan_tf.evaluation.measuring import measure
 from mammogan_tf.evaluation.reference import Reference, find_reference, judges_folder, real_films
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, masks_of_training
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
@@ -262,7 +262,7 @@ def _critic(run: Run) -> Score | None:
 def _report(
     evidence: Evidence, model: str, step: int | None, kind: str, masks: str, data: DataConfig, console: Console
 ) -> dict[str, Any]:
-    measures = judge(evidence, console.progress("sections", 0))
+    measures = measure(evidence, console.progress("sections", 0))
     return {
         "format": FORMAT,
         "version": mammogan_tf.__version__,

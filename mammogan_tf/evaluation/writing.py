@@ -10,7 +10,7 @@ import numpy as np
 from mammogan_tf.console import Console
 from mammogan_tf.evaluation.estimates import WITHOUT
 from mammogan_tf.evaluation.evidence import Evidence
-from mammogan_tf.evaluation.judge import Measured, draw
+from mammogan_tf.evaluation.measuring import Measured, draw
 from mammogan_tf.evaluation.page import render_page
 from mammogan_tf.evaluation.sections import REFERENCES
 from mammogan_tf.evaluation.sheet import comparison_sheet

@@ -1,12 +1,8 @@
 """A run directory: everything that a training leaves behind, written so that it can be killed at any moment."""
 
 import hashlib
-import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANCon
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import Split
+from mammogan_tf.environment import environment
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import atomic_path, numbered_folders, read_json, write_json
 
@@ -81,7 +78,7 @@ class Run:
         run.write_json("split.json", split.to_dict())
         if films:
             run.write_json("patients.json", {film.id: patient_digits(film.patient) for film in films})
-        run.write_json("environment.json", _environment())
+        run.write_json("environment.json", environment())
         for name, source in (files or {}).items():
             with atomic_path(path / name) as temporary:
                 shutil.copyfile(source, temporary)
@@ -220,36 +217,3 @@ def patient_digits(patient: str) -> str:
 
 def _absolute(data: Sequence[str | Path]) -> tuple[str, ...]:
     return tuple(str(Path(path).resolve()) for path in data)
-
-
-def _environment() -> dict[str, Any]:
-    import tensorflow as tf
-
-    packages = ("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
-        "devices": [device.name for device in tf.config.list_physical_devices()],
-        "versions": {name: _version(name) for name in packages},
-        "git_commit": _git_commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except Exception:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that the package runs from, or None where it is installed elsewhere."""
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():  # An environment may lie inside the repository of another project.
-        return None
-    try:
-        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -157,14 +157,14 @@ def test_generate_wants_a_new_folder(gan_run, tmp_path):
         (["--count", "1"], "Missing option '--out'"),
         (["--count", "1", "--out", "out", "--label", "2"], "'--label': '2' is not one of"),
         (["--count", "1", "--out", "out", "--seed", "-1"], "'--seed': -1 is not in the range x>=0"),
-        (["--count", "9", "--out", "out.gif", "--walk", "mask", "--vary"], "give it without --vary"),
+        (["--count", "9", "--out", "out.gif", "--walk", "mask", "--vary"], "--vary: expected without --walk"),
         (
             ["--count", "1", "--out", "out", "--lesion", "0.3,0.5,0.1", "--label", "normal"],
-            "normal contradicts --lesion",
+            "expected benign or malignant, as --lesion says, received: normal",
         ),
         (
             ["--count", "1", "--out", "out", "--lesion", "0.3,0.5,0.1,malignant", "--label", "benign"],
-            "benign contradicts --lesion",
+            "expected malignant, as --lesion says, received: benign",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.evaluation.encoders import segmenter_space
 from mammogan_tf.evaluation.evidence import Evidence, Segmentation, SyntheticFilms
-from mammogan_tf.evaluation.judge import Measured, judge
+from mammogan_tf.evaluation.measuring import Measured, measure
 from mammogan_tf.evaluation.reference import find_reference, real_films
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
 from mammogan_tf.evaluation.spaces import texture_space
@@ -110,7 +110,7 @@ def judge_controls(evidence: Evidence) -> dict[str, tuple[Measured, bool]]:
     found = {}
     for name, control in CONTROLS.items():
         changed = with_images(evidence, control(evidence))
-        measured = judge(changed)
+        measured = measure(changed)
         found[name] = measured, judge_memorisation(changed, measured["memorisation"])["passed"]
     return found
 

@@ -7,7 +7,7 @@ import pytest
 
 from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms
 from mammogan_tf.evaluation.folder import synthetic_films
-from mammogan_tf.evaluation.judge import judge
+from mammogan_tf.evaluation.measuring import measure
 from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY, SHARES
 from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
@@ -75,7 +75,7 @@ def test_patients_without_images_stand_behind_no_distance(evidence):
 def test_few_films_of_unknown_side_and_tissue(evidence):
     chosen = {field.name: getattr(evidence.real, field.name)[:8] for field in dataclasses.fields(evidence.real)}
     few = dataclasses.replace(evidence.real, **chosen | {"sides": np.full(8, ""), "tissues": np.full(8, "")})
-    report = judge(evidence_of(few, evidence.train))
+    report = measure(evidence_of(few, evidence.train))
     assert "40 films" in report["distribution"]["radiomics_frechet"]["not computed"]
     assert "not computed" in report["fidelity"]["ssim_left_right"]
     assert "not computed" in report["fidelity"]["ssim_own_film"]["floor"]
@@ -99,7 +99,7 @@ def test_fewer_images_than_films_show_little(evidence):
     rows = np.arange(20)
     few = SyntheticFilms(evidence.synthetic.images[rows], None, None, evidence.synthetic.patients[rows], (rows,))
     changed = evidence_of(evidence.real, evidence.train, few)
-    report = judge(changed)
+    report = measure(changed)
     too_few = "needs as many images as test films, 40, found 20"
     for section, key in (("diversity", "recall_texture"), ("distribution", "kid_texture")):
         assert report[section][key] == {"not computed": too_few}

@@ -32,7 +32,7 @@ def test_what_is_created_is_opened(run, tmp_path):
 
 def test_the_environment_is_written_down(run):
     environment = json.loads((run.path / "environment.json").read_text())
-    assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert environment["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert environment["versions"].keys() >= {"tensorflow", "keras", "numpy"}
     assert "devices" in environment
     assert "git_commit" in environment

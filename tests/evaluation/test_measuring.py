@@ -7,7 +7,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.evidence import SyntheticFilms, synthesise
 from mammogan_tf.evaluation.folder import synthetic_films
-from mammogan_tf.evaluation.judge import draw, judge
+from mammogan_tf.evaluation.measuring import draw, measure
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
 from mammogan_tf.evaluation.sections.memorisation import MEMORISATION, judge_memorisation
@@ -30,7 +30,7 @@ def progress():
 
 @pytest.fixture(scope="module")
 def faithful(evidence, progress):
-    return judge(evidence, lambda *state: progress.append(state))
+    return measure(evidence, lambda *state: progress.append(state))
 
 
 def values(controls, name: str) -> dict[str, float]:
@@ -185,7 +185,7 @@ def test_black_images(evidence):
 def test_a_report_on_the_training_films_themselves(evidence):
     unseen = draw_films(range(len(evidence.train) // 2), 1000)
     handed_out = evidence_of(unseen, evidence.train, synthetic_films(evidence.train.images, None, unseen))
-    measured = judge(handed_out)
+    measured = measure(handed_out)
     reason = "the FID is 0: the images have the features of the training films"
     assert measured["distribution"]["floor_over_fid_segmenter"] == {"not computed": reason}
     assert not judge_memorisation(handed_out, measured["memorisation"])["passed"]
@@ -193,7 +193,7 @@ def test_a_report_on_the_training_films_themselves(evidence):
 
 def test_films_without_any_texture(evidence):
     flat = dataclasses.replace(evidence.train, images=np.zeros_like(evidence.train.images))
-    report = judge(dataclasses.replace(evidence, train=flat, _scaled={}))
+    report = measure(dataclasses.replace(evidence, train=flat, _scaled={}))
     for section, key in (("distribution", "kid_texture"), ("diversity", "recall_texture")):
         assert "are all images the same" in report[section][key]["not computed"]
     assert "near_texture" not in report["memorisation"]
@@ -212,7 +212,7 @@ def test_images_without_masks(evidence):
     patients = np.resize(np.unique(evidence.real.patients), len(images))
     unknown = SyntheticFilms(images, None, None, patients, evidence.synthetic.sets)
     changed = evidence_of(evidence.real, evidence.train, unknown)
-    report = judge(changed)
+    report = measure(changed)
     assert all("no masks" in estimate["not computed"] for estimate in report["obedience"].values())
     assert "not computed" in report["fidelity"]["ssim_own_film"]
     assert "value" in report["distribution"]["kid_texture"]

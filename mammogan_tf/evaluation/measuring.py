@@ -6,13 +6,13 @@ from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections import SECTIONS, Picture
 from mammogan_tf.metrics.intervals import Estimate
 
-__all__ = ["Measured", "draw", "judge"]
+__all__ = ["Measured", "draw", "measure"]
 
 Measured = dict[str, dict[str, Estimate]]
 """Estimates by section and measure."""
 
 
-def judge(evidence: Evidence, progress: Callable[[int, int, str], None] | None = None) -> Measured:
+def measure(evidence: Evidence, progress: Callable[[int, int, str], None] | None = None) -> Measured:
     """All measures that apply to the evidence.
 
     Args:
