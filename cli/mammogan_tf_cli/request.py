@@ -9,7 +9,7 @@ import click
 
 from mammogan_tf.config import LABELS, VIEWS
 from mammogan_tf.errors import DataError, ServingError
-from mammogan_tf.serving.channel import MOST_SECONDS
+from mammogan_tf.serving.channel import ADDRESS, MOST_SECONDS, SECONDS
 from mammogan_tf_cli.options import OF_A_MASK, Command, UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -52,9 +52,9 @@ def client_options(command: Command) -> Command:
 
     for option in reversed(
         [
-            click.option("--server", default="127.0.0.1:8500", metavar="HOST:PORT", help="Where the server listens."),
+            click.option("--server", default=ADDRESS, metavar="HOST:PORT", help="Where the server listens."),
             click.option(
-                "--timeout", type=click.FloatRange(0, MOST_SECONDS, min_open=True), default=30.0, help="Seconds."
+                "--timeout", type=click.FloatRange(0, MOST_SECONDS, min_open=True), default=SECONDS, help="Seconds."
             ),
             click.option("--tls", is_flag=True, help="Speak TLS; implied by the files below."),
             click.option("--tls-ca", type=pem, help="PEM file: the authority that signed the server's certificate."),

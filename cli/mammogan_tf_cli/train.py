@@ -286,12 +286,13 @@ def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
 def _open(resume: Path | None, data: Sequence[str | Path], finish: bool = False) -> tuple[Any, Any, Any]:
     """The run to go on with or to finish, None for a new one; the data sets; and their films."""
     from mammogan_tf.data.sources import find_data, load_all
+    from mammogan_tf.training.run import is_run
 
     if finish and not resume:
         raise click.UsageError("--finish: expected the run that is to end here, --resume RUN, received: none")
     resumed = _open_run(resume) if resume else None
-    if finish and resumed and (whole := resumed.path.resolve().parents[1] / "config.json").exists():
-        raise click.UsageError(f"--finish: expected a run of its own, received: a part of {whole.parent}")
+    if finish and resumed and is_run(whole := resumed.path.resolve().parents[1]):
+        raise click.UsageError(f"--finish: expected a run of its own, received: a part of {whole}")
     sources = find_data(data or (resumed.data if resumed else ()))
     return resumed, sources, load_all(sources)
 

@@ -15,7 +15,7 @@ from mammogan_tf.evaluation.words import format_estimate, verdict
 from mammogan_tf.evaluation.writing import FORMAT, PATIENTS, REPORT, digest
 from mammogan_tf.files import read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate, half_width, not_computed
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, is_run
 
 __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
 
@@ -41,7 +41,7 @@ def find_report(path: Path) -> Path:
     if path.is_file():
         return path
     inside = sorted(path.glob(f"*/{REPORT}"), key=lambda file: file.stat().st_mtime, reverse=True)
-    own = [] if (path / "config.json").exists() else [path / REPORT]  # A run has a report of its training.
+    own = [] if is_run(path) else [path / REPORT]  # A run has a report of its training.
     for file in (*own, *inside):
         if file.exists():
             return file
@@ -72,7 +72,7 @@ def read_report(path: Path) -> Reported:
             raise ValueError(f"other JSON in {PATIENTS}")
     except ValueError as error:
         raise DataError(f"{file}: expected a report, received: a broken file ({error}); write it again") from error
-    if (path / "config.json").exists():
+    if is_run(path):
         _require_of_its_generator(path, file, report)
     return Reported(str(path), report, kept["without"] if kept.get("report") == digest(report) else {})
 

@@ -16,7 +16,7 @@ from mammogan_tf.data.prepared import cache_folder
 from mammogan_tf.data.splits import Split
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
 from mammogan_tf.files import locked
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.segmentation import train_unet
 from mammogan_tf.training.split_films import fingerprint, load_split
 
@@ -85,8 +85,7 @@ def find_reference(
 
 
 def _find_judge(folder: Path, config: UNetConfig, split: Split) -> Run | None:
-    for file in sorted((folder / "train-unet").glob("[0-9]*/config.json")):
-        found = Run.open(file.parent)
+    for found in map(Run.open, run_folders(folder, "train-unet")):
         if (found.config, found.split) == (config, split):
             return found
     return None

@@ -27,7 +27,7 @@ from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
 from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition, masks_from
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, is_run
 from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.split_films import load_split
 
@@ -110,13 +110,8 @@ def gather(
     console = console or Console()
     _require_own_folder(out)
     config = run.config
-    if not isinstance(config, GANConfig):
-        raise ModelError(f"{run.path}: expected a finished train-gan run, received: a {run.command} run")
-    if not run.finished:
-        raise ModelError(
-            f"{run.path}: expected a finished train-gan run, received: one without model.keras; "
-            f"go on with --resume {run.path}"
-        )
+    run.require_finished("train-gan")
+    assert isinstance(config, GANConfig)
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
     reference = find_reference(
@@ -201,7 +196,7 @@ def evaluate_images(
 
 
 def _require_own_folder(out: Path) -> None:
-    if (out / "config.json").exists():
+    if is_run(out):
         raise DataError(
             f"{out}: expected a folder of its own for the report, received: a run directory; choose another"
         )

@@ -21,7 +21,7 @@ from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.pictures import to_bytes
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, is_run
 from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter", "newest_version", "remote_generator"]
@@ -112,7 +112,7 @@ def load_segmenter(path: str | Path) -> Segmenter:
         ModelError: there is no such model, or it is of another kind.
     """
     path = Path(path)
-    if (path / "config.json").exists():
+    if is_run(path):
         run, model = _trained_network(path, "train-unet")
         view, size = run.config.data.view, model.input_shape[1]
         return Segmenter(size, view, _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
@@ -133,7 +133,7 @@ def load_generator(path: str | Path) -> Generator:
         ModelError: there is no such model, or it is of another kind.
     """
     path = Path(path)
-    if (path / "config.json").exists():
+    if is_run(path):
         run, model = _trained_network(path, "train-gan")
         z_dim, size = model.input["noise"].shape[-1], model.input["mask"].shape[1]
 
@@ -201,12 +201,7 @@ def newest_version(client: MammoganClient, model: str) -> int:
 
 def _trained_network(path: Path, command: str) -> tuple[Run, keras.Model]:
     run = Run.open(path)
-    if run.command != command:
-        raise ModelError(f"{path}: expected a {command} run, received: a {run.command} run")
-    if not run.finished:
-        raise ModelError(
-            f"{path}: expected a finished run, received: one without model.keras; go on with --resume {path}"
-        )
+    run.require_finished(command)
     return run, load_network(run.model_path)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mammogan_tf.serving import questions
-from mammogan_tf.serving.channel import channel_options, closed, explain, require_timeout
+from mammogan_tf.serving.channel import ADDRESS, SECONDS, channel_options, closed, explain, require_timeout
 from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class AsyncMammoganClient:
 
     def __init__(
         self,
-        address: str = "127.0.0.1:8500",
-        timeout: float = 30.0,
+        address: str = ADDRESS,
+        timeout: float = SECONDS,
         credentials: "grpc.ChannelCredentials | None" = None,
     ) -> None:
         from grpc import aio

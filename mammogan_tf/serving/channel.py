@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     import grpc
 
 __all__ = [
+    "ADDRESS",
     "MESSAGE_LIMIT",
     "MOST_SECONDS",
     "OPTIONS",
+    "SECONDS",
     "channel_options",
     "closed",
     "explain",
@@ -26,6 +28,9 @@ __all__ = [
 
 MESSAGE_LIMIT = 64 * 2**20
 """Largest message in bytes, and largest tensor that a request may unfold to."""
+
+ADDRESS, SECONDS = "127.0.0.1:8500", 30.0
+"""Where a client looks for a server, and how long it waits for an answer, unless told."""
 
 MOST_SECONDS = 86_400
 

@@ -157,13 +157,8 @@ def _load(run: Run) -> keras.Model:
             f"{run.path}: expected a train-unet or train-gan run, received: a cross-validate run; "
             "export one of the runs in its train-unet/"
         )
-    try:
-        return load_network(run.model_path)
-    except ModelError as error:
-        problem = "a broken model.keras" if run.finished else "one without model.keras"
-        raise ModelError(
-            f"{run.path}: expected a finished run, received: {problem}; resume or repeat the training"
-        ) from error
+    run.require_finished("train-unet", "train-gan")
+    return load_network(run.model_path)
 
 
 def _card(run: Run) -> str:

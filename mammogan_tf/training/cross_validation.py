@@ -21,7 +21,7 @@ from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.pictures import beside, save_picture
 from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.run import Run
+from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
 from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures
@@ -150,7 +150,7 @@ def _folds(config: CrossValidationConfig, films: Sequence[Film]) -> list[Split]:
 def _fold_runs(run: Run, config: CrossValidationConfig, films: Sequence[Film]) -> list[Run]:
     """The run of each fold; those that are not there yet are made."""
     settings = UNetConfig(**{field.name: getattr(config, field.name) for field in dataclasses.fields(UNetConfig)})
-    begun = [Run.open(file.parent) for file in sorted(run.path.glob("train-unet/*/config.json"))]
+    begun = [Run.open(path) for path in run_folders(run.path, "train-unet")]
     by_split, splits = {fold.split: fold for fold in begun}, _folds(config, films)
     if by_split.keys() - set(splits):
         raise DataError(

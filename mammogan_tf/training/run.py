@@ -17,12 +17,15 @@ from mammogan_tf.files import atomic_path, numbered_folders, read_json, write_js
 __all__ = [
     "UNET",
     "Run",
+    "is_run",
     "newest_run",
     "patient_digits",
+    "run_folders",
 ]
 
 Config = UNetConfig | GANConfig
 
+CONFIG = "config.json"
 MODEL = "model.keras"
 UNET = "unet.keras"
 
@@ -82,7 +85,7 @@ class Run:
         for name, source in (files or {}).items():
             with atomic_path(path / name) as temporary:
                 shutil.copyfile(source, temporary)
-        run.write_json("config.json", {"command": command, "data_path": list(run.data), **to_dict(config)})
+        run.write_json(CONFIG, {"command": command, "data_path": list(run.data), **to_dict(config)})
         return run
 
     @classmethod
@@ -94,7 +97,7 @@ class Run:
         """
         path = Path(path)
         try:
-            values = read_json(path / "config.json")
+            values = read_json(path / CONFIG)
             command, data = values.pop("command"), values.pop("data_path")
             if not isinstance(data, list):
                 raise ValueError(f"data_path: expected a list of folders, received: {data}; train it again")
@@ -189,6 +192,15 @@ class Run:
         """Whether what the run is for is there: the network, or a cross-validation's masks."""
         return (self.masks_path if self.command == "cross-validate" else self.model_path).exists()
 
+    def require_finished(self, *commands: str) -> None:
+        """Raises ModelError unless this is a finished run of one of these commands."""
+        expected = f"{self.path}: expected a finished {' or '.join(commands)} run"
+        if self.command not in commands:
+            raise ModelError(f"{expected}, received: a {self.command} run")
+        if not self.finished:
+            resume = f"mammogan-tf {self.command} --resume {self.path}"
+            raise ModelError(f"{expected}, received: one without {MODEL}; go on with: {resume}")
+
     def is_on(self, data: Sequence[str | Path]) -> bool:
         """Whether the run's data sets are these, in whatever order."""
         return set(self.data) == set(_absolute(data))
@@ -197,14 +209,24 @@ class Run:
         write_json(self.path / name, value)
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is a run, whole or broken."""
+    return (Path(path) / CONFIG).exists()
+
+
+def run_folders(workdir: str | Path, command: str) -> list[Path]:
+    """The runs of a command below ``workdir``, in order of their numbers."""
+    parent = Path(workdir) / command
+    folders = numbered_folders(parent) if parent.is_dir() else {}
+    return [folders[number] for number in sorted(folders) if is_run(folders[number])]
+
+
 def newest_run(workdir: str | Path, command: str, data: Sequence[str | Path], prepared: DataConfig) -> Run | None:
     """The newest run of a command whose network is there, below ``workdir``, on these data sets, prepared and split in this
     way, or None."""
-    parent = Path(workdir) / command
-    runs = numbered_folders(parent) if parent.is_dir() else {}
-    for number in sorted(runs, reverse=True):
-        if (runs[number] / MODEL).exists():
-            run = Run.open(runs[number])
+    for path in reversed(run_folders(workdir, command)):
+        if (path / MODEL).exists():
+            run = Run.open(path)
             if run.is_on(data) and run.config.data == prepared:
                 return run
     return None

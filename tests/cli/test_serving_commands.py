@@ -23,9 +23,14 @@ def test_export_wants_finished_runs(unet_run, tmp_path):
     to = ["--to", tmp_path / "saved_models"]
     fails("export", tmp_path / "random", *to, says="random: expected a run directory")
     shutil.copytree(unet_run, tmp_path / "run", ignore=shutil.ignore_patterns("model.keras"))
-    fails("export", tmp_path / "run", *to, says="expected a finished run, received: one without model.keras")
+    fails(
+        "export",
+        tmp_path / "run",
+        *to,
+        says="expected a finished train-unet or train-gan run, received: one without model.keras",
+    )
     (tmp_path / "run" / "model.keras").write_bytes((unet_run / "model.keras").read_bytes()[:999])
-    fails("export", tmp_path / "run", *to, says="received: a broken model.keras")
+    fails("export", tmp_path / "run", *to, says="model.keras: expected a trained network, received: a broken file")
     fails("export", *to, says="Missing argument 'RUN...'", status=2)
     assert not (tmp_path / "saved_models").exists()
 

@@ -189,7 +189,7 @@ def test_another_kind_of_run_is_refused(run, films, tmp_path):
     unfinished = Run.create(tmp_path, run.config, run.split, [tmp_path])
     for wrong, says in (
         (unet, "a train-unet run$"),
-        (unfinished, rf"one without model\.keras; go on with --resume {unfinished.path}$"),
+        (unfinished, rf"one without model\.keras; go on with: mammogan-tf train-gan --resume {unfinished.path}$"),
     ):
         with pytest.raises(ModelError, match=f"expected a finished train-gan run, received: {says}"):
             evaluate(wrong, films, tmp_path / "out")

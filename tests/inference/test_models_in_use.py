@@ -187,7 +187,7 @@ def test_what_is_no_model_of_that_kind(load, exports, unet_run, gan_run, tmp_pat
         (tmp_path / "nowhere", "received: neither"),
         (tmp_path / "empty", "received: neither"),
         (other_run, f"received: a {other_run.parent.name} run"),
-        (unfinished, r"received: one without model\.keras; go on with --resume"),
+        (unfinished, r"received: one without model\.keras; go on with: mammogan-tf"),
         (damaged, "received: a broken file"),
         (exports / other_export, "received: another model, with "),
         (half, "expected a whole SavedModel"),

@@ -149,8 +149,8 @@ def test_no_masks(gan_run, tmp_path):
 def test_a_model_of_the_wrong_kind(unet_run, gan_run, exports, tree, tmp_path):
     film, out = tree / "mdb001.pgm", tmp_path / "out"
     for_films, for_masks = [film, "--out", out], ["--count", 1, "--out", out]
-    fails("generate", unet_run, *for_masks, says="expected a train-gan run, received: a train-unet run")
-    fails("segment", gan_run, *for_films, says="expected a train-unet run, received: a train-gan run")
+    fails("generate", unet_run, *for_masks, says="expected a finished train-gan run, received: a train-unet run")
+    fails("segment", gan_run, *for_films, says="expected a finished train-unet run, received: a train-gan run")
     fails("generate", exports / "unet", *for_masks, says="expected an exported generator, received: ")
     fails("segment", exports / "generator" / "1", *for_films, says="expected an exported unet, received: ")
     fails("evaluate", "--gan", unet_run, "--data", tree, "--out", out, says="expected a finished train-gan run")
@@ -176,7 +176,7 @@ def test_a_broken_model(gan_run, tmp_path):
         "generate", tmp_path / "run", *options, says="model.keras: expected a trained network, received: a broken file"
     )
     (tmp_path / "run" / "model.keras").unlink()
-    fails("generate", tmp_path / "run", *options, says="expected a finished run ... --resume")
+    fails("generate", tmp_path / "run", *options, says="expected a finished train-gan run ... --resume")
     assert not (tmp_path / "out").exists()
 
 

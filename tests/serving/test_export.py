@@ -119,10 +119,10 @@ def test_what_runs_were_trained_on_travels_and_what_they_lack_does_not(tmp_path,
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path, unet_run_here, gan_run_here):
     gan_run_here.model_path.write_bytes(b"half of it")
-    with pytest.raises(ModelError, match=r"finished run, received: a broken model\.keras"):
+    with pytest.raises(ModelError, match=r"model\.keras: expected a trained network, received: a broken file"):
         export_runs([unet_run_here.path, gan_run_here.path], tmp_path / "to")
     gan_run_here.model_path.unlink()
-    with pytest.raises(ModelError, match=r"finished run, received: one without model\.keras"):
+    with pytest.raises(ModelError, match=r"run, received: one without model\.keras"):
         export_runs([unet_run_here.path, gan_run_here.path], tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
