@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXTENT",
     "NORMAL",
+    "PLACES",
     "Record",
     "build_film",
     "find_images",
@@ -57,6 +58,10 @@ class Record:
     circle: tuple[float, float, float] | None = None
 
 
+PLACES = ("", "all-mias")
+"""Of the films and ``Info.txt`` in the folder of the data: as they lie there, or as the archive unpacks."""
+
+
 def find_root(root: str | os.PathLike[str]) -> Path:
     """The folder that holds ``Info.txt``: ``root`` itself or its ``all-mias``, as the archive unpacks.
 
@@ -69,9 +74,9 @@ def find_root(root: str | os.PathLike[str]) -> Path:
         raise DataError(f"{folder}: expected a folder of mammograms, received: a file; {unpack}")
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder of mammograms, received: no such folder; {FETCH}")
-    for candidate in (folder, folder / "all-mias"):
-        if (candidate / "Info.txt").is_file():
-            return candidate
+    for place in PLACES:
+        if (folder / place / "Info.txt").is_file():
+            return folder / place
     raise DataError(f"{folder}: expected Info.txt beside the films, received: a folder without it; {FETCH}")
 
 

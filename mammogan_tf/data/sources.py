@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.folder import DESCRIPTION, EXAMPLE, SUFFIXES, build_films, open_folder
-from mammogan_tf.data.mias import find_images, load_mias
+from mammogan_tf.data.mias import PLACES, find_images, load_mias
 from mammogan_tf.errors import DataError
 
 __all__ = ["find_data", "holds_folder", "load_all", "load_data"]
@@ -27,7 +27,7 @@ def holds_folder(path: str | os.PathLike[str]) -> bool:
     root = Path(path)
     if (root / DESCRIPTION).is_file():
         return True
-    if find_images(root) or any((root / place / "Info.txt").is_file() for place in ("", "all-mias")):
+    if find_images(root) or any((root / place / "Info.txt").is_file() for place in PLACES):
         return False
     for place in (root / "images", root):
         images = sorted(file for file in place.glob("*") if file.suffix.lower() in SUFFIXES)

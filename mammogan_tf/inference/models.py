@@ -70,6 +70,16 @@ class Generator:
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return self._in_parts(self._predict, to_numbers("seeds", seeds, np.int64, DataError), label_maps, labels)
 
+    def noise(self, seeds: Sequence[int]) -> np.ndarray:
+        """The noise that seeds stand for, float32 [N, Z].
+
+        Raises:
+            ModelError: this generator takes seeds only.
+        """
+        if self.z_dim is None:
+            raise self._takes_seeds_only()
+        return seeded_noise(tf.constant(seeds, tf.int64), self.z_dim).numpy()
+
     def from_noise(self, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """The films of noise float32 [N, Z] in place of seeds.
 
@@ -77,8 +87,11 @@ class Generator:
             ModelError: this generator takes seeds only.
         """
         if self._draw is None:
-            raise ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
+            raise self._takes_seeds_only()
         return self._in_parts(self._draw, np.asarray(noise, np.float32), label_maps, labels)
+
+    def _takes_seeds_only(self) -> ModelError:
+        return ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
 
     def require_labels(self, labels: Sequence[int] | np.ndarray) -> None:
         """Raises DataError where a label is none that the generator was trained on."""

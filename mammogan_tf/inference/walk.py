@@ -3,17 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 from mammogan_tf.config import require
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.made_masks import between
-from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 from mammogan_tf.inference.generate import MaskSet
 from mammogan_tf.inference.models import Generator
-from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.pictures import SYNTHETIC, synthetic_notes, tile, to_bytes
 
 __all__ = ["require_walk_file", "save_walk", "walk"]
@@ -51,8 +49,7 @@ def walk(
     """
     require(frames >= 2, "count", "2 or more films for a walk", frames)
     require(0 <= seed < 2**63 - 1, "seed", f"0 to {2**63 - 2}", seed)
-    if generator.z_dim is None:
-        raise ModelError(f"{generator.name}: expected a run or an export on disk, received: one that takes seeds only")
+    begin, end = generator.noise([seed, seed + 1])
     rows = np.random.default_rng(seed).permutation(len(masks.names))
     rows = rows[masks.usable[rows]]
     if label is None:
@@ -63,7 +60,6 @@ def walk(
     if kind == "mask" and len(rows) < 2:
         raise DataError("masks: expected two of one label to walk between, received: one; give a folder with more")
     shares = np.linspace(0, 1, frames)
-    begin, end = seeded_noise(tf.constant([seed, seed + 1], tf.int64), generator.z_dim).numpy()
     if kind == "noise":
         noise, label_maps = _arc(begin, end, shares), np.repeat(masks.label_maps[rows[:1]], frames, axis=0)
     else:
