@@ -2,10 +2,11 @@
 
 import os
 import signal
-import tarfile
 from pathlib import Path
 
 import pytest
+
+from mammogan_tf.data.archive import unpack
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # As in the commands that train, whose bits are compared with ours.
@@ -47,9 +48,8 @@ def mias_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive = SHARED / "all-mias.tar.gz"
     if not archive.exists():
         pytest.skip(f"needs the real mini-MIAS archive: no {archive.name} in $MAMMOGAN_TEST_DATA")
-    root = tmp_path_factory.mktemp("mias")
-    with tarfile.open(archive) as tar:
-        tar.extractall(root, filter="data")
+    root = tmp_path_factory.mktemp("mias") / "unpacked"
+    unpack(archive, root)
     return root / "all-mias"
 
 
