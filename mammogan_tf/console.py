@@ -1,11 +1,13 @@
-"""Progress on long work: a line that moves where the output is a terminal, plain lines otherwise."""
+"""Progress on long work: a line that moves where the output is a terminal, plain lines otherwise. And silence."""
 
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["Console", "Progress", "duration"]
+__all__ = ["Console", "Progress", "duration", "silent_errors"]
 
 Progress = Callable[[int, int], None]
 """What long work calls with (done, total)."""
@@ -74,3 +76,16 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def silent_errors() -> Iterator[None]:
+    """Nothing is written to standard error, also by processes that start now: TensorFlow's first lines obey no log level."""
+    usual, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(usual, 2)
+        os.close(usual)
+        os.close(nowhere)

@@ -1,15 +1,13 @@
-"""What a figure or a network was made with: versions, devices, commit; and how to start TensorFlow in silence."""
+"""What a figure or a network was made with: versions, devices, commit."""
 
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["environment", "silent_errors", "versions"]
+__all__ = ["environment", "versions"]
 
 
 def environment() -> dict[str, Any]:
@@ -46,16 +44,3 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-@contextmanager
-def silent_errors() -> Iterator[None]:
-    """Nothing is written to standard error, also by processes that start now: TensorFlow's first lines obey no log level."""
-    usual, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(usual, 2)
-        os.close(usual)
-        os.close(nowhere)

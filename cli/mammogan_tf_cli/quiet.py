@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 
-from mammogan_tf.environment import silent_errors
+from mammogan_tf.console import silent_errors
 
 __all__ = ["import_tensorflow"]
 

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.benchmark.training import PACKAGES
-from mammogan_tf.console import Progress
-from mammogan_tf.environment import silent_errors, versions
+from mammogan_tf.console import Progress, silent_errors
+from mammogan_tf.environment import versions
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import numbered_folders, plain_path, read_json
 from mammogan_tf.serving.aio import AsyncMammoganClient

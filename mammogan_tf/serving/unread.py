@@ -8,7 +8,7 @@ SMALL = 2**20
 """Largest answer, in bytes, that waits for other small ones alone, so that no large one keeps it."""
 
 SMALL_LIMIT, LARGE_LIMIT, CLIENT_LIMIT = 24 * 2**20, 48 * 2**20, 16 * 2**20
-"""Bytes of small answers, of large ones, and of one client's. In memory, with gRPC's buffers, they take twice as much."""
+"""Bytes of small answers, of large ones, and of one client's. In memory they take at least twice as much, with gRPC's buffers."""
 
 PATIENCE = 15.0
 """Seconds without a change, after which nobody waits any longer: the largest answer needs 13 at 5 MiB/s."""
