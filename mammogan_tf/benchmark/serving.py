@@ -19,7 +19,7 @@ from mammogan_tf.benchmark.training import PACKAGES
 from mammogan_tf.console import Progress, silent_errors
 from mammogan_tf.environment import versions
 from mammogan_tf.errors import MammoganError, ModelError
-from mammogan_tf.files import numbered_folders, plain_path, read_json
+from mammogan_tf.inference.exports import open_export
 from mammogan_tf.serving.aio import AsyncMammoganClient
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.server import Server
@@ -165,19 +165,17 @@ def _scaled(values: dict[str, Any], factor: float) -> dict[str, Any]:
 
 def _in_process(models: Path, name: str) -> tuple[Callable[[Inputs], object], int]:
     """The model as a function of NumPy arrays to NumPy arrays, and its size."""
-    versions = numbered_folders(models / name) if (models / name).is_dir() else {}
-    if not versions:
+    if not (models / name).is_dir():
         raise ModelError(f"{models / name}: expected an exported {name}, received: none; export one")
-    newest = versions[max(versions)]
-    with plain_path(newest) as plain:
-        loaded = tf.saved_model.load(str(plain))
-    call = loaded.signatures["serving_default" if name == "unet" else "generate_seeded"]
+    signature, first = {"unet": ("serving_default", "image"), "generator": ("generate_seeded", "seed")}[name]
+    export = open_export(models / name, name, signature, first)
+    call = export.signature(signature)
 
-    def run(inputs: Inputs, keep: Any = loaded) -> object:
+    def run(inputs: Inputs) -> object:
         outputs = call(**{key: tf.constant(value) for key, value in inputs.items()})
         return {key: value.numpy() for key, value in outputs.items()}
 
-    return run, read_json(newest / "signature.json")["size"]
+    return run, export.contract("size")
 
 
 def _inputs(name: str, size: int, batch: int) -> Inputs:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from mammogan_tf.arrays import require_films, to_numbers
 from mammogan_tf.config import CLASSES, LABELS
 from mammogan_tf.errors import DataError, ModelError, ServingError
-from mammogan_tf.files import numbered_folders, plain_path, read_json
+from mammogan_tf.inference.exports import open_export
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.pictures import to_bytes
 from mammogan_tf.serving.client import MammoganClient
@@ -130,13 +130,14 @@ def load_segmenter(path: str | Path) -> Segmenter:
         view, size = run.config.data.view, model.input_shape[1]
         return Segmenter(size, view, _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
 
-    version, call = _signature(path, "unet", "serving_default", "image")
+    export = open_export(path, "unet", "serving_default", "image")
+    call = export.signature("serving_default")
     size = call.structured_input_signature[1]["image"].shape[1]
 
     def predict(images: np.ndarray) -> np.ndarray:
         return call(image=tf.constant(images[..., None], tf.float32))["label_map"].numpy().astype(np.uint8)
 
-    return Segmenter(size, _contract(version, "view"), _short_name(version), predict)
+    return Segmenter(size, export.contract("view"), _short_name(export.path), predict)
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -164,9 +165,9 @@ def load_generator(path: str | Path) -> Generator:
         masks, labels = run.masks_path, run.trained_labels
         return Generator(size, _short_name(path), masks, predict_live, z_dim, predict_live, labels)
 
-    version, call = _signature(path, "generator", "generate_seeded", "seed")
-    size = call.structured_input_signature[1]["label_map"].shape[1]
-    from_noise = call.keep_alive.signatures["serving_default"]
+    export = open_export(path, "generator", "generate_seeded", "seed")
+    from_seed, from_noise = export.signature("generate_seeded"), export.signature("serving_default")
+    size = from_seed.structured_input_signature[1]["label_map"].shape[1]
     z_dim = from_noise.structured_input_signature[1]["noise"].shape[1]
 
     def predict_from(signature: Any, first: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
@@ -176,15 +177,14 @@ def load_generator(path: str | Path) -> Generator:
 
         return predict
 
-    masks = version / "assets.extra" / "masks.npz"
     return Generator(
         size,
-        _short_name(version),
-        masks,
-        predict_from(call, "seed"),
+        _short_name(export.path),
+        export.masks,
+        predict_from(from_seed, "seed"),
         z_dim,
         predict_from(from_noise, "noise"),
-        tuple(_contract(version, "trained_labels")),
+        tuple(export.contract("trained_labels")),
     )
 
 
@@ -216,39 +216,6 @@ def _trained_network(path: Path, command: str) -> tuple[Run, keras.Model]:
     run = Run.open(path)
     run.require_finished(command)
     return run, load_network(run.model_path)
-
-
-def _contract(version: Path, name: str) -> Any:
-    """What the ``signature.json`` of an exported model says under a name."""
-    try:
-        return read_json(version / "signature.json")[name]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{version}: expected signature.json with {name}, received: {error}; export it again"
-        ) from error
-
-
-def _signature(path: Path, kind: str, signature: str, argument: str) -> tuple[Path, Any]:
-    """The version directory of an exported model, the newest where ``path`` holds several, and one of its signatures.
-
-    A model is of the right kind if that signature takes the argument.
-    """
-    versions = numbered_folders(path) if path.is_dir() else {}
-    version = versions[max(versions)] if versions else path
-    if not (version / "saved_model.pb").exists():
-        raise ModelError(f"{path}: expected a run directory or an exported {kind}, received: neither")
-    try:
-        with plain_path(version) as plain:
-            loaded = tf.saved_model.load(str(plain))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        first = str(error).partition("\n")[0]
-        raise ModelError(f"{version}: expected a whole SavedModel, received: {first}; export it again") from error
-    call = loaded.signatures.get(signature)
-    if call is None or argument not in call.structured_input_signature[1]:
-        offered = ", ".join(loaded.signatures) or "no signatures"
-        raise ModelError(f"{version}: expected an exported {kind}, received: another model, with {offered}")
-    call.keep_alive = loaded
-    return version, call
 
 
 def _short_name(path: Path) -> str:
