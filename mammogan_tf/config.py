@@ -9,13 +9,18 @@ from typing import Any, TypeVar
 from mammogan_tf.errors import ConfigError
 
 __all__ = [
+    "ADIPOSE",
     "ANATOMIES",
+    "BACKGROUND",
     "CLASSES",
     "CRITICS",
+    "FIBROGLANDULAR",
     "KEEP",
     "LABELS",
+    "LESION",
     "LESION_LOSSES",
     "LESION_OUTLINES",
+    "PECTORAL",
     "PRECISIONS",
     "PRESETS",
     "PURPOSES",
@@ -33,6 +38,9 @@ __all__ = [
 
 CLASSES = ("background", "adipose", "fibroglandular", "pectoral", "lesion")
 """Classes of a label map, in the order of its values 0-4."""
+
+BACKGROUND, ADIPOSE, FIBROGLANDULAR, PECTORAL, LESION = range(len(CLASSES))
+"""The values."""
 
 LABELS = ("benign", "malignant", "normal")
 """Labels of a film, in the order of their numbers 0-2."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from mammogan_tf.config import FIBROGLANDULAR, PECTORAL
 from mammogan_tf.data.density import find_dense
 from mammogan_tf.data.outline import chest_wall_side, find_outline_and_steadiness
 from mammogan_tf.data.pectoral import find_pectoral
@@ -71,6 +72,6 @@ def _label_tissue(grey: np.ndarray, label_map: np.ndarray) -> tuple[float, float
     outline = labels > 0
     muscle, clearness = find_pectoral(grey, outline)
     dense, expected_dice = find_dense(grey, outline & ~muscle, outline)
-    labels[dense] = 2
-    labels[muscle] = 3
+    labels[dense] = FIBROGLANDULAR
+    labels[muscle] = PECTORAL
     return clearness, expected_dice

@@ -11,13 +11,13 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import CLASSES, LESION
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 
 __all__ = [
-    "LESION",
     "PALETTE",
+    "has_lesion",
     "lies_as_its_film",
     "overlay",
     "read_label_map",
@@ -26,7 +26,6 @@ __all__ = [
     "shrink_label_map",
 ]
 
-LESION = CLASSES.index("lesion")
 
 PALETTE = np.array([(0, 0, 0), (0, 114, 178), (230, 159, 0), (204, 121, 167), (240, 228, 66)], np.uint8)
 """RGB of each class, from the palette of Okabe and Ito (2008), which colour-blind readers can tell apart."""
@@ -36,6 +35,11 @@ AS_ITS_FILM = ("Chest wall", "as on the film")
 
 FAIR_SHARE = 0.25
 """A lesion wins a pixel when it covers this share of it."""
+
+
+def has_lesion(label_maps: np.ndarray) -> np.ndarray:
+    """Which of the label maps [N, H, W] show a lesion, bool [N]."""
+    return (label_maps == LESION).any(axis=(1, 2))
 
 
 def shrink_label_map(label_map: np.ndarray, size: int) -> np.ndarray:

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
-from mammogan_tf.config import require
-from mammogan_tf.data.label_maps import LESION, shrink_label_map
+from mammogan_tf.config import LESION, require
+from mammogan_tf.data.label_maps import shrink_label_map
 
 __all__ = ["add_lesion", "between", "remove_lesions", "vary"]
 

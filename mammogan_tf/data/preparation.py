@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data.anatomy import Anatomy, find_anatomy
 from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
-from mammogan_tf.data.label_maps import LESION, shrink_label_map
+from mammogan_tf.data.label_maps import shrink_label_map
 from mammogan_tf.data.lesions import refine_lesion
 from mammogan_tf.data.variants import make_variants
 from mammogan_tf.data.windows import CANVAS, find_windows

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LABELS, LESION
 from mammogan_tf.data.film import Film, Lesion
-from mammogan_tf.data.label_maps import LESION
 
 __all__ = ["CANVAS", "LARGEST_SHIFT", "LARGEST_ZOOM", "Window", "find_windows", "has_window"]
 
@@ -109,7 +108,7 @@ def _drawn_lesions(film: Film, label_map: np.ndarray) -> list[Lesion]:
 def _some_tissue(film: Film, label_map: np.ndarray) -> Lesion:
     """A circle about a random pixel of the breast; about the middle of the picture where there is no breast."""
     random = film.random(-1)
-    rows, columns = np.nonzero((label_map == 1) | (label_map == 2))
+    rows, columns = np.nonzero((label_map == ADIPOSE) | (label_map == FIBROGLANDULAR))
     middle = (label_map.shape[0] - 1) / 2
     index = random.integers(len(rows)) if len(rows) else None
     row, column = (middle, middle) if index is None else (float(rows[index]), float(columns[index]))

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LESION, PECTORAL
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import AUTOMATIC, Film
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.label_maps import LESION, overlay
+from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.files import write_text
 from mammogan_tf.metrics.intervals import Estimate, bootstrap
 from mammogan_tf.metrics.segmentation import REGIONS, dice
@@ -22,16 +22,15 @@ __all__ = ["AUTOMATIC_METHOD", "compare_with_drawn", "differences", "format_comp
 AUTOMATIC_METHOD = "automatic"
 WORST = 5
 
-DRAWN_REGIONS = {"breast with pectoral": (1, 2, 3, 4), **REGIONS}
+DRAWN_REGIONS = {"breast with pectoral": (ADIPOSE, FIBROGLANDULAR, PECTORAL, LESION), **REGIONS}
 
-BREAST = {CLASSES.index("adipose"), CLASSES.index("fibroglandular")}
-PECTORAL, FIBROGLANDULAR = {CLASSES.index("pectoral")}, {CLASSES.index("fibroglandular")}
+TISSUE = {ADIPOSE, FIBROGLANDULAR}
 
 NEEDED = {
-    "breast with pectoral": (BREAST,),
-    "breast": (BREAST, PECTORAL),
-    "pectoral": (PECTORAL,),
-    "dense": (FIBROGLANDULAR,),
+    "breast with pectoral": (TISSUE,),
+    "breast": (TISSUE, {PECTORAL}),
+    "pectoral": ({PECTORAL},),
+    "dense": ({FIBROGLANDULAR},),
 }
 """Sets of classes that each must have one drawn: a breast outlined with its muscle is no breast alone."""
 

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import LABELS, LESION
 from mammogan_tf.console import Console
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.data.preparation import canvas_size
 from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_film
 from mammogan_tf.evaluation.evidence import Generate, RealFilms, UseResult
@@ -90,7 +90,7 @@ def measure_use(
         console: where to show progress.
     """
     console = console or Console()
-    rows = np.flatnonzero((train.masks == LESION).any(axis=(1, 2)) & (train.labels != LABELS.index("normal")))
+    rows = np.flatnonzero(has_lesion(train.masks) & (train.labels != LABELS.index("normal")))
     if not len(rows):
         return ()
     real = _pool(train, rows, train.images[rows])
@@ -181,7 +181,7 @@ def _segment(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, tes
         _fit(network, segmentation_loss, batches, recipe, recipe.steps // len(pools))
     found = np.concatenate([np.argmax(network(part, training=False), axis=-1) for part in _parts(test.images)])
     values = dice(test.masks == LESION, found, 1)
-    return np.where((test.masks == LESION).any(axis=(1, 2)), values, np.nan)
+    return np.where(has_lesion(test.masks), values, np.nan)
 
 
 def _classifier(size: int, widths: tuple[int, ...]) -> keras.Model:

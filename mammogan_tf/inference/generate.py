@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mammogan_tf import __version__
-from mammogan_tf.config import LABELS, require
+from mammogan_tf.config import LABELS, LESION, require
 from mammogan_tf.console import Progress
-from mammogan_tf.data.label_maps import LESION, lies_as_its_film, read_label_map, read_masks, save_label_map
+from mammogan_tf.data.label_maps import has_lesion, lies_as_its_film, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, visible_pngs, write_text
@@ -127,8 +127,7 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
         raise DataError(f"{folder}: expected square masks of one size, received: {', '.join(map(str, shapes))}")
     label_maps = np.stack(read)
-    has_lesion = (label_maps == LESION).any(axis=(1, 2))
-    labels = np.where(has_lesion, LABELS.index("benign"), LABELS.index("normal"))
+    labels = np.where(has_lesion(label_maps), LABELS.index("benign"), LABELS.index("normal"))
     return MaskSet(label_maps, labels, [file.stem for file in files])
 
 

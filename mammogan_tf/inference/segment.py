@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mammogan_tf.config import ANATOMIES, CLASSES
+from mammogan_tf.config import ANATOMIES, CLASSES, LESION
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import read_grey, read_origin
 from mammogan_tf.data.folder import name_film
-from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
+from mammogan_tf.data.label_maps import overlay, save_label_map
 from mammogan_tf.data.made_masks import remove_lesions
 from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, shrink
 from mammogan_tf.errors import DataError

@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import label, maximum
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import LESION
 from mammogan_tf.errors import DataError
 
 __all__ = ["FreeResponse", "components", "free_response"]
 
-LESION = CLASSES.index("lesion")
 MISSED = -np.inf
 
 

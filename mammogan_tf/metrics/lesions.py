@@ -5,14 +5,14 @@ import zlib
 import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LESION
 from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.detection import components
 
 __all__ = ["control_contrast", "lesion_contrast"]
 
-TISSUE = (CLASSES.index("adipose"), CLASSES.index("fibroglandular"))
-BREAST = (*TISSUE, CLASSES.index("lesion"))
+TISSUE = (ADIPOSE, FIBROGLANDULAR)
+BREAST = (*TISSUE, LESION)
 
 
 def lesion_contrast(image: np.ndarray, label_map: np.ndarray) -> np.ndarray:

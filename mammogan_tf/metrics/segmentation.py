@@ -5,13 +5,19 @@ from collections.abc import Callable, Collection
 import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LESION, PECTORAL
 from mammogan_tf.errors import DataError
 
 __all__ = ["REGIONS", "by_region", "dice", "hd95", "iou", "precision", "region_dice", "sensitivity"]
 
 Classes = int | Collection[int]
 
-REGIONS: dict[str, tuple[int, ...]] = {"breast": (1, 2, 4), "pectoral": (3,), "dense": (2,), "lesion": (4,)}
+REGIONS: dict[str, tuple[int, ...]] = {
+    "breast": (ADIPOSE, FIBROGLANDULAR, LESION),
+    "pectoral": (PECTORAL,),
+    "dense": (FIBROGLANDULAR,),
+    "lesion": (LESION,),
+}
 """What is judged, and the classes of a label map that make it up: a lesion lies in the breast and counts as breast."""
 
 

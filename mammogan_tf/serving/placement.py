@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import LESION
 from mammogan_tf.serving.checks import require
 
 __all__ = ["LESION", "Placement", "find_lean", "find_placement", "move_columns", "paint_lesions"]
-
-LESION = CLASSES.index("lesion")
 
 
 class Placement(NamedTuple):

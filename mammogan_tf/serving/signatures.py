@@ -5,12 +5,12 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.config import CLASSES, LABELS, LESION
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.models.unet import anatomy_of
 from mammogan_tf.serving.checks import require_one_each, require_range
 from mammogan_tf.serving.film_png import decode_films, encode_films
-from mammogan_tf.serving.placement import LESION, Placement, find_lean, find_placement, move_columns, paint_lesions
+from mammogan_tf.serving.placement import Placement, find_lean, find_placement, move_columns, paint_lesions
 
 __all__ = ["Signature", "generator_signatures", "synthesize_signatures", "unet_signatures"]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mammogan_tf.config import LABELS, GANConfig
+from mammogan_tf.config import LABELS, LESION, GANConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
-from mammogan_tf.data.label_maps import LESION, read_masks
+from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import Split, require_apart, split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.models.blocks import FusedNormalization

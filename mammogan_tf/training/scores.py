@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.metrics.detection import free_response
 from mammogan_tf.metrics.intervals import Estimate, bootstrap, ratio_of_means
 from mammogan_tf.metrics.segmentation import dice, region_dice
@@ -93,7 +94,7 @@ def estimate_against_disc(films: FilmSet, found: np.ndarray) -> dict[str, Estima
     The disc has the radius that fits the lesions of these very windows best.
     """
     _, network, disc = _beside_disc(films, films, found)
-    patients = np.array(films.patients)[_with_lesion(films)]
+    patients = np.array(films.patients)[has_lesion(films.label_maps)]
     values = {"network": network, "disc": disc, "difference": network - disc}
     return {name: bootstrap(each, patients) for name, each in values.items()}
 
@@ -112,9 +113,5 @@ def _disc_dice(films: FilmSet, radius: int) -> np.ndarray:
 
 def _lesion_dice(films: FilmSet, found: np.ndarray) -> np.ndarray:
     """Dice of the lesion in each window that shows one."""
-    rows = _with_lesion(films)
+    rows = has_lesion(films.label_maps)
     return dice(films.label_maps[rows], found[rows], LESION)
-
-
-def _with_lesion(films: FilmSet) -> np.ndarray:
-    return (films.label_maps == LESION).any(axis=(1, 2))

@@ -9,11 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import KEEP, UNetConfig, to_dict
+from mammogan_tf.config import KEEP, LESION, UNetConfig, to_dict
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.data.pipeline import segmentation_batches, validation_batches
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
@@ -205,7 +205,7 @@ def _train(
 
 def _repeat_lesions(films: FilmSet, repeats: int) -> FilmSet:
     """The films, those with a lesion ``repeats`` times."""
-    with_lesion = {films.ids[row] for row in np.flatnonzero((films.label_maps == LESION).any(axis=(1, 2)))}
+    with_lesion = {films.ids[row] for row in np.flatnonzero(has_lesion(films.label_maps))}
     ids = dict.fromkeys(films.ids)
     return films.select([id_ for id_ in ids for _ in range(repeats if id_ in with_lesion else 1)])
 

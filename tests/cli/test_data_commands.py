@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data.film import read_grey
-from mammogan_tf.data.label_maps import LESION, read_label_map
+from mammogan_tf.data.label_maps import read_label_map
 from mammogan_tf.data.phantom import draw_film
 from mammogan_tf.files import read_json, write_json
 from tests.command_line import call, fails, little_room, unfinished_files

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mammogan_tf import __version__
-from mammogan_tf.config import CLASSES, LABELS
-from mammogan_tf.data.label_maps import LESION, read_label_map, save_label_map
+from mammogan_tf.config import CLASSES, LABELS, LESION
+from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.files import read_json, write_json
 from mammogan_tf.training.run import Run

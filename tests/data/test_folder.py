@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammogan_tf.config import ADIPOSE, BACKGROUND, FIBROGLANDULAR, LESION, PECTORAL
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask, read_drawn_mask, read_grey
 from mammogan_tf.data.sources import load_all, load_data
 from mammogan_tf.errors import DataError
 
 BENIGN, MALIGNANT, NORMAL = 0, 1, 2
-BACKGROUND, ADIPOSE, DENSE, PECTORAL, LESION = range(5)
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 CLASSES = {"0": "automatic", "255": "lesion"}
 
@@ -212,4 +212,4 @@ def test_real_films_drawn_by_hand(ddsm_root, tmp_path):
     for film in films:
         label_map = read_drawn_mask(film.drawn, read_grey(film.path).shape)
         assert label_map.shape == (960, 480)
-        assert np.unique(label_map).tolist() == [BACKGROUND, ADIPOSE, DENSE, PECTORAL]
+        assert np.unique(label_map).tolist() == [BACKGROUND, ADIPOSE, FIBROGLANDULAR, PECTORAL]

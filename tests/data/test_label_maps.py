@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data.label_maps import (
-    LESION,
     PALETTE,
     lies_as_its_film,
     overlay,

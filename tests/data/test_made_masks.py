@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.config import LESION
 from mammogan_tf.data.made_masks import SHIFT, add_lesion, between, remove_lesions, vary
 from mammogan_tf.errors import ConfigError
 

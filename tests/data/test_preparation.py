@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data.anatomy import Anatomy
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film, read_grey
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import Geometry, canvas_size, outline_film, paint_lesions, prepare
 from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw

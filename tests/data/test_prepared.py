@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data import prepared
 from mammogan_tf.data.film import DrawnMask
-from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import MOST_PIXELS, prepare
 from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw

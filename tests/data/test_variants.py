@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.preparation import prepare
 from mammogan_tf.data.variants import BEND, CROP, _draw_knots, make_variants
 from mammogan_tf.metrics.features import power_spectrum

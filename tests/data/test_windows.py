@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mammogan_tf.config import LESION
 from mammogan_tf.data.film import Film, Lesion
-from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.windows import find_windows
 
 SIDE = 1024

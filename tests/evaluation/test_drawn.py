@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mammogan_tf.config import CLASSES
+from mammogan_tf.config import CLASSES, LESION
 from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.label_maps import LESION, overlay, save_label_map
+from mammogan_tf.data.label_maps import overlay, save_label_map
 from mammogan_tf.evaluation.drawn import (
     DRAWN_REGIONS,
     _is_judged,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.config import LESION
 from mammogan_tf.evaluation.evidence import Evidence, UseResult
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS, distribution
 from mammogan_tf.evaluation.sections.use import ARMS

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
+from mammogan_tf.config import LESION
 from mammogan_tf.console import Console
-from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.evaluation import estimates
 from mammogan_tf.evaluation.evidence import Segmentation, SyntheticFilms
 from mammogan_tf.evaluation.sections import fidelity

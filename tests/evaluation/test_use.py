@@ -5,8 +5,8 @@ import keras
 import numpy as np
 import pytest
 
+from mammogan_tf.config import LESION
 from mammogan_tf.console import Console
-from mammogan_tf.data.label_maps import LESION
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.evaluation import use
 from mammogan_tf.evaluation.evidence import synthesise

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.config import LESION
 from mammogan_tf.evaluation.evidence import UseResult
 from mammogan_tf.evaluation.sections.use import ARMS, USE
 from tests.toy_films import draw_films, evidence_of

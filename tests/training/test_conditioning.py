@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.config import LESION, GANConfig, preset
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ConfigError, DataError, ModelError
@@ -23,8 +23,6 @@ from mammogan_tf.training.conditioning import (
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.split_films import load_split
-
-LESION = 4
 
 
 def test_films_of_other_labels_stay_out(films, make_run):

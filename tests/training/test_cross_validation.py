@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mammogan_tf.config import CrossValidationConfig, GANConfig, preset
+from mammogan_tf.config import LESION, CrossValidationConfig, GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film_set import load_films
@@ -22,7 +22,6 @@ from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, es
 from mammogan_tf.training.segmentation import lesion_chances, predict_label_maps
 
 QUIET = Console(quiet=True)
-LESION = 4
 
 
 @pytest.fixture(scope="module")

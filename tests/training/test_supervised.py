@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.config import UNetConfig, preset
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.config import LESION, UNetConfig, preset
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.training.segmentation import build_supervised
 from mammogan_tf.training.strategy import set_up_device

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mammogan_tf.data.label_maps import LESION
+from mammogan_tf.config import LESION
+from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import auc_between, between, over_patients
 from mammogan_tf.evaluation.evidence import Evidence
@@ -68,7 +69,7 @@ def _lesions(evidence: Evidence) -> dict[str, Estimate]:
     on_real = _contrasts(real.images, real.masks, real.patients, lesion_contrast)
     real_at_random = _contrasts(real.images, real.masks, real.patients, _elsewhere(seed))
     clear, clear_real = ((maps != LESION).all(axis=(1, 2)) for maps in (masks, real.masks))
-    false, false_real = ((maps == LESION).any(axis=(1, 2)) for maps in (evidence.found, evidence.found_real))
+    false, false_real = (has_lesion(maps) for maps in (evidence.found, evidence.found_real))
     return {
         "lesion_contrast": over_patients(*made, seed=seed)
         | {"ceiling": over_patients(*on_real, seed=seed), "control": over_patients(*at_random, seed=seed)},
@@ -87,7 +88,7 @@ def _masks(evidence: Evidence) -> np.ndarray:
 def _contrasts(
     images: np.ndarray, masks: np.ndarray, patients: np.ndarray, measure: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> Contrasts:
-    rows = np.flatnonzero((masks == LESION).any(axis=(1, 2)))
+    rows = np.flatnonzero(has_lesion(masks))
     of_image = [measure(images[row], masks[row]) for row in rows]
     values = np.concatenate([np.empty(0), *of_image])
     owners = np.repeat(patients[rows], [len(each) for each in of_image])
