@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from typing import Any
 
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig
 from mammogan_tf.data.film import Film
 from mammogan_tf.errors import DataError
 
@@ -75,7 +75,12 @@ def require_apart(split: Split, films: Iterable[Film]) -> None:
         )
 
 
-def split_patients(films: Iterable[Film], validation: float = 0.10, test: float = 0.15, seed: int = 0) -> Split:
+def split_patients(
+    films: Iterable[Film],
+    validation: float = DataConfig.validation,
+    test: float = DataConfig.test,
+    seed: int = DataConfig.split_seed,
+) -> Split:
     """Splits films by patient, stratified by the patient's worst label and her tissue.
 
     The patients queue up stratum by stratum, and each goes to the part that lags furthest behind its share so far.
@@ -95,7 +100,12 @@ def split_patients(films: Iterable[Film], validation: float = 0.10, test: float 
     return Split(**{name: _ids(part) for name, part in parts.items()})
 
 
-def split_folds(films: Iterable[Film], folds: int = 5, validation: float = 0.10, seed: int = 0) -> list[Split]:
+def split_folds(
+    films: Iterable[Film],
+    folds: int = CrossValidationConfig.folds,
+    validation: float = DataConfig.validation,
+    seed: int = DataConfig.split_seed,
+) -> list[Split]:
     """Splits films by patient for cross-validation: every film is tested in one fold; stratified as a single split.
 
     Args:
