@@ -9,9 +9,10 @@ import pandas as pd
 
 from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LESION, PECTORAL
 from mammogan_tf.console import Progress
-from mammogan_tf.data.film import AUTOMATIC, Film
+from mammogan_tf.data.film import AUTOMATIC, Film, read_grey
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.label_maps import overlay
+from mammogan_tf.data.label_maps import overlay, shrink_label_map
+from mammogan_tf.data.preparation import outline_film, paint_lesions, prepare
 from mammogan_tf.files import write_text
 from mammogan_tf.metrics.intervals import Estimate, bootstrap
 from mammogan_tf.metrics.segmentation import REGIONS, dice
@@ -47,7 +48,8 @@ def compare_with_drawn(
     A film is judged by the regions that its data set's classes draw and that its drawn mask holds: by the same for every method.
     A region that is found where none is drawn does not count, but that a muscle in excess takes from the breast. A film whose
     drawn mask leaves pixels to the automatic anatomy is judged by its lesions alone, and the automatic anatomy, which knows no
-    lesions, not by them.
+    lesions, not by them. Where tissue was drawn beyond the automatic outline, the square of the drawn mask shows more of the film
+    than a method would get, and what a segmenter finds there does not count for it.
 
     Args:
         films: films with a drawn mask; others are left out.
@@ -63,9 +65,12 @@ def compare_with_drawn(
     films = [film for film in films if film.drawn is not None]
     drawn = load_films(films, size, progress=progress)
     plain = load_films([dataclasses.replace(film, drawn=None) for film in films], size)
-    raw = plain.films.astype(np.float32) / 255
-    found = {AUTOMATIC_METHOD: plain.label_maps}
-    found |= {name: segment(raw) for name, segment in (segmenters or {}).items()}
+    raw = drawn.films.astype(np.float32) / 255
+    automatic, seen = plain.label_maps, np.ones(drawn.label_maps.shape, bool)
+    for row in np.flatnonzero((plain.films != drawn.films).any(axis=(1, 2))):
+        automatic[row], seen[row] = _in_drawn_square(films[row], size)
+    found = {AUTOMATIC_METHOD: automatic}
+    found |= {name: segment(raw) * seen for name, segment in (segmenters or {}).items()}
     holds = {
         region: np.any(np.isin(drawn.label_maps, classes), axis=(1, 2)) for region, classes in DRAWN_REGIONS.items()
     }
@@ -85,10 +90,20 @@ def compare_with_drawn(
     for name in sorted(names):
         index = drawn.ids.index(name)
         pictures = [
-            overlay(plain.films[index], label_maps[index]) for label_maps in (drawn.label_maps, *found.values())
+            overlay(drawn.films[index], label_maps[index]) for label_maps in (drawn.label_maps, *found.values())
         ]
-        save_picture(out / "worst" / f"{name}.png", tile([[plain.films[index], *pictures]]))
+        save_picture(out / "worst" / f"{name}.png", tile([[drawn.films[index], *pictures]]))
     return table
+
+
+def _in_drawn_square(film: Film, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """In the square of the drawn mask: the automatic label map, uint8 [S, S], and what its own square shows, bool [S, S]."""
+    automatic, own = outline_film(read_grey(film.path), film.side)
+    square = prepare(film, size).geometry.to_square
+    seen = own.to_film(np.ones((size, size), np.uint8))
+    return shrink_label_map(square(paint_lesions(automatic, film.lesions)), size), shrink_label_map(
+        square(seen), size
+    ) > 0
 
 
 def _is_judged(film: Film, method: str, region: str) -> bool:

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.config import CLASSES, LESION
-from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film
+from mammogan_tf.data.film import AUTOMATIC, DrawnMask, Film, read_grey
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.label_maps import overlay, save_label_map
+from mammogan_tf.data.preparation import outline_film
 from mammogan_tf.evaluation.drawn import (
     DRAWN_REGIONS,
     _is_judged,
@@ -177,6 +178,29 @@ def test_a_region_counts_where_it_is_drawn_for_every_method_alike(films, tmp_pat
     assert (table[table.method == "right"].dice == 1).all()
     breast = table[(table.method == "unet") & (table.region == "breast")].set_index("film")["dice"]
     assert breast["film2"] < breast["film1"] == 1
+
+
+def test_tissue_drawn_beyond_the_automatic_outline_costs_what_is_missed_alone(tmp_path):
+    """The breast is drawn as far as the film's edge, beyond the padding that its own square has lost."""
+    padding, size = 12, SIZE * 4
+    Image.fromarray(draw(size, size, padding=padding)).save(tmp_path / "film.png")
+    film = Film("film", tmp_path / "film.png", "patient", 2, side="left")
+    automatic, own = outline_film(read_grey(film.path), film.side)
+    assert own.left == padding
+    reaching = np.concatenate(
+        [np.repeat(automatic[:, padding : padding + 1], padding, axis=1), automatic[:, padding:]], axis=1
+    )
+    save_label_map(tmp_path / "mask.png", reaching)
+    films = [dataclasses.replace(film, drawn=DrawnMask(tmp_path / "mask.png", EVERY_CLASS))]
+    truth = load_films(films, size)
+    table = compare_with_drawn(films, size, tmp_path / "out", {"all": lambda images: truth.label_maps})
+    breast, strip = (truth.label_maps > 0).sum(), (truth.label_maps[:, :, :padding] > 0).sum()
+    found = table[table.region == "breast with pectoral"].set_index("method")["dice"]
+    assert strip > 0
+    for method in ("automatic", "all"):  # It would not have been shown the strip.
+        assert found[method] == pytest.approx(2 * (breast - strip) / (2 * breast - strip), abs=0.01)
+    with Image.open(tmp_path / "out" / "worst" / "film.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture)[:size, :size, 0], truth.films[0])
 
 
 @pytest.mark.parametrize(
