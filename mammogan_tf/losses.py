@@ -28,7 +28,7 @@ def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -
     Args:
         truth: one-hot float32 [B, H, W, C], lesion last.
         probabilities: float32 [B, H, W, C] in [0, 1].
-        smooth: s.
+        smooth: s; with 0 there is no number for a class that is in neither.
 
     Returns:
         A scalar in [0, 1].
@@ -97,7 +97,7 @@ def focal_tversky(
         alpha: weight of what is missed.
         beta: weight of what is found and is none.
         gamma: the focus.
-        smooth: s.
+        smooth: s; with 0 there is no number for a class that is in neither.
 
     Returns:
         A scalar in [0, 1].

@@ -83,7 +83,7 @@ def augment_film(
 
 
 def paste_film_label(image: tf.Tensor, label_map: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Lays a bright strip with dark strokes, as of letters, over the background of a film; tissue stays in front of it.
+    """Lays a bright strip with strokes of another grey, as of letters, over the background of a film, behind the tissue.
 
     Args:
         image: float32 [S, S, 1] in [0, 1].

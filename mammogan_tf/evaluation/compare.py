@@ -106,7 +106,8 @@ def difference(first: Reported, other: Reported, section: str, key: str) -> Esti
     else:
         error = math.hypot(_error(a, without_a), _error(b, without_b))
     patients = min(a["patients"], b["patients"])
-    value, reach = b["value"] - a["value"], half_width(patients) * error
+    blocks = min([patients, *(len(without) for without in (without_a, without_b) if without)])
+    value, reach = b["value"] - a["value"], half_width(blocks) * error
     return {
         "value": value,
         "low": value - reach,

@@ -34,7 +34,7 @@ class MaskSet:
     """Label maps uint8 [N, S, S] with a name and a label (0-2) each.
 
     Those that are not ``usable`` (bool [N], all by default) are passed over. They keep their places in any shuffled order, so
-    that the others meet the same seeds with and without them.
+    that the others meet the same seeds with and without them. Raises DataError where none is usable.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class MaskSet:
     ) -> None:
         self.label_maps, self.labels, self.names = label_maps, labels, names
         self.usable = np.ones(len(names), bool) if usable is None else usable
+        if not self.usable.any():
+            raise DataError("masks: expected one that is usable, received: none; choose others")
 
     def of_label(self, label: int) -> "MaskSet":
         """Those of one label.
@@ -50,7 +52,7 @@ class MaskSet:
             DataError: there are none.
         """
         rows = np.flatnonzero(self.labels == label)
-        if not len(rows):
+        if not self.usable[rows].any():
             raise DataError(
                 f"masks: expected some labelled {LABELS[label]}, received: none; give a folder with --masks"
             )
@@ -164,9 +166,10 @@ def generate_folder(
         The manifest.
 
     Raises:
-        ConfigError: a seed that is no 64-bit integer.
+        ConfigError: a count below 1, or a seed that is no 64-bit integer.
         DataError: ``out`` is not empty, or a label is none that the generator was trained on.
     """
+    require(count >= 1, "count", "1 or more", count)
     rounds = -(-count // int(masks.usable.sum()))
     most = 2**63 - rounds * len(masks.names)
     require(0 <= seed <= most, "seed", f"0 to {most}", seed)

@@ -108,13 +108,15 @@ class Generator:
         labels = to_numbers("labels", labels, np.int32, DataError)
         _require_shape("label maps", label_maps, self.size)
         _require_range("label maps", label_maps, len(CLASSES))
-        self.require_labels(labels)
         columns = noise, label_maps, labels
         counts = [len(column) for column in columns]
         if len(set(counts)) > 1:
             names = "seeds or noise", "label maps", "labels"
             received = ", ".join(f"{count} {name}" for count, name in zip(counts, names, strict=True))
             raise DataError(f"{self.name}: expected as many of each, received: {received}")
+        if labels.ndim != 1:
+            raise DataError(f"labels: expected [N], received: {list(labels.shape)}")
+        self.require_labels(labels)
         return np.concatenate([predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
 
 

@@ -81,7 +81,7 @@ class FreeResponse:
 
     def at(self, rate: float) -> "FreeResponse":
         """What scores above the lowest threshold that leaves at most ``rate`` false positives per image."""
-        allowed = int(rate * self.images)
+        allowed = int(rate * self.images + 1e-9)  # 0.29 x 100 is a little less than 29.
         threshold = max(np.sort(self.false_scores)[::-1][allowed : allowed + 1], default=MISSED)
         kept = self.false_scores > threshold
         return replace(

@@ -175,7 +175,7 @@ def _reach(features: np.ndarray, k: int) -> np.ndarray:
 
 
 def _kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return (first @ second.T / first.shape[1] + 1) ** 3
+    return (np.asarray(first, float) @ np.asarray(second, float).T / first.shape[1] + 1) ** 3
 
 
 def _mean_between_groups(features: np.ndarray, groups: np.ndarray | None) -> float:

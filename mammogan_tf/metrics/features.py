@@ -32,7 +32,7 @@ def radiomics_features(images: np.ndarray, progress: Progress | None = None) -> 
     """The handcrafted features, side by side: what reports call texture features.
 
     Args:
-        images: float [N, H, W] in [0, 1], 16 x 16 pixels or more.
+        images: float [N, H, W] in [0, 1], one or more, 16 x 16 pixels or more.
         progress: called with (done, total) after each image.
 
     Returns:
@@ -42,7 +42,7 @@ def radiomics_features(images: np.ndarray, progress: Progress | None = None) -> 
     Raises:
         DataError: not a stack of images of that size.
     """
-    if images.ndim != 3 or min(images.shape[1:]) < 16:
+    if images.ndim != 3 or not len(images) or min(images.shape[1:]) < 16:
         raise DataError(f"images: expected a stack [N, H, W] of 16 x 16 pixels or more, received: {images.shape}")
     families = (grey_percentiles, co_occurrence, local_patterns, spectrum_bands, wavelet_energies)
     rows = []

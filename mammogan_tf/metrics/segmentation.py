@@ -103,7 +103,7 @@ def _regions(truth: np.ndarray, found: np.ndarray, classes: Classes) -> tuple[np
     truth, found = np.asarray(truth), np.asarray(found)
     if truth.shape != found.shape:
         raise DataError(f"label maps: expected two of the same shape, received: {truth.shape} and {found.shape}")
-    members = [classes] if isinstance(classes, int) else list(classes)
+    members = list(classes) if isinstance(classes, Collection) else [classes]
     return np.isin(truth, members), np.isin(found, members)
 
 

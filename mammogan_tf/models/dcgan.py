@@ -103,9 +103,10 @@ def build_critic(
         to ``score`` float32 [B, 1].
 
     Raises:
-        ConfigError: not as many widths as there are resolutions.
+        ConfigError: not as many widths as there are resolutions, or patches of less than 16 x 16 pixels.
     """
     _require_widths(size, widths)
+    require(not patches or size >= 16, "size", "16 or more for patches", size)
     image = keras.Input((size, size, channels), name="image")
     mask = keras.Input((size, size, classes), name="mask")
     label = keras.Input((), dtype="int32", name="label")

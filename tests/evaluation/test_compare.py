@@ -62,6 +62,15 @@ def test_differences_on_the_same_patients_are_paired(tmp_path):
     assert "note" not in found
 
 
+@pytest.mark.parametrize("names", ["pqrs", "opqr"])
+def test_the_error_of_a_few_blocks_is_no_surer_for_their_many_patients(tmp_path, names):
+    pair = reported(tmp_path, dict(zip(names, (0.6, 0.71, 0.79, 0.7), strict=True)))
+    few = difference(*pair, "fidelity", "ssim_own_film")
+    for each in pair:
+        each.estimate("fidelity", "ssim_own_film")["patients"] = 40
+    assert difference(*pair, "fidelity", "ssim_own_film") == few | {"patients": 40}
+
+
 @pytest.mark.parametrize("without", [None, {"other": 0.5, "q": 0.5, "r": 0.5, "s": 0.5}])
 def test_differences_on_other_patients_are_not(tmp_path, without):
     found = difference(*reported(tmp_path, without), "fidelity", "ssim_own_film")

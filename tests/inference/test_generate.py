@@ -238,6 +238,19 @@ def test_what_is_not_usable_stays_so():
     assert masks.without_lesions().usable.tolist() == usable.tolist()
 
 
+def test_masks_of_which_none_is_usable():
+    masks = MaskSet(np.zeros((2, SIZE, SIZE), np.uint8), np.array([0, 1]), ["a", "b"], np.array([True, False]))
+    with pytest.raises(DataError, match="expected some labelled malignant, received: none"):
+        masks.of_label(1)
+    with pytest.raises(DataError, match="expected one that is usable, received: none"):
+        MaskSet(masks.label_maps, masks.labels, masks.names, np.zeros(2, bool))
+
+
+def test_no_film_at_all(generator, masks, tmp_path):
+    with pytest.raises(ConfigError, match="count: expected 1 or more, received: 0"):
+        generate_folder(generator, masks, 0, tmp_path / "out")
+
+
 def test_seeds_that_are_no_64_bit_integers(generator, masks, tmp_path):
     for seed in (-1, 2**63 - 1):
         with pytest.raises(ConfigError, match=f"seed: expected 0 to .*, received: {seed}"):

@@ -239,5 +239,10 @@ def test_numbers_that_are_not_whole_are_refused(gan_run, place, value, message):
 
 
 def test_as_many_seeds_as_label_maps_and_labels(gan_run):
-    with pytest.raises(DataError, match="expected as many of each, received: 2 seeds or noise, 1 label maps, 1 labels"):
-        load_generator(gan_run)(np.zeros(2), np.zeros((1, SIZE, SIZE), np.uint8), np.zeros(1))
+    generator, label_maps = load_generator(gan_run), np.zeros((1, SIZE, SIZE), np.uint8)
+    for seeds, labels in ((2, 1), (1, 0)):
+        received = f"{seeds} seeds or noise, 1 label maps, {labels} labels"
+        with pytest.raises(DataError, match=f"expected as many of each, received: {received}"):
+            generator(np.zeros(seeds), label_maps, np.zeros(labels))
+    with pytest.raises(DataError, match=r"labels: expected \[N\], received: \[1, 1\]"):
+        generator(np.zeros(1), label_maps, np.zeros((1, 1)))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.detection import components, free_response
+from mammogan_tf.metrics.detection import FreeResponse, components, free_response
 
 
 def blank(count: int = 1) -> np.ndarray:
@@ -96,6 +96,13 @@ def test_what_is_left_at_a_rate_of_false_alarms(rate, expected):
     scores[0, 2, 2], scores[1, 2, 2], scores[0, 12, 12] = 0.9, 0.7, 0.4
     response = free_response(truth, found, scores).at(rate)
     assert (response.sensitivity, response.false_positives_per_image) == expected
+
+
+def test_a_rate_allows_as_many_false_alarms_as_it_says():
+    """29 of 100, though 0.29 x 100 is a little less in binary."""
+    nothing = np.zeros(0)
+    response = FreeResponse(100, nothing, nothing, np.arange(50), np.arange(50) / 50)
+    assert len(response.at(0.29).false_scores) == 29
 
 
 def test_different_shapes_are_refused():

@@ -65,6 +65,12 @@ def test_each_resolution_has_its_width(build, size):
         build(size, widths=(8, 8, 4))
 
 
+def test_patches_need_some_pixels():
+    with pytest.raises(ConfigError, match="size: expected 16 or more for patches, received: 8"):
+        build_critic(8, widths=(4, 8))
+    assert build_critic(8, widths=(4, 8), patches=False).output_shape == (None, 1)
+
+
 def test_save_and_reload_of_the_generator(generator, condition, tmp_path):
     check_save_and_reload(generator, condition, tmp_path)
 
