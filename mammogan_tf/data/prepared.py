@@ -26,7 +26,7 @@ from mammogan_tf.files import atomic_path
 
 __all__ = ["Notes", "cache_folder", "prepare_films", "read_layers", "read_notes"]
 
-PREPARE_VERSION = 9
+PREPARE_VERSION = 10
 """Part of every cache key: raise it whenever the pixels that ``preparation.prepare`` returns change."""
 
 FEW_FILMS = 8

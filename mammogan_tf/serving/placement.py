@@ -7,7 +7,7 @@ import tensorflow as tf
 from mammogan_tf.config import LESION
 from mammogan_tf.serving.checks import require
 
-__all__ = ["LESION", "Placement", "find_lean", "find_placement", "move_columns", "paint_lesions"]
+__all__ = ["Placement", "find_lean", "find_placement", "move_columns", "paint_lesions"]
 
 
 class Placement(NamedTuple):

@@ -105,6 +105,28 @@ def test_a_fold_of_skin_below_the_breast_is_cut_off_beside_padding(padding):
     assert outline[220:, padding].any() == (padding == 0)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("reach", [150, 250])
+def test_saturated_tissue_on_true_black_is_no_strip(side, told, reach):
+    """As of a digital mammogram in a bright window: the film seems to end where the breast does."""
+    row, column = np.mgrid[:SIDE, :SIDE]
+    breast = ((row - 128) / 110) ** 2 + (column / reach) ** 2 < 1
+    turn = slice(None, None, 1 if side == "left" else -1)
+    outline = find_outline(np.where(breast, 255, 0).astype(np.uint8)[:, turn], side if told else None)
+    assert dice(outline[:, turn], breast) > 0.97
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_strip_at_the_other_edge_is_left_out(told):
+    row, column = np.mgrid[:SIDE, :SIDE]
+    breast = ((row - 128) / 110) ** 2 + (column / 120) ** 2 < 1
+    grey = np.where(column >= SIDE - 150, 250, np.where(breast, 120, 5)).astype(np.uint8)
+    outline = find_outline(grey, "left" if told else None)
+    assert not outline[:, SIDE - 150 :].any()
+    assert dice(outline, breast & (column < SIDE - 150)) > 0.9
+
+
 def test_leaves_labels_strips_and_padding_out(drawn):
     grey, truth = drawn
     marked = grey.copy()
