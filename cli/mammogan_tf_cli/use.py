@@ -43,7 +43,10 @@ def segment(model: Path, images: tuple[Path, ...], out: Path, anatomy: str) -> N
     from mammogan_tf.inference import load_segmenter
     from mammogan_tf.inference.segment import segment_files
 
-    click.echo(segment_files(load_segmenter(model), images, out, Console().progress("segmenting"), anatomy))
+    segmenter = load_segmenter(model)
+    if segmenter.view == "roi":
+        click.echo(f"{model} was trained on windows (--view roi): every film is taken for one", err=True)
+    click.echo(segment_files(segmenter, images, out, Console(), anatomy))
 
 
 class LesionCircle(click.ParamType):

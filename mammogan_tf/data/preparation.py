@@ -174,13 +174,15 @@ def find_geometry(grey: np.ndarray, view: str = "whole", side: str | None = None
     return outline_film(grey, side)[1]
 
 
-def outline_film(grey: np.ndarray, side: str | None = None) -> tuple[np.ndarray, Geometry]:
-    """The automatic anatomy of a whole film uint8 [H, W] as a label map of its size, and how it is to lie in its square.
+def outline_film(grey: np.ndarray, side: str | None = None) -> tuple[np.ndarray, Geometry, float]:
+    """The automatic anatomy of a whole film uint8 [H, W].
 
-    ``side`` as in :func:`find_geometry`.
+    Returns its label map at the size of the film, how the film is to lie in its square, and how far to trust both, in [0, 1]
+    (:class:`mammogan_tf.data.anatomy.Anatomy`). ``side`` as in :func:`find_geometry`.
     """
     anatomy = find_anatomy(grey, side)
-    return _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST), _locate(grey, anatomy)[1]
+    label_map = _enlarge(anatomy.label_map, grey.shape, Image.Resampling.NEAREST)
+    return label_map, _locate(grey, anatomy)[1], anatomy.confidence
 
 
 def _locate(grey: np.ndarray, anatomy: Anatomy) -> tuple[np.ndarray, Geometry]:

@@ -98,7 +98,7 @@ def compare_with_drawn(
 
 def _in_drawn_square(film: Film, size: int) -> tuple[np.ndarray, np.ndarray]:
     """In the square of the drawn mask: the automatic label map, uint8 [S, S], and what its own square shows, bool [S, S]."""
-    automatic, own = outline_film(read_grey(film.path), film.side)
+    automatic, own, _ = outline_film(read_grey(film.path), film.side)
     square = prepare(film, size).geometry.to_square
     seen = own.to_film(np.ones((size, size), np.uint8))
     return shrink_label_map(square(paint_lesions(automatic, film.lesions)), size), shrink_label_map(

@@ -10,7 +10,8 @@ import pandas as pd
 from PIL import Image
 
 from mammogan_tf.config import ANATOMIES, CLASSES, LESION
-from mammogan_tf.console import Progress
+from mammogan_tf.console import Console
+from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import read_grey, read_origin
 from mammogan_tf.data.folder import name_film
 from mammogan_tf.data.label_maps import overlay, save_label_map
@@ -24,14 +25,14 @@ from mammogan_tf.pictures import save_picture
 
 __all__ = ["distinct_names", "film_to_png", "require_apart", "segment_files", "segment_grey"]
 
-AREAS = ["file", *CLASSES, "dense_of_breast"]
+AREAS = ["file", *CLASSES, "dense_of_breast", "confidence"]
 
 
 def segment_files(
     segmenter: Segmenter,
     files: Sequence[Path],
     out: Path,
-    progress: Progress | None = None,
+    console: Console | None = None,
     anatomy: str = ANATOMIES[0],
 ) -> Path:
     """Writes ``NAME_mask.png`` (index PNG) and ``NAME_overlay.png`` at the film's own size, and ``areas.csv``.
@@ -42,34 +43,39 @@ def segment_files(
         segmenter: the model.
         files: films of any size and format that :func:`read_grey` reads, with distinct names.
         out: the folder to write to, in which none of the films lies.
-        progress: called with (films done, films).
+        console: hears of the progress, and of films whose outline is doubtful.
         anatomy: as for :func:`segment_grey`.
 
     Returns:
         ``areas.csv``: for each film the share of its pixels in each class, and ``dense_of_breast``, the dense share of the
         breast's own pixels, whatever lesions are found over them, so that a mass as bright as dense tissue counts as such;
-        empty where there is no breast.
+        empty where there is no breast. ``confidence`` says how far to trust where the automatic anatomy finds the breast, by
+        which the film is turned and trimmed, in [0, 1]; empty for windows.
 
     Raises:
         DataError: a film cannot be read, and those before it are written; before any work, one lies in the folder, two have
             the same name, or the ``areas.csv`` in the folder is something else.
     """
     require_apart(files, out)
+    console = console or Console(quiet=True)
+    progress = console.progress("segmenting")
     names, table, rows = distinct_names(files), out / "areas.csv", {}
     _read_areas(table)
     try:
         for name, file in zip(names, files, strict=True):
             grey, (_, side) = read_grey(Path(file)), read_origin(Path(file))
-            below, lesions = _outline(segmenter, grey, anatomy, side)
+            below, lesions, confidence = _outline(segmenter, grey, anatomy, side)
             label_map = _with_lesions(below, lesions)
             save_label_map(out / f"{name}_mask.png", label_map, as_its_film=segmenter.view == "whole")
             save_picture(out / f"{name}_overlay.png", overlay(grey, label_map))
             dense, breast = (int(np.isin(below, REGIONS[region]).sum()) for region in ("dense", "breast"))
             areas = np.bincount(label_map.ravel(), minlength=len(CLASSES)) / label_map.size
             shares = dict(zip(CLASSES, areas, strict=True))
-            rows[name] = {"file": str(file), **shares, "dense_of_breast": dense / breast if breast else None}
-            if progress:
-                progress(len(rows), len(files))
+            dense_of_breast = dense / breast if breast else None
+            rows[name] = {"file": str(file), **shares, "dense_of_breast": dense_of_breast, "confidence": confidence}
+            if confidence is not None and confidence < DOUBTFUL:
+                console.line(f"{file}: a doubtful outline, confidence {confidence:.2f}; look at {name}_overlay.png")
+            progress(len(rows), len(files))
     finally:
         if rows:
             with locked(out):  # Other calls may write to the folder at the same time.
@@ -88,7 +94,7 @@ def _read_areas(table: Path) -> dict[str, dict[Any, Any]]:
         return {}
     types: dict[str, type] = dict.fromkeys(AREAS, float) | {"file": str}
     try:
-        areas = pd.read_csv(table, dtype=types, keep_default_na=False, na_values={"dense_of_breast": [""]})
+        areas = pd.read_csv(table, dtype=types, keep_default_na=False, na_values={name: [""] for name in AREAS[-2:]})
         if areas.columns.tolist() != AREAS:
             raise ValueError(f"columns {', '.join(areas.columns)}")
     except (OSError, ValueError) as error:
@@ -137,16 +143,21 @@ def segment_grey(
             from the model the lesions on breast and muscle alone. In a window everything is the model's.
         side: the edge where its chest wall is, ``"left"`` or ``"right"``; found in the picture where None.
     """
-    return _with_lesions(*_outline(segmenter, grey, anatomy, side))
+    return _with_lesions(*_outline(segmenter, grey, anatomy, side)[:2])
 
 
-def _outline(segmenter: Segmenter, grey: np.ndarray, anatomy: str, side: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """The anatomy without lesions, uint8 [H, W], and where the lesions over it are, bool [H, W]."""
-    if segmenter.view == "roi" or anatomy == "unet":
-        found = _ask(segmenter, grey, find_geometry(grey, segmenter.view, side))
-        return remove_lesions(found), found == LESION
-    automatic, geometry = outline_film(grey, side)
-    return automatic, (_ask(segmenter, grey, geometry) == LESION) & (automatic > 0)
+def _outline(
+    segmenter: Segmenter, grey: np.ndarray, anatomy: str, side: str | None
+) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """The anatomy without lesions, uint8 [H, W], where the lesions over it are, bool [H, W], and the confidence."""
+    if segmenter.view == "roi":
+        found = _ask(segmenter, grey, find_geometry(grey, segmenter.view))
+        return remove_lesions(found), found == LESION, None
+    automatic, geometry, confidence = outline_film(grey, side)
+    found = _ask(segmenter, grey, geometry)
+    if anatomy == "unet":
+        return remove_lesions(found), found == LESION, confidence
+    return automatic, (found == LESION) & (automatic > 0), confidence
 
 
 def _with_lesions(anatomy: np.ndarray, lesions: np.ndarray) -> np.ndarray:

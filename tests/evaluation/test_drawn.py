@@ -185,7 +185,7 @@ def test_tissue_drawn_beyond_the_automatic_outline_costs_what_is_missed_alone(tm
     padding, size = 12, SIZE * 4
     Image.fromarray(draw(size, size, padding=padding)).save(tmp_path / "film.png")
     film = Film("film", tmp_path / "film.png", "patient", 2, side="left")
-    automatic, own = outline_film(read_grey(film.path), film.side)
+    automatic, own, _ = outline_film(read_grey(film.path), film.side)
     assert own.left == padding
     reaching = np.concatenate(
         [np.repeat(automatic[:, padding : padding + 1], padding, axis=1), automatic[:, padding:]], axis=1
