@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mammogan_tf.config import CLASSES, LABELS, DataConfig
+from mammogan_tf.config import CLASSES, LABELS, LESION, DataConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.data import folder, mias
 from mammogan_tf.data.anatomy import DOUBTFUL
@@ -106,8 +106,8 @@ def _readable_records(info: Path, corrupt: list[dict[str, str]], unreadable: set
 def _audit_folder(root: Path, progress: Progress | None) -> dict[str, Any]:
     opened = folder.open_folder(root)
     findings = inspect_films(opened.images, lambda film: folder.build_film(opened, film), progress, doubt_sides=True)
-    missing = [(mask.name, "a mask, but no film of the same name") for mask in folder.find_stray_masks(opened)]
-    missing += [
+    stray = folder.find_stray_masks(opened)
+    missing = [
         (film, "no such file, but a row in the table") for film in (opened.rows or {}).keys() - opened.images.keys()
     ]
     films = [found.film for found in findings if found.film]
@@ -116,14 +116,16 @@ def _audit_folder(root: Path, progress: Progress | None) -> dict[str, Any]:
     return {
         **_common(findings, missing),
         "corrupt": [
-            {"file": _where(found.broken, root), "why": _reason(found.broken)} for found in findings if found.broken
+            {"file": _where(error, root), "why": _reason(error)}
+            for error in [*(found.broken for found in findings if found.broken), *map(folder.without_film, stray)]
         ],
         "name": opened.name,
         "sizes": dict(Counter(f"{found.size[1]}x{found.size[0]}" for found in findings if found.size).most_common()),
         "sides": {side: sides[side] for side in SIDES},
         "masks": sum(film.drawn is not None for film in films),
         "classes": {name: shown[name] for name in (*CLASSES, "automatic") if shown[name]},
-        "suspect_labels": _doubts(findings),
+        "suspect_labels": _doubts(findings)
+        + (_without_lesion(findings) if LESION in dict(opened.classes).values() else []),
         "suspect_sides": _turned(findings),
         "suspect_patients": [
             {"id": patient, "why": f"{count} films: if they are of several patients, name these in the table"}
@@ -165,6 +167,15 @@ def _doubtful(films: list[Film]) -> list[dict[str, str]]:
 
 def _doubts(findings: list[Finding]) -> list[dict[str, str]]:
     return [{"id": found.film.id, "why": why} for found in findings if found.film for why in found.doubts]
+
+
+def _without_lesion(findings: list[Finding]) -> list[dict[str, str]]:
+    """Films whose label asks for a lesion where none is drawn, in a data set that draws some."""
+    return [
+        {"id": found.film.id, "why": f"the label is {LABELS[found.film.label]}, but no lesion is drawn"}
+        for found in findings
+        if found.film and not found.broken and LABELS[found.film.label] != "normal" and "lesion" not in found.classes
+    ]
 
 
 def _turned(findings: list[Finding]) -> list[dict[str, str]]:

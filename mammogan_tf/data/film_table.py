@@ -44,8 +44,11 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
     except csv.Error as error:
         received = f"{error} (line {reader.line_num})"
         raise fault(path, "quotes that close at the end of their cell", received, "correct them") from error
-    except (OSError, ValueError) as error:
-        raise fault(path, "a CSV file in UTF-8, as dataset.json says", error, "correct either") from error
+    except OSError as error:
+        expected, advice = "the CSV file that dataset.json names", "put it there or correct the name"
+        raise fault(path, expected, error.strerror or error, advice) from error
+    except ValueError as error:
+        raise fault(path, "a CSV file in UTF-8", error, 'save it anew, in Excel as "CSV UTF-8"') from error
     if len(headings) == 1 and re.search(r"[;\t]", headings[0]):
         raise fault(path, "commas between the columns", headings[0], "save it with commas")
     places, exact = {}, [heading.strip() for heading in headings]

@@ -34,11 +34,15 @@ __all__ = [
     "find_stray_masks",
     "name_film",
     "open_folder",
+    "without_film",
 ]
 
 DESCRIPTION = "dataset.json"
 EXAMPLE = '{"name": "my-films", "classes": {"0": "automatic", "255": "lesion"}}'
 SUFFIXES = (*DICOM_SUFFIXES, ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
+
+OF_A_SYSTEM = (".", "thumbs.db", "desktop.ini")
+"""How names of files begin that macOS and Windows put into folders of pictures."""
 
 CLASS_NUMBERS = {**{name: number for number, name in enumerate(CLASSES)}, "automatic": AUTOMATIC}
 
@@ -77,7 +81,7 @@ def build_films(folder: Folder) -> list[Film]:
         DataError: a mask without its film, or as :func:`build_film` does.
     """
     for path in find_stray_masks(folder):
-        raise fault(path, "a film of the same name", "none", "rename it as its film or remove it")
+        raise without_film(path)
     return [build_film(folder, film) for film in sorted(folder.images)]
 
 
@@ -116,6 +120,11 @@ def open_folder(root: Path) -> Folder:
 def find_stray_masks(folder: Folder) -> list[Path]:
     """Masks that belong to no film."""
     return sorted(folder.masks[film] for film in folder.masks.keys() - folder.images.keys())
+
+
+def without_film(mask: Path) -> DataError:
+    """What is wrong with such a mask."""
+    return fault(mask, "a film of the same name", "none", "rename it as its film or remove it")
 
 
 def build_film(folder: Folder, film: str) -> Film:
@@ -169,11 +178,11 @@ def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str,
 
 
 def _list_films(folder: Path) -> dict[str, Path]:
-    """Visible files by film."""
+    """Visible files by film, but for those that a system puts there."""
     if not folder.is_dir():
         raise fault(folder, "a folder of films beside dataset.json", "no such folder", "make it")
     films: dict[str, Path] = {}
-    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+    for path in sorted(path for path in folder.iterdir() if not path.name.lower().startswith(OF_A_SYSTEM)):
         if not path.is_file() or not (path.suffix.lower() in SUFFIXES or _may_be_dicom(path)):
             raise fault(path, f"an image ({', '.join(SUFFIXES)})", "something else", f"move it out of {folder.name}/")
         film = name_film(path)

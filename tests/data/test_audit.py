@@ -173,6 +173,8 @@ def test_a_mask_that_draws_all_tissue_as_background(folder):
         {"id": "mine-a", "why": background},
         {"id": "mine-b", "why": "a lesion is drawn, but the label is normal"},
         {"id": "mine-b", "why": background},
+        {"id": "mine-a", "why": "the label is malignant, but no lesion is drawn"},
+        {"id": "mine-c", "why": "the label is benign, but no lesion is drawn"},
     ]
 
 
@@ -185,14 +187,21 @@ def test_a_folder(folder):
     assert result["sides"] == {"left": 1, "right": 1}
     assert result["masks"] == 3
     assert result["classes"] == {"lesion": 1, "automatic": 2}
-    assert result["suspect_labels"] == [{"id": "mine-b", "why": "a lesion is drawn, but the label is normal"}]
+    assert result["suspect_labels"] == [
+        {"id": "mine-b", "why": "a lesion is drawn, but the label is normal"},
+        {"id": "mine-a", "why": "the label is malignant, but no lesion is drawn"},
+        {"id": "mine-c", "why": "the label is benign, but no lesion is drawn"},
+    ]
     assert result["duplicates"] == [["a.png", "c.png"]]
     assert result["missing"] == [
         {"id": "f", "why": "no such file, but a row in the table"},
-        {"id": "other.png", "why": "a mask, but no film of the same name"},
     ]
     why = {entry["file"]: entry["why"] for entry in result["corrupt"]}
-    assert sorted(why) == ["images/e.png", "labels/d.png"]
+    assert sorted(why) == ["images/e.png", "labels/d.png", "labels/other.png"]
+    assert (
+        why["labels/other.png"]
+        == "expected a film of the same name, received: none; rename it as its film or remove it"
+    )
     assert why["images/e.png"].startswith("expected an image, received: an empty file")
     assert why["labels/d.png"].startswith("expected the grey values 0, 255, received: 7")
     assert json.loads(json.dumps(result)) == result

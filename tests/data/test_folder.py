@@ -56,7 +56,8 @@ def test_drawn_masks(write):
 
 def test_hidden_files_are_no_films(write):
     root = write({})
-    (root / "images" / ".DS_Store").touch()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (root / "images" / name).touch()
     assert len(load_data(root)) == 2
 
 
@@ -116,7 +117,7 @@ def test_a_patient_whom_dicom_names_is_one_in_all_tables_and_data_sets(write, tm
         ({"classes": {"007": "lesion"}}, "expected classes: grey values 0-255"),
         ({"classes": {"1": "mass"}}, "one of background, .*, lesion, automatic, received: {'1': 'mass'}"),
         ({"table": 1}, "expected table: the name of a CSV file"),
-        ({"table": "none.csv"}, r"none\.csv: expected a CSV file .* received: .*No such file"),
+        ({"table": "none.csv"}, r"none\.csv: expected the CSV file that dataset.json names, received: No such file"),
         ({"table": "films.csv", "columns": {"wall": "side"}}, "expected columns: headings of the table for film"),
         ({"columns": {"film": "file"}}, "expected a table with the columns, received: no table"),
         (
