@@ -60,7 +60,7 @@ def phantom(destination: Path, patients: int, seed: int) -> None:
 @click.option("--json", "report", type=UserPath(dir_okay=False), help="File to write the figures to.")
 @click.option("--table", type=UserPath(dir_okay=False), help="File to write filename,label to, as CSV.")
 def audit(source: Path, report: Path | None, table: Path | None) -> None:
-    """Count and check films, labels, sides, circles and drawn masks. Exits with 1 where a file is corrupt.
+    """Count and check films, labels, sides, circles and drawn masks. Exits with 1 where training would refuse a file.
 
     \b
     Example:
@@ -123,6 +123,10 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
             raise click.UsageError(f"--size: expected {segmenter.size}, that of the U-Net, received: {size}")
         segmenters, size = {"unet": segmenter}, segmenter.size
     shown = load_films(films, size or 256, view, lesions, progress=Console().progress("films")).cropped()
+    if shown.unplaced:
+        click.echo(
+            f"{len(shown.unplaced)} of {len(films)} films have no window: their lesions are at no known place", err=True
+        )
     click.echo(write_masks(shown, out))
     if drawn:
         click.echo(

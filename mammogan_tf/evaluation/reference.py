@@ -69,7 +69,7 @@ def find_reference(
     """
     config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED, precision="float32")
     asked = Run(folder, "train-unet", config, split, ())
-    training, validation, test = load_split(asked, films, console.progress("preparing films"))
+    training, validation, test = load_split(asked, films, console)
     place = folder / f"{fingerprint(training, validation)}-{__version__}"
     training, test = training.of_labels(labels), test.of_labels(labels)
     require_patients(test.patients)

@@ -210,7 +210,7 @@ def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> No
     if not run.masks_path.exists():
         return
     label_maps, names = read_masks(run.masks_path, ("label_maps", "ids"), "put it back, or train another run")
-    training = condition(run, load_split(run, films, console.progress("preparing films"))[0]).cropped()
+    training = condition(run, load_split(run, films, console)[0]).cropped()
     same = training.names == tuple(names) and training.label_maps.shape == label_maps.shape
     grey = training.films.mean()
     brighter = abs(run.ended_with.get("mean_grey", grey) - grey) > MOST_BRIGHTER

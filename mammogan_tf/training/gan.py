@@ -134,7 +134,7 @@ def train_gan(
     strategy = strategy or tf.distribute.get_strategy()
     require_divisible(config.batch_size, strategy, in_pairs=config.energy_weight > 0)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
-    training, validation, test = load_split(run, films, console.progress("preparing films"))
+    training, validation, test = load_split(run, films, console)
     began_with = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation)}
     moved = with_variants(run, films, training, console.progress("preparing variants"))
     as_they_are = condition(run, training)

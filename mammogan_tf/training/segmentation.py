@@ -97,7 +97,7 @@ def train_unet(
     strategy = strategy or tf.distribute.get_strategy()
     require_divisible(config.batch_size, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
-    training, *others = load_split(run, films, console.progress("preparing films"))
+    training, *others = load_split(run, films, console)
     validation, test = (part.cropped() for part in others)
     console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}{sharing(strategy)}")
     repeated = _repeat_lesions(training, config.lesion_repeats)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mammogan_tf.console import Progress
+from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.splits import require_apart
@@ -15,18 +15,23 @@ from mammogan_tf.training.run import Run
 __all__ = ["fingerprint", "fingerprints", "load_split", "require_pictures"]
 
 
-def load_split(run: Run, films: Sequence[Film], progress: Progress | None = None) -> tuple[FilmSet, FilmSet, FilmSet]:
+def load_split(run: Run, films: Sequence[Film], console: Console | None = None) -> tuple[FilmSet, FilmSet, FilmSet]:
     """The training, validation and test films of a run, prepared as its config says.
 
     All come with their margin, the training films without those whose masks are less to be trusted than the config asks for.
-    Pictures of other labels than the run's are left out.
+    Pictures of other labels than the run's are left out. The console hears of the progress, and of films without a window.
 
     Raises:
         DataError: a film of the split is missing, a patient or a picture has come to be in two parts, or a part has no picture.
     """
     data = run.config.data
     require_apart(run.split, films)
-    everything = load_films(films, data.size, data.view, data.lesions, progress=progress)
+    console = console or Console(quiet=True)
+    everything = load_films(films, data.size, data.view, data.lesions, progress=console.progress("preparing films"))
+    if everything.unplaced:
+        console.line(
+            f"{len(everything.unplaced)} of {len(films)} films have no window: their lesions are at no known place"
+        )
     split = run.split
     training, validation, test = (
         everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)

@@ -1,3 +1,4 @@
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.config import LABELS, GANConfig, UNetConfig, preset
+from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.splits import Split
@@ -63,6 +65,23 @@ def test_windows_of_other_labels_take_no_part(load):
     for part, everything in zip(load(labels=("malignant",), view="roi"), load(view="roi"), strict=True):
         assert part.labels.tolist() == [LABELS.index("malignant")] * (len(everything) // 2)
         assert set(part.ids) == set(everything.ids)
+
+
+def test_films_without_a_window_are_told_of(tmp_path, films):
+    """A lesion at an unknown place: on whole films it counts."""
+    first, second, third, *others = {film.patient: film for film in films}.values()
+    split = Split(*(tuple(film.id for film in part) for part in ([*others], [first], [second])))
+    hidden = [*others, first, second, replace(third, lesions=(), label=LABELS.index("benign"))]
+
+    def said(view):
+        stream = io.StringIO()
+        load_split(
+            Run(tmp_path, "train-unet", preset(UNetConfig, "tiny", {"view": view}), split, ()), hidden, Console(stream)
+        )
+        return [line for line in stream.getvalue().splitlines() if not line.startswith("preparing")]
+
+    assert said("whole") == []
+    assert said("roi") == [f"1 of {len(hidden)} films have no window: their lesions are at no known place"]
 
 
 def test_a_film_that_two_data_sets_have_stands_in_one_part(tmp_path, films):
