@@ -52,7 +52,10 @@ def _contact_sheet(pictures: Sequence[Image.Image], names: Sequence[str], cell: 
     for index, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         corner = (index % columns * cell, index // columns * cell)
         sheet.paste(picture.resize((cell - 2, cell - 2), Image.Resampling.LANCZOS), corner)
-        pen.text((corner[0] + cell - 4, corner[1] + cell - 4), _plain(name), fill="white", anchor="rs")
+        caption = _plain(name)
+        while pen.textlength(caption) > cell - 6:
+            caption = "..." + caption[4:]
+        pen.text((corner[0] + cell - 4, corner[1] + cell - 4), caption, fill="white", anchor="rs")
     return sheet
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -36,6 +37,18 @@ def test_write_masks(make_film, tmp_path, view):
         np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "masks" / f"{name}.png"), label_map)
         with Image.open(tmp_path / "out" / "overlays" / f"{name}.png") as image:
             assert (image.mode, image.size) == ("RGB", (SIZE, SIZE))
+
+
+def test_the_end_of_a_long_name_stays_on_its_own_picture(make_film, tmp_path):
+    films = load_films([make_film("mdb002"), make_film("mdb004")], SIZE)
+    sheets = []
+    for name in ("mdb004", "of-a-data-set-with-a-long-name-mdb004"):
+        named = dataclasses.replace(films, names=("mdb002", name))
+        with Image.open(write_masks(named, tmp_path / name)) as image:
+            sheets.append(np.asarray(image))
+    np.testing.assert_array_equal(sheets[0][:, :128], sheets[1][:, :128])
+    np.testing.assert_array_equal(sheets[0][:, -40:], sheets[1][:, -40:])
+    assert (sheets[0] != sheets[1]).any()
 
 
 def test_names_with_accents_are_readable_on_the_sheet(make_film, tmp_path):
