@@ -49,7 +49,7 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
         ``masks``: films with a drawn mask, and ``classes``: of these, how many show each class;
         ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask, or whose mask has no tissue;
         ``suspect_sides``: ``{"id", "why"}`` of films whose chest wall is found on another side than the table or DICOM says;
-        ``suspect_patients``: ``{"id", "why"}`` of patients with more than :data:`MOST_FILMS` films.
+        ``suspect_patients``: ``{"id", "why"}`` of patients with more than :data:`MOST_FILMS` films, or of nobody named.
 
     Raises:
         DataError: there is no such folder, or nothing in it explains its films.
@@ -127,11 +127,7 @@ def _audit_folder(root: Path, progress: Progress | None) -> dict[str, Any]:
         "suspect_labels": _doubts(findings)
         + (_without_lesion(findings) if LESION in dict(opened.classes).values() else []),
         "suspect_sides": _turned(findings),
-        "suspect_patients": [
-            {"id": patient, "why": f"{count} films: if they are of several patients, name these in the table"}
-            for patient, count in Counter(film.patient for film in films).most_common()
-            if count > MOST_FILMS
-        ],
+        "suspect_patients": _suspect_patients(opened, films),
     }
 
 
@@ -175,6 +171,22 @@ def _without_lesion(findings: list[Finding]) -> list[dict[str, str]]:
         {"id": found.film.id, "why": f"the label is {LABELS[found.film.label]}, but no lesion is drawn"}
         for found in findings
         if found.film and not found.broken and LABELS[found.film.label] != "normal" and "lesion" not in found.classes
+    ]
+
+
+def _suspect_patients(opened: folder.Folder, films: list[Film]) -> list[dict[str, str]]:
+    rows = (opened.rows or {}).values()
+    if not (opened.patients or any(row.get("patient") for row in rows)):
+        return [
+            {
+                "id": opened.name,
+                "why": "nobody is named: each film counts as a patient of its own; name them in the table",
+            }
+        ]
+    return [
+        {"id": patient, "why": f"{count} films: if they are of several patients, name these in the table"}
+        for patient, count in Counter(film.patient for film in films).most_common()
+        if count > MOST_FILMS
     ]
 
 

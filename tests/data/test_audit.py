@@ -178,6 +178,14 @@ def test_a_mask_that_draws_all_tissue_as_background(folder):
     ]
 
 
+def test_patients_whom_nobody_names(folder):
+    assert audit(folder)["suspect_patients"] == []
+    for rows in ("film,side\na,left\nb\nc\nd\ne\n", "film,patient,side\na,,left\nb\nc\nd\ne\n"):
+        (folder / "films.csv").write_text(rows)
+        why = "nobody is named: each film counts as a patient of its own; name them in the table"
+        assert audit(folder)["suspect_patients"] == [{"id": "mine", "why": why}]
+
+
 def test_a_folder(folder):
     result = audit(folder)
     assert (result["name"], result["images"], result["patients"]) == ("mine", 5, 2 + 1)
