@@ -114,7 +114,7 @@ def read_label_map(path: str | os.PathLike[str], size: int | None = None) -> np.
         with Image.open(path) as image:
             label_map, mode = np.array(image), image.mode
     except FileNotFoundError as error:
-        raise DataError(f"{path}: expected {expected}, received: nothing there") from error
+        raise DataError(f"{path}: expected {expected}, received: nothing there; write one") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: expected {expected}, received: {error}; write it again") from error
     if mode not in ("P", "L"):

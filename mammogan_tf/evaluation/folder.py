@@ -29,7 +29,7 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
     """
     files = visible_pngs(images)
     if len(files) < 2:
-        raise DataError(f"{images}: expected two PNGs or more, received: {len(files)}")
+        raise DataError(f"{images}: expected two PNGs or more, received: {len(files)}; choose their folder")
     read = [_read_8_bit(file) for file in files]
     for file, image in zip(files, read, strict=True):
         if image.shape != read[0].shape or image.shape[0] != image.shape[1]:
@@ -45,7 +45,7 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
         if label_map.shape != read[0].shape:
             raise DataError(
                 f"{masks / file.name}: expected a mask of {read[0].shape} pixels as its image has, "
-                f"received: {label_map.shape}"
+                f"received: {label_map.shape}; give each image the mask of its size"
             )
         label_maps.append(label_map)
     return to_float(np.stack(read)), np.stack(label_maps)

@@ -118,7 +118,9 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
             "segment wrote as its film lies; write masks of the films with: mammogan-tf data masks"
         )
     if not files:
-        raise DataError(f"{folder}: expected index PNGs with values 0-4, received: no .png file there")
+        raise DataError(
+            f"{folder}: expected index PNGs with values 0-4, received: no .png file there; choose their folder"
+        )
     for file in files:
         try:
             file.name.encode()
