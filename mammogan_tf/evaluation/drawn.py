@@ -100,10 +100,9 @@ def _in_drawn_square(film: Film, size: int) -> tuple[np.ndarray, np.ndarray]:
     """In the square of the drawn mask: the automatic label map, uint8 [S, S], and what its own square shows, bool [S, S]."""
     automatic, own, _ = outline_film(read_grey(film.path), film.side)
     square = prepare(film, size).geometry.to_square
-    seen = own.to_film(np.ones((size, size), np.uint8))
-    return shrink_label_map(square(paint_lesions(automatic, film.lesions)), size), shrink_label_map(
-        square(seen), size
-    ) > 0
+    label_map = shrink_label_map(square(paint_lesions(automatic, film.lesions)), size)
+    seen = shrink_label_map(square(own.to_film(np.ones((size, size), np.uint8))), size)
+    return label_map, seen > 0
 
 
 def _is_judged(film: Film, method: str, region: str) -> bool:
