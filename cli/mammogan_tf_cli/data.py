@@ -123,10 +123,7 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
             raise click.UsageError(f"--size: expected {segmenter.size}, that of the U-Net, received: {size}")
         segmenters, size = {"unet": segmenter}, segmenter.size
     shown = load_films(films, size or 256, view, lesions, progress=Console().progress("films")).cropped()
-    if shown.unplaced:
-        click.echo(
-            f"{len(shown.unplaced)} of {len(films)} films have no window: their lesions are at no known place", err=True
-        )
+    shown.tell_unplaced(Console())
     click.echo(write_masks(shown, out))
     if drawn:
         click.echo(

@@ -31,7 +31,7 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
     Returns plain JSON types:
         ``images``, ``patients``: counts;
         ``labels``, ``tissue``: films per label and per tissue letter;
-        ``corrupt``: ``{"file", "why"}`` of unreadable films, masks, rows, and lines of ``Info.txt``;
+        ``corrupt``: ``{"file", "why"}`` of unreadable films, masks, rows, lines of ``Info.txt``, and of masks without a film;
         ``duplicates``: groups of files with identical pixels;
         ``suspect_pictures``: ``{"id", "why"}`` of films that look like negatives, or whose DICOM file tells of no mammogram;
         ``missing``: ``{"id", "why"}`` of films without a record and the reverse;

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mammogan_tf.config import LABELS
-from mammogan_tf.console import Progress
+from mammogan_tf.console import Console, Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.preparation import canvas_size
 from mammogan_tf.data.prepared import prepare_films, read_layers, read_notes
@@ -93,6 +93,12 @@ class FilmSet:
         """The pictures that show one of these labels; a window shows its own lesion, whatever else its film has."""
         chosen = self._rows([row for row, label in enumerate(self.labels) if LABELS[label] in names])
         return replace(chosen, unplaced=self.unplaced | {*self.ids} - {*chosen.ids})
+
+    def tell_unplaced(self, console: Console) -> None:
+        """Says how many films have no picture, where there are such."""
+        if self.unplaced:
+            films = len(self.unplaced | {*self.ids})
+            console.line(f"{len(self.unplaced)} of {films} films have no window: their lesions are at no known place")
 
     def spaced(self, most: int) -> "FilmSet":
         """About ``most`` pictures, or all where they are fewer: those of every k-th patient."""

@@ -28,10 +28,7 @@ def load_split(run: Run, films: Sequence[Film], console: Console | None = None) 
     require_apart(run.split, films)
     console = console or Console(quiet=True)
     everything = load_films(films, data.size, data.view, data.lesions, progress=console.progress("preparing films"))
-    if everything.unplaced:
-        console.line(
-            f"{len(everything.unplaced)} of {len(films)} films have no window: their lesions are at no known place"
-        )
+    everything.tell_unplaced(console)
     split = run.split
     training, validation, test = (
         everything.select(ids).of_labels(run.labels) for ids in (split.train, split.validation, split.test)
