@@ -15,7 +15,7 @@ from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
 from mammogan_tf.data.transforms import one_hot
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.models.blocks import Emphasis
@@ -28,7 +28,7 @@ from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.conditioning import condition, masks_from, unet_of_anatomy_loss, with_variants
 from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.split_films import fingerprint, load_split
+from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.wgan_gp import WGANGP
@@ -126,7 +126,8 @@ def train_gan(
         ConfigError: the devices cannot share a batch, or options or films are not those of the checkpoint.
         ModelError: a loss or a weight is not finite, the critic diverges, there is no room for a checkpoint, or another
             worker is gone; the last good checkpoint stays. Or there is no generator yet to ``finish`` with.
-        DataError: the training films are all the same, one of the split is missing, or a part of it has no picture.
+        DataError: there is but one training film, or all are the same, one of the split is missing, or a part of it has no
+            picture.
     """
     console = console or Console()
     config = run.config
@@ -135,7 +136,9 @@ def train_gan(
     require_divisible(config.batch_size, strategy, in_pairs=config.energy_weight > 0)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console)
-    began_with = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation)}
+    if len(training) < 2:
+        raise DataError(f"training films: expected two or more, received: {len(training)}; add films or --classes")
+    began_with = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation, test)}
     moved = with_variants(run, films, training, console.progress("preparing variants"))
     as_they_are = condition(run, training)
     varied = as_they_are if moved is training else condition(run, moved)
@@ -254,7 +257,7 @@ def _finish(
         run.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
     report = {
         "films": counts,
-        "mean_grey": round(float(training.films.mean()), 2),
+        "mean_grey": mean_grey(training),
         "best_step": best_step,
         "seconds": round(seconds, 1),
         "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},

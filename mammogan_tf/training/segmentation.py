@@ -26,7 +26,7 @@ from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
-from mammogan_tf.training.split_films import fingerprint, load_split
+from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.supervised import Supervised
@@ -105,7 +105,7 @@ def train_unet(
         **to_dict(config),
         "widths": config.level_widths,
         "policy": policy,
-        "films": fingerprint(repeated, validation),
+        "films": fingerprint(repeated, validation, test),
     }
     with own_copy(run, strategy) as own:
         with strategy.scope():
@@ -115,6 +115,7 @@ def train_unet(
         unet = compute_in_float32(model.averaged)  # As whoever loads it will have it.
         report = {
             "films": {"train": len(training), "validation": len(validation), "test": len(test)},
+            "mean_grey": mean_grey(training.cropped()),
             "epochs": int(model.step.numpy()) // _steps_per_epoch(config, repeated),
             "best_epoch": best.number,
             "seconds": round(seconds, 1),

@@ -12,7 +12,7 @@ from mammogan_tf.data.splits import require_apart
 from mammogan_tf.errors import DataError
 from mammogan_tf.training.run import Run
 
-__all__ = ["fingerprint", "fingerprints", "load_split", "require_pictures"]
+__all__ = ["fingerprint", "fingerprints", "load_split", "mean_grey", "require_pictures"]
 
 
 def load_split(run: Run, films: Sequence[Film], console: Console | None = None) -> tuple[FilmSet, FilmSet, FilmSet]:
@@ -69,6 +69,11 @@ def _require_seen_once(**parts: FilmSet) -> None:
 def fingerprint(*parts: FilmSet) -> str:
     """Digits that differ where the films, their masks or their labels do."""
     return _digits(*(each for part in parts for each in (part.images, part.films, part.label_maps, part.labels)))
+
+
+def mean_grey(films: FilmSet) -> float:
+    """Of all films, of 255: it tells other films under the same names, also where they are rounded otherwise."""
+    return round(float(films.films.mean()), 2)
 
 
 def fingerprints(films: FilmSet) -> list[str]:

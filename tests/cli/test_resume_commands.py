@@ -5,6 +5,7 @@ import signal
 
 import pandas as pd
 import pytest
+from PIL import Image, ImageOps
 
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
@@ -46,6 +47,20 @@ def test_a_run_resumes_with_the_file_that_it_began_with(phantom_root, unet_run, 
     assert call(*options).exit_code == 0
     shutil.rmtree(unet)  # The run has a copy of what it needs.
     assert call(*options, "--resume", tmp_path / "train-gan" / "00001").exit_code == 0
+
+
+@pytest.mark.parametrize("run", ["unet_run", "gan_run"])
+def test_a_run_does_not_go_on_with_other_test_films(run, phantom_root, request, tmp_path):
+    """Its report would be of them."""
+    run = Run.open(shutil.copytree(request.getfixturevalue(run), tmp_path / "run"))
+    others = shutil.copytree(phantom_root, tmp_path / "others")
+    film = next(others.glob(f"{run.split.test[0]}.*"))
+    with Image.open(film) as image:
+        picture = ImageOps.flip(image)
+    picture.save(film)
+    before = run.ended_with
+    fails(run.command, "--resume", run.path, "--data", others, says="began with, films ... put them back", status=2)
+    assert run.ended_with == before
 
 
 def test_only_a_run_that_is_resumed_can_be_finished(phantom_root):

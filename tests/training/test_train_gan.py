@@ -2,6 +2,7 @@ import json
 import shutil
 import signal
 from collections import Counter
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.pictures import BESIDE_REAL
 from mammogan_tf.training import gan
 from mammogan_tf.training.averaging import estimate_statistics
@@ -197,6 +198,13 @@ def test_a_run_whose_critic_diverges_keeps_its_checkpoint(make_run):
         train_gan(run, load_all(run.data), QUIET)
     assert newest_checkpoint(run.path / "checkpoints")
     assert not run.finished
+
+
+def test_one_film_is_too_few_to_train_on(make_run, films):
+    run = make_run()
+    run.split = replace(run.split, train=run.split.train[:1])
+    with pytest.raises(DataError, match="training films: expected two or more, received: 1; add films or --classes"):
+        train_gan(run, films, QUIET)
 
 
 def test_a_finished_run_without_its_history(tmp_path, gan_run, films):
