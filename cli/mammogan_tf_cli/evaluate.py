@@ -26,7 +26,12 @@ __all__ = ["compare", "evaluate"]
 )
 @data_option("--gan", "--split-of")
 @click.option("--out", type=folder, required=True, help="Folder for report.html, report.json and what belongs to them.")
-@click.option("--count", type=click.IntRange(min=1), default=500, help="Synthetic images, about.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=500,
+    help="Synthetic images, about: two or more from the mask of each test film.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of noise, pairs and bootstrap samples.")
 @click.option(
     "--features",
@@ -80,11 +85,14 @@ def evaluate(
     sources = data or (run.data if run else find_data())
     films = load_all(sources)
     options: dict[str, Any] = {"seed": seed, "console": Console(), "inception": features == "inception"}
-    if images is None:
-        assert run
-        report = judge(run, films, out, count, recipe=None if quick else Recipe(), **options)
-    else:
-        report = evaluate_images(images, masks, films, sources, out, run, **options)
+    try:
+        if images is None:
+            assert run
+            report = judge(run, films, out, count, recipe=None if quick else Recipe(), **options)
+        else:
+            report = evaluate_images(images, masks, films, sources, out, run, **options)
+    except KeyboardInterrupt as error:
+        raise click.ClickException("stopped; go on with the same command") from error
     for line in in_words(report):
         click.echo(line)
     click.echo(out / "report.html")

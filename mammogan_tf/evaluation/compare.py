@@ -139,10 +139,14 @@ def compare(paths: Sequence[Path], out: Path | None = None) -> str:
         out: a file to write the table to.
 
     Raises:
-        DataError: too few or too many, or one that is no report.
+        DataError: too few or too many, one that is no report, or ``out`` is one of them.
     """
     if not 2 <= len(paths) <= len(ascii_uppercase):
         raise DataError(f"compare: expected 2 to {len(ascii_uppercase)} reports, received: {len(paths)}")
+    if out and out.resolve() in (find_report(path).resolve() for path in paths):
+        raise DataError(
+            f"{out}: expected a file of its own for the table, received: one of the reports; choose another"
+        )
     reports = [read_report(path) for path in paths]
     first, *others = reports
     heads = [f"{letter}: {each.name}" for letter, each in zip(ascii_uppercase, reports, strict=False)]

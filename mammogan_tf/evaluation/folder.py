@@ -24,8 +24,8 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
     """PNGs of one size, float32 [M, S, S] in [0, 1], and the masks of the same names, uint8 [M, S, S].
 
     Raises:
-        DataError: fewer than two images, images of several sizes, not square or of 16 bits, a mask missing or of another
-            size.
+        DataError: fewer than two images, images of several sizes, not square, of a side that is no power of two or below 16, or
+            of 16 bits, a mask missing or of another size.
     """
     files = visible_pngs(images)
     if len(files) < 2:
@@ -37,6 +37,9 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
                 f"{file}: expected square images of one size, received: {image.shape} beside {read[0].shape}; "
                 "resize them"
             )
+    side = len(read[0])
+    if side < 16 or side & (side - 1):
+        raise DataError(f"{images}: expected images of 16, 32, 64 ... pixels, received: {side}; resize them")
     if masks is None:
         return to_float(np.stack(read)), None
     label_maps = []

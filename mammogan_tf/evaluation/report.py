@@ -1,5 +1,6 @@
 """From a run, or a folder of images, to its report: films, images, judges, numbers, pages."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +25,14 @@ from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, mas
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
+from mammogan_tf.files import visible_pngs
 from mammogan_tf.inference import load_generator, load_segmenter
+from mammogan_tf.inference.segment import require_apart
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition, masks_from
 from mammogan_tf.training.run import Run, is_run
 from mammogan_tf.training.segmentation import predict_label_maps
-from mammogan_tf.training.split_films import load_split
+from mammogan_tf.training.split_films import load_split, mean_grey
 
 __all__ = ["evaluate", "evaluate_images", "gather"]
 
@@ -80,7 +83,8 @@ def evaluate(
     Raises:
         ModelError: the run is not a finished GAN; the weights of Inception-v3 cannot be had.
         DataError: films of the split are missing, or others under their names, or there are too few test patients, or
-            ``out`` is a run.
+            ``out`` is a run or holds films.
+        OSError: ``out`` cannot be written to.
     """
     console, out = console or Console(), Path(out)
     evidence = gather(run, films, out, count, seed, judge_config, console, inception)
@@ -108,12 +112,12 @@ def gather(
 ) -> Evidence:
     """All that :func:`evaluate`, whose arguments these are, judges by: the judge is trained, the images are made."""
     console = console or Console()
-    _require_own_folder(out)
-    config = run.config
     run.require_finished("train-gan")
+    config = run.config
     assert isinstance(config, GANConfig)
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
+    _take_folder(out, [film.path for film in films])
     reference = find_reference(
         films, config.data, run.split, run.data, judges_folder(), judge_config, console, run.trained_labels
     )
@@ -156,8 +160,10 @@ def evaluate_images(
         like: a run whose split and preparation of the films are taken over; the default split where None.
 
     Raises:
-        DataError: the folder cannot be read as described, there are too few films, or others than ``like`` was trained on.
+        DataError: the folder cannot be read as described, there are too few films, or others than ``like`` was trained on, or
+            ``out`` is a run or holds films, images or masks.
         ModelError: the run is a cross-validation.
+        OSError: ``out`` cannot be written to.
     """
     console, out = console or Console(), Path(out)
     if like and like.command == "cross-validate":
@@ -165,15 +171,15 @@ def evaluate_images(
             "--split-of: expected a train-unet or train-gan run, received: a cross-validate run; "
             "its networks have seen every film, name another"
         )
-    _require_own_folder(out)
     pixels, label_maps = read_images(images, masks)
     size = pixels.shape[1]
     data = like.config.data if like else DataConfig(size=size)
     if like and data.size != size:
         raise DataError(f"{images}: expected images of {data.size} pixels, as {like.path} has, received: {size}")
     extra = _extra_spaces(inception, console)
-    if like and isinstance(like.config, GANConfig):
+    if like:
         _require_trained_on(like, films, console)
+    _take_folder(out, [*visible_pngs(images), *(visible_pngs(masks) if masks else ()), *(film.path for film in films)])
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
     labels = like.trained_labels if like and isinstance(like.config, GANConfig) else LABELS
     reference = find_reference(films, data, split, sources, judges_folder(), judge_config, console, labels)
@@ -195,26 +201,32 @@ def evaluate_images(
     return report
 
 
-def _require_own_folder(out: Path) -> None:
+def _take_folder(out: Path, files: Sequence[Path]) -> None:
+    """Makes the folder of the report, which is no run and holds none of these ``files``, and tries to write there."""
     if is_run(out):
         raise DataError(
             f"{out}: expected a folder of its own for the report, received: a run directory; choose another"
         )
+    require_apart(files, out)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        pass
 
 
 def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> None:
     """Refuses other films of the same names, of which no network knows any: memorisation could only pass.
 
-    It tells them by their masks and by how bright they are.
+    It tells them by how bright they are, and those of a GAN by their masks, too.
     """
-    if not run.masks_path.exists():
-        return
-    label_maps, names = read_masks(run.masks_path, ("label_maps", "ids"), "put it back, or train another run")
-    training = condition(run, load_split(run, films, console)[0]).cropped()
-    same = training.names == tuple(names) and training.label_maps.shape == label_maps.shape
-    grey = training.films.mean()
-    brighter = abs(run.ended_with.get("mean_grey", grey) - grey) > MOST_BRIGHTER
-    if not same or brighter or (training.label_maps != label_maps).mean() > MOST_CHANGED:
+    training = load_split(run, films, console)[0]
+    grey = mean_grey(training.cropped())
+    same = abs(run.ended_with.get("mean_grey", grey) - grey) <= MOST_BRIGHTER
+    if run.masks_path.exists():
+        label_maps, names = read_masks(run.masks_path, ("label_maps", "ids"), "put it back, or train another run")
+        training = condition(run, training).cropped()
+        same &= training.names == tuple(names) and training.label_maps.shape == label_maps.shape
+        same = same and (training.label_maps != label_maps).mean() <= MOST_CHANGED
+    if not same:
         raise DataError(
             f"{run.path}: expected the films and masks that it was trained on, received: others under the same names; "
             "name theirs with --data"

@@ -69,6 +69,14 @@ def test_images_beside_the_films_of_a_run(gan_run, phantom_root, asked, tmp_path
     assert (len(films), [Path(source) for source in sources], run.path) == (24, [phantom_root], gan_run)
 
 
+def test_one_that_is_stopped_says_how_it_goes_on(gan_run, monkeypatch, tmp_path):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mammogan_tf.evaluation.report.evaluate", stopped)
+    fails("evaluate", "--gan", gan_run, "--out", tmp_path, says="stopped; go on with the same command")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -92,5 +100,5 @@ def test_images_that_cannot_be_judged(phantom_root, tmp_path):
     save_picture(tmp_path / "images" / "two.png", np.zeros((24, 24), np.uint8))
     fails("evaluate", *options, says="two.png: expected square images of one size")
     save_picture(tmp_path / "images" / "one.png", np.zeros((24, 24), np.uint8))
-    fails("evaluate", *options, says="size: expected a power of two, 16 or more, received: 24", status=2)
+    fails("evaluate", *options, says="images: expected images of 16, 32, 64 ... pixels, received: 24; resize")
     assert not (tmp_path / "out").exists()

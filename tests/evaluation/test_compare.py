@@ -201,6 +201,14 @@ def test_what_is_no_report(tmp_path):
         compare([tmp_path])
 
 
+def test_a_table_takes_the_place_of_no_report(tmp_path):
+    reported(tmp_path, A)
+    before = (tmp_path / "b" / "report.json").read_text()
+    with pytest.raises(DataError, match=r"b/report\.json: expected a file of its own .* received: one of the reports"):
+        compare([tmp_path / "a", tmp_path / "b"], tmp_path / "b" / "report.json")
+    assert (tmp_path / "b" / "report.json").read_text() == before
+
+
 def test_on_the_command_line(tmp_path):
     reported(tmp_path, A)
     result = call("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "table.md")

@@ -13,6 +13,7 @@ from mammogan_tf.config import CrossValidationConfig, DataConfig, GANConfig, UNe
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import load_films
+from mammogan_tf.data.label_maps import save_label_map
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
@@ -24,7 +25,7 @@ from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.card import with_measured
 from mammogan_tf.training.conditioning import condition
 from mammogan_tf.training.run import Run, patient_digits
-from mammogan_tf.training.split_films import load_split
+from mammogan_tf.training.split_films import load_split, mean_grey
 from tests.report_schema import SCHEMA
 
 DATA = DataConfig(size=16, test=0.3)
@@ -171,6 +172,34 @@ def test_films_that_were_brighter_when_they_were_trained_on_are_refused(run, fil
         write_json(copy.report_path, copy.ended_with | {"mean_grey": grey + shift})
         with pytest.raises(DataError, match="films and masks that it was trained on") if refused else nullcontext():
             _require_trained_on(copy, films, Console(quiet=True))
+
+
+def test_images_are_not_compared_with_films_that_the_unet_was_not_trained_on(run, films, tmp_path):
+    unet = Run.create(tmp_path, dataclasses.replace(JUDGE, data=DATA), run.split, run.data)
+    grey = mean_grey(load_split(unet, films)[0])
+    for shift, refused in ((0.5, False), (3.0, True)):
+        unet.write_json("report.json", {"mean_grey": grey + shift})
+        with pytest.raises(DataError, match="films and masks that it was trained on") if refused else nullcontext():
+            _require_trained_on(unet, films, Console(quiet=True))
+
+
+@pytest.mark.parametrize("place", ["images", "masks", "data"])
+def test_a_report_has_a_folder_of_its_own(place, films, tmp_path):
+    for number in range(2):
+        save_picture(tmp_path / "images" / f"{number}.png", np.zeros((16, 16), np.uint8))
+        save_label_map(tmp_path / "masks" / f"{number}.png", np.zeros((16, 16), np.uint8))
+    out = films[0].path.parent if place == "data" else tmp_path / place
+    before = sorted(out.iterdir())
+    with pytest.raises(DataError, match=f"{out}: expected a folder without the films, received: that of {out}/"):
+        evaluate_images(tmp_path / "images", tmp_path / "masks", films, [], out)
+    assert sorted(out.iterdir()) == before
+
+
+def test_where_no_report_can_be_written_no_judge_is_trained(run, films, tmp_path, monkeypatch):
+    monkeypatch.setattr("mammogan_tf.evaluation.report.find_reference", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        evaluate(run, films, tmp_path / "file" / "report", console=Console(quiet=True))
 
 
 @pytest.mark.slow
