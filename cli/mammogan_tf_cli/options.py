@@ -105,7 +105,7 @@ def config_file(command: Command) -> Command:
 
         try:
             values = yaml.safe_load(path.read_text()) or {}
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             found = str(error).partition("\n")[0]
             if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
                 found = f"line {error.problem_mark.line + 1}: {error.problem}"

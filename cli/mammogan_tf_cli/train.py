@@ -291,7 +291,7 @@ def _open(resume: Path | None, data: Sequence[str | Path], finish: bool = False)
     if finish and not resume:
         raise click.UsageError("--finish: expected the run that is to end here, --resume RUN, received: none")
     resumed = _open_run(resume) if resume else None
-    if finish and resumed and is_run(whole := resumed.path.resolve().parents[1]):
+    if finish and resumed and is_run(whole := resumed.path.resolve().parent.parent):
         raise click.UsageError(f"--finish: expected a run of its own, received: a part of {whole}")
     sources = find_data(data or (resumed.data if resumed else ()))
     return resumed, sources, load_all(sources)

@@ -111,7 +111,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
         variants: of a whole film, beside it (:mod:`mammogan_tf.data.variants`).
 
     Raises:
-        DataError: the film or its drawn mask cannot be read, or it has more lesions than :data:`MOST_PIXELS` hold.
+        DataError: the film or its drawn mask cannot be read, or it has more lesions or variants than :data:`MOST_PIXELS` hold.
     """
     grey = read_grey(film.path)
     anatomy = find_anatomy(grey, film.side)
@@ -134,10 +134,12 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
     square = geometry.to_square(label_map)
     windows = find_windows(film, view, square, [geometry.move(lesion) for lesion in film.lesions])
     canvas = canvas_size(size, view)
-    if len(windows) > (most := MOST_PIXELS // canvas**2):
+    variants = variants if view == "whole" else 0
+    if (count := len(windows) * (1 + variants)) > (most := MOST_PIXELS // canvas**2):
+        what = "variants and the film" if variants else "lesions"
+        advice = "take fewer" if variants else "merge them, clear its mask of specks,"
         raise DataError(
-            f"{film.path}: expected at most {most} lesions at {size} pixels, received: {len(windows)}; "
-            "merge them, clear its mask of specks, or take fewer pixels"
+            f"{film.path}: expected at most {most} {what} at {size} pixels, received: {count}; {advice} or take fewer pixels"
         )
     room = canvas - size
 
@@ -147,7 +149,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
 
     scenes = geometry.to_square(np.where(outline, grey, 0).astype(np.uint8)), geometry.to_square(grey), square
     layers = [pictures(scene, resize) for scene, resize in zip(scenes, (shrink, shrink, shrink_label_map), strict=True)]
-    if variants and view == "whole":
+    if variants:
         moved = make_variants(*scenes, size, variants, film.random("variants"))
         layers = [np.concatenate(parts) for parts in zip(layers, moved, strict=True)]
         windows = windows * (1 + variants)

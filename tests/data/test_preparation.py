@@ -57,6 +57,14 @@ def test_more_lesions_than_one_picture_holds(make_film, monkeypatch):
     assert len(prepare(dataclasses.replace(film, lesions=film.lesions[1:]), SIZE, "roi").images) == 3
 
 
+def test_more_variants_than_one_picture_holds(make_film, monkeypatch):
+    monkeypatch.setattr("mammogan_tf.data.preparation.MOST_PIXELS", 3 * SIZE**2)
+    says = r"expected at most 3 variants and the film at 64 pixels, received: 4; take fewer or take fewer pixels"
+    with pytest.raises(DataError, match=says):
+        prepare(make_film(), SIZE, variants=3)
+    assert len(prepare(make_film(), SIZE, variants=2).images) == 3
+
+
 @pytest.mark.parametrize("dark", [4, 7])
 def test_the_dark_edge_beside_the_chest_wall_goes_however_narrow_the_film(make_film, dark):
     grey = np.full((1024, 400), 6, np.uint8)
