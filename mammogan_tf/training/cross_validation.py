@@ -25,7 +25,7 @@ from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
 from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures
-from mammogan_tf.training.workers import workers
+from mammogan_tf.training.workers import own_copy, workers
 
 __all__ = ["create_cross_validation_run", "cross_validate"]
 
@@ -72,13 +72,24 @@ def cross_validate(
     Raises:
         ConfigError: the strategy spans several machines.
         DataError: the films are not those that the run began with, or a part of a fold has no picture.
-        ModelError: as in :func:`train_unet`.
+        ModelError: as in :func:`train_unet`, or another process trains the run.
     """
     console = console or Console()
     config = run.config
     assert isinstance(config, CrossValidationConfig)
     if strategy and workers(strategy) > 1:
         raise ConfigError("cross-validate: expected one machine, received: TF_CONFIG with several; use --strategy one")
+    with own_copy(run, strategy or tf.distribute.get_strategy()):
+        runs, reports, everything = _train_folds(run, films, console, strategy, keep)
+        return _finish(run, runs, reports, everything)
+
+
+def _train_folds(
+    run: Run, films: Sequence[Film], console: Console, strategy: tf.distribute.Strategy | None, keep: int
+) -> tuple[list[Run], list[dict], FilmSet]:
+    """The runs of the folds, trained, their reports, and all films."""
+    config = run.config
+    assert isinstance(config, CrossValidationConfig)
     if sorted(run.split.test) != sorted(film.id for film in films):
         raise DataError(
             f"{run.path}: expected the {len(run.split.test)} films that it began with, received: {len(films)}; "
@@ -100,7 +111,12 @@ def cross_validate(
             if fold.finished
             else train_unet(fold, films, console, strategy=strategy, keep=keep)
         )
+    return runs, reports, everything
 
+
+def _finish(run: Run, runs: Sequence[Run], reports: Sequence[dict], everything: FilmSet) -> dict:
+    """Judges all films and writes what comes of it."""
+    config = run.config
     tested = everything.select([id_ for fold in runs for id_ in fold.split.test])
     found, chances, anatomy = _predict(runs, everything)
     report = {

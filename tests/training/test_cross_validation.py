@@ -13,6 +13,7 @@ from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ConfigError, DataError, ModelError
+from mammogan_tf.files import locked
 from mammogan_tf.training import cross_validation
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition, create_gan_run, masks_from
@@ -161,6 +162,14 @@ def test_several_machines_are_refused(finished, films, monkeypatch):
     monkeypatch.setattr(cross_validation, "workers", lambda strategy: 2)
     with pytest.raises(ConfigError, match="cross-validate: expected one machine, received: TF_CONFIG with several"):
         cross_validate(finished, films, QUIET, strategy=tf.distribute.get_strategy())
+
+
+def test_it_is_trained_by_one_process_at_a_time(finished, films):
+    with (
+        locked(finished.path),
+        pytest.raises(ModelError, match="expected that nothing else trains this run, received: another process"),
+    ):
+        cross_validate(finished, films, QUIET)
 
 
 def test_lesions_are_outlined_as_the_run_says(tmp_path, films, monkeypatch):
