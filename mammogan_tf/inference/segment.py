@@ -43,7 +43,7 @@ def segment_files(
         segmenter: the model.
         files: films of any size and format that :func:`read_grey` reads, with distinct names.
         out: the folder to write to, in which none of the films lies.
-        console: hears of the progress, and of films whose outline is doubtful.
+        console: hears of the progress, of films whose outline is doubtful, and of those that cannot be read.
         anatomy: as for :func:`segment_grey`.
 
     Returns:
@@ -53,17 +53,22 @@ def segment_files(
         which the film is turned and trimmed, in [0, 1]; empty for windows.
 
     Raises:
-        DataError: a film cannot be read, and those before it are written; before any work, one lies in the folder, two have
+        DataError: films cannot be read, and all others are written; before any work, one lies in the folder, two have
             the same name, or the ``areas.csv`` in the folder is something else.
     """
     require_apart(files, out)
     console = console or Console(quiet=True)
     progress = console.progress("segmenting")
-    names, table, rows = distinct_names(files), out / "areas.csv", {}
+    names, table, rows, refused = distinct_names(files), out / "areas.csv", {}, []
     _read_areas(table)
     try:
         for name, file in zip(names, files, strict=True):
-            grey, (_, side) = read_grey(Path(file)), read_origin(Path(file))
+            try:
+                grey, (_, side) = read_grey(Path(file)), read_origin(Path(file))
+            except DataError as error:
+                refused.append(error)
+                console.line(f"left out: {error}")
+                continue
             below, lesions, confidence = _outline(segmenter, grey, anatomy, side)
             label_map = _with_lesions(below, lesions)
             save_label_map(out / f"{name}_mask.png", label_map, as_its_film=segmenter.view == "whole")
@@ -75,12 +80,15 @@ def segment_files(
             rows[name] = {"file": str(file), **shares, "dense_of_breast": dense_of_breast, "confidence": confidence}
             if confidence is not None and confidence < DOUBTFUL:
                 console.line(f"{file}: a doubtful outline, confidence {confidence:.2f}; look at {name}_overlay.png")
-            progress(len(rows), len(files))
+            progress(len(rows) + len(refused), len(files))
     finally:
         if rows:
             with locked(out):  # Other calls may write to the folder at the same time.
                 rows = _read_areas(table) | rows
                 write_text(table, pd.DataFrame(rows.values()).round(6).to_csv(index=False))
+    if refused:
+        left_out = f"{len(refused)} of {len(files)} films left out, the first: " if len(files) > 1 else ""
+        raise DataError(f"{left_out}{refused[0]}")
     return table
 
 

@@ -231,13 +231,18 @@ def test_a_film_that_cannot_be_read(tmp_path):
         segment_files(BY_BRIGHTNESS, [tmp_path / "film.png"], tmp_path / "out")
 
 
-def test_what_was_segmented_before_a_film_that_cannot_be_read_is_kept(tmp_path):
-    Image.fromarray(np.full((20, 30), 90, np.uint8)).save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"bad\.png"):
-        segment_files(BY_BRIGHTNESS, [tmp_path / "good.png", tmp_path / "bad.png"], tmp_path / "out")
-    assert pd.read_csv(tmp_path / "out" / "areas.csv")["file"].tolist() == [str(tmp_path / "good.png")]
-    assert (tmp_path / "out" / "good_mask.png").exists()
+def test_films_that_cannot_be_read_keep_no_other_waiting(tmp_path, capsys):
+    films = [tmp_path / f"{name}.png" for name in ("one", "bad", "two", "worse")]
+    for film in films:
+        Image.fromarray(np.full((20, 30), 90, np.uint8)).save(film)
+    for film in films[1::2]:
+        film.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"^2 of 4 films left out, the first: .*bad\.png: expected a readable image"):
+        segment_files(BY_BRIGHTNESS, films, tmp_path / "out", Console())
+    assert pd.read_csv(tmp_path / "out" / "areas.csv")["file"].tolist() == [str(film) for film in films[::2]]
+    assert all((tmp_path / "out" / f"{film.stem}_mask.png").exists() for film in films[::2])
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert [film.name in line for film, line in zip(films[1::2], told, strict=True)] == [True, True]
 
 
 def test_the_films_of_earlier_calls_stay_in_the_table(tmp_path):
