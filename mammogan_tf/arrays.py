@@ -18,7 +18,7 @@ def to_numbers(what: str, values: Any, kind: type[np.number], error: type[Except
         if issubclass(kind, np.integer) and (changed := numbers != given).any():
             raise ValueError(given[changed][0])
     except (OverflowError, TypeError, ValueError) as problem:
-        raise error(f"{what}: expected numbers that {kind.__name__} holds, received: {problem}") from problem
+        raise error(f"{what}: expected numbers that {kind.__name__} holds, received: {str(problem)[:100]}") from problem
     return numbers
 
 

@@ -61,6 +61,8 @@ def measure(server: str, ask: str, size: int, clients: int, batch: int, seconds:
     passed = time.perf_counter() - begin
     if failures:
         raise failures[0]
+    if not latencies:
+        raise ServingError("load test: expected answers, received: none; take --clients 1 or more and more --seconds")
     p50, p90, p99, most = np.percentile(latencies, [50, 90, 99, 100]) * 1000
     return {
         "requests": len(latencies),

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncMammoganClient"]
 
+AT_ONCE = 64
+"""Requests of a client under way; others wait here. The embedded server lets 256 wait, of all its clients."""
+
 Answer = TypeVar("Answer")
 
 
 class AsyncMammoganClient:
-    """:class:`mammogan_tf.serving.client.MammoganClient` with methods to await; many may be under way at once.
+    """:class:`mammogan_tf.serving.client.MammoganClient` with methods to await; many may be under way at once, and
+    more wait for their turn.
 
     It is made, used as an asynchronous context manager, and closed inside a running event loop. The requests of one large
     batch follow one another.
@@ -40,6 +44,7 @@ class AsyncMammoganClient:
         self._channel = (
             aio.secure_channel(address, credentials, options) if secure else aio.insecure_channel(address, options)
         )
+        self._turn = asyncio.Semaphore(AT_ONCE)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -111,7 +116,8 @@ class AsyncMammoganClient:
         from grpc import aio
 
         try:
-            return await method(request, timeout=self.timeout)
+            async with self._turn:
+                return await method(request, timeout=self.timeout)
         except aio.UsageError as error:  # The channel is closed.
             raise closed(self.address) from error
         except asyncio.CancelledError as error:

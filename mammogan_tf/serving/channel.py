@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,9 @@ THIS_MACHINE = re.compile(r"(^|[:/])(localhost|127(\.\d+){3}|0\.0\.0\.0|\[::1?\]
 PORT = re.compile(r":\d+$|^unix")
 """What names a port; an address without one gRPC asks at 443. A socket has none."""
 
+NO_CONNECTION = ("failed to connect to remote host", "connect failed")
+"""How gRPC says that nothing listens at a port, and at a socket of Unix."""
+
 TOO_LARGE = ("expected an answer of at most", "larger than max")
 """How the embedded server and gRPC say that a message is over the limit."""
 
@@ -99,8 +103,8 @@ def tls_credentials(
 
 def require_timeout(seconds: float) -> None:
     """Raises ServingError for a time that gRPC does not take."""
-    if not 0 < seconds <= MOST_SECONDS:
-        raise ServingError(f"timeout: expected more than 0 s, {MOST_SECONDS} s at most, received: {seconds:g} s")
+    if not (isinstance(seconds, Real) and 0 < seconds <= MOST_SECONDS):
+        raise ServingError(f"timeout: expected more than 0 s, {MOST_SECONDS} s at most, received: {seconds!r} s")
 
 
 def is_too_large(error: Any) -> bool:
@@ -124,7 +128,7 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
         )
     if code == "UNAVAILABLE" and any(word in details.lower() for word in ("handshake", "verification")):
         return ServingError(f"{address}: expected a server with TLS and a certificate to trust, received: {details}")
-    if code == "UNAVAILABLE" and "failed to connect to remote host" in trouble.lower():
+    if code == "UNAVAILABLE" and any(words in trouble.lower() for words in NO_CONNECTION):
         advice = "start one with mammogan-tf serve" if PORT.search(address) else f"name its port, as in {address}:8500"
         return ServingError(f"{address}: expected a model server, received: no connection; {advice}")
     if code == "UNAVAILABLE" and trouble:
@@ -141,6 +145,7 @@ def explain(error: Any, address: str, timeout: float, asked: str = "") -> Servin
         )
     if code == "DEADLINE_EXCEEDED":
         return ServingError(
-            f"{address}: expected an answer within {timeout:g} s, received: none; raise the timeout or send fewer films"
+            f"{address}: expected an answer within {timeout:g} s, received: none; "
+            "raise the timeout, send fewer films, or check the address"
         )
     return ServingError(f"{address}: expected an answer, received: {code}: {details}")

@@ -1,4 +1,4 @@
-"""The standard gRPC health service: one entry for the server (``""``) and one for each model that it ever served."""
+"""The standard gRPC health service: one entry for the server (``""``) and one for each model that it was ever to serve."""
 
 from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]
 from grpc_health.v1.health import aio  # type: ignore[import-untyped]
@@ -12,16 +12,22 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 
 class Health(aio.HealthServicer):
-    """SERVING for what has a version that serves; NOT_SERVING for all from ``enter_graceful_shutdown`` on."""
+    """SERVING for a model with a version that serves; for the server from when all its models did, as long as one does.
+
+    So no server takes the place of another before it has all models, and none ends for one that is lost. NOT_SERVING for all
+    from ``enter_graceful_shutdown`` on.
+    """
 
     def __init__(self, library: Library) -> None:
         super().__init__()
         self._library = library
         self._models: set[str] = set()
+        self._complete = False
 
     async def refresh(self) -> None:
         available = set(self._library.available())
-        self._models |= available
-        await self.set("", SERVING if available else NOT_SERVING)
+        self._models |= available | self._library.wanted
+        self._complete = self._complete or self._library.wanted <= available
+        await self.set("", SERVING if available and self._complete else NOT_SERVING)
         for model in self._models:
             await self.set(model, SERVING if model in available else NOT_SERVING)

@@ -14,6 +14,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.files import numbered_folders
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.servable import MOST_EXAMPLES
 from mammogan_tf.serving.server import nothing_to_serve, require_free_address
@@ -39,7 +40,7 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
             f"--metrics-port: expected none with TLS, received: {settings.metrics_port}; {BINARY} answers requests on that port, "
             "too, without TLS: leave it out, or take --engine embedded"
         )
-    names = [path.name for path in Library(models).folders() if any(path.glob("[0-9]*/saved_model.pb"))]
+    names = [path.name for path in Library(models).folders() if _has_a_version(path)]
     if not names:
         raise nothing_to_serve(Library(models))
     if settings.port == 0:
@@ -64,6 +65,13 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
         status = process.wait()
     if not ending.is_set():
         raise ServingError(f"{BINARY}: expected it to serve, received: exit status {status}; its output above says why")
+
+
+def _has_a_version(model: Path) -> bool:
+    try:
+        return any((version / "saved_model.pb").exists() for version in numbered_folders(model).values())
+    except OSError:
+        return False
 
 
 def _free_port() -> int:
@@ -122,5 +130,5 @@ enable_large_batch_splitting {{ value: true }}
 def _ssl(certificate: bytes, key: bytes, authority: bytes | None) -> str:
     """SSLConfig (ssl_config.proto): the content of the PEM files; text format quotes and escapes as JSON does."""
     config = {"server_key": key, "server_cert": certificate} | ({"custom_ca": authority} if authority else {})
-    lines = [f"{name}: {json.dumps(pem.decode())}" for name, pem in config.items()]
+    lines = [f"{name}: {json.dumps(pem.decode(errors='ignore'))}" for name, pem in config.items()]
     return "\n".join([*lines, f"client_verify: {json.dumps(authority is not None)}", ""])

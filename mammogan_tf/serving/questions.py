@@ -71,7 +71,8 @@ class Question(Generic[Answer]):
     version: int | None = None
 
     def __post_init__(self) -> None:
-        if self.version is not None and not (isinstance(self.version, Integral) and 0 <= self.version < 2**63):
+        number = isinstance(self.version, Integral) and not isinstance(self.version, bool)
+        if self.version is not None and not (number and 0 <= self.version < 2**63):
             raise ServingError(f"version: expected a whole number from 0 to 2^63 - 1, received: {self.version!r}")
 
     @property
@@ -117,7 +118,7 @@ def segment(images: np.ndarray | Sequence[bytes], version: int | None = None) ->
         return Segmentation(outputs["label_map"].astype(np.uint8), outputs["probabilities"])
 
     wanted = ("label_map", "probabilities")
-    if isinstance(images, np.ndarray):
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OSU":
         batch = _numbers("films", images, np.float32)[..., None]
         _require_some("segment", batch)
         require_films(batch, ServingError)
@@ -250,7 +251,7 @@ def _numbers(what: str, values: Any, kind: type[np.number]) -> np.ndarray:
 
 
 def _require_some(what: str, films: Sequence[Any] | np.ndarray) -> None:
-    if len(films) == 0:
+    if (films.size if isinstance(films, np.ndarray) else len(films)) == 0:
         raise ServingError(f"{what}: expected one film or more, received: none")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -60,7 +61,7 @@ class Servable:
         """Loads the SavedModel in ``path`` and replays its warm-up requests; raises whatever goes wrong in them."""
         stored = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         if not stored.meta_graphs:
-            raise ValueError("saved_model.pb: expected a graph, received: an empty file; export it again")
+            raise ValueError("saved_model.pb: expected a graph, received: a file without one; export it again")
         self.signature_defs = dict(stored.meta_graphs[0].signature_def)
         with plain_path(path) as plain:
             self._model = tf.saved_model.load(str(plain))  # Signatures do not keep their variables alive.
@@ -197,8 +198,14 @@ def _respond(job: Job, results: dict[str, np.ndarray]) -> predict_pb2.PredictRes
 def _warm_up_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
     file = path / "assets.extra" / "tf_serving_warmup_requests"
     if file.is_file():
-        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-            yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        try:
+            for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+                yield prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        except (tf.errors.DataLossError, DecodeError) as error:
+            received = _one_line(str(error))
+            raise ValueError(
+                f"{file.name}: expected warm-up requests, received: {received}; export it again"
+            ) from error
 
 
 def _require_names(request: predict_pb2.PredictRequest, expected: dict[str, Input]) -> None:

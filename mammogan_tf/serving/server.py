@@ -1,6 +1,7 @@
 """The embedded server: exported models over gRPC, through the public API of TensorFlow Serving."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -234,10 +235,12 @@ def require_free_address(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except (OSError, UnicodeError) as error:  # A name that no host can have is a UnicodeError.
-        raise _address_taken(host, port, getattr(error, "strerror", None) or str(error)) from error
+        here = isinstance(error, OSError) and error.errno not in (errno.EADDRNOTAVAIL, socket.EAI_NONAME)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _address_taken(host, port, reason, "--port" if here else "--host") from error
 
 
 def _address_taken(host: str, port: int, reason: str | None, option: str = "--port") -> ServingError:
     return ServingError(
-        f"{host}:{port}: expected a free address of this machine, received: {reason}; choose another with {option}"
+        f"{bracketed(host)}:{port}: expected a free address of this machine, received: {reason}; choose another with {option}"
     )

@@ -26,9 +26,14 @@ from mammogan_tf.serving.versions import Library, Version
 __all__ = ["ModelService", "PredictionService"]
 
 
-@answers
-async def unimplemented(service: Service, request: Any, call: Call) -> NoReturn:
-    raise Refusal(grpc.StatusCode.UNIMPLEMENTED, f"{type(request).__name__} is not supported; use Predict")
+def unimplemented(name: str) -> Any:
+    """A method of this name that refuses all requests."""
+
+    async def refuse(service: Service, request: Any, call: Call) -> NoReturn:
+        raise Refusal(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported; use Predict")
+
+    refuse.__name__ = name
+    return answers(refuse)
 
 
 class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -69,7 +74,7 @@ class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceSe
         response.metadata["signature_def"].Pack(signatures)
         return response
 
-    Classify = Regress = MultiInference = unimplemented
+    Classify, Regress, MultiInference = map(unimplemented, ("Classify", "Regress", "MultiInference"))
 
 
 class ModelService(Service, model_service_pb2_grpc.ModelServiceServicer):

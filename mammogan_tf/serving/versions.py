@@ -3,6 +3,7 @@
 import gc
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,31 +20,44 @@ from mammogan_tf.serving.servable import Servable
 
 __all__ = ["Library", "Version"]
 
+RETRIES, RETRY_SECONDS = 5, 60.0
+"""How often a version that could not be loaded is tried again though its files are the same, and how far apart, as in TensorFlow
+Serving: the disk may have been away, or memory short."""
+
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Version:
-    """A version of a model and what became of it; ``error`` says why it could not be loaded."""
+    """A version of a model and what became of it.
+
+    ``error`` says why it could not be loaded, ``tried`` when that was (of ``time.monotonic``), and ``retries`` how often it
+    was tried before with these files.
+    """
 
     number: int
     state: "ModelVersionStatus.State" = ModelVersionStatus.LOADING
     servable: Servable | None = None
     error: str = ""
     fingerprint: tuple = ()
+    tried: float = 0.0
+    retries: int = 0
     requests: int = 0
 
 
 class Library:
-    """The versions of every model under ``root``, kept up with the disk by :meth:`refresh`.
+    """The versions of every model under ``root``, kept up with the disk by :meth:`refresh`; ``wanted`` are the models that are
+    to be served, whether they can be or not.
 
     A new version is loaded and warmed up beside the old one, then takes over; the old one is let go when its last
-    request has ended, and so is one whose folder is taken away. A version that cannot be loaded is left alone until its
-    files change; what is left serves on, as it does where a model's folder cannot be read.
+    request has ended, and so is one whose folder is taken away. A version that cannot be loaded is tried again once
+    its files have changed, and a few times without that; what is left serves on, as it does where a model's folder cannot be
+    read.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.wanted: frozenset[str] = frozenset()
         self._models: dict[str, dict[int, Version]] = {}
         self._configs: dict[str, ModelConfig] | None = None
         self._labels: dict[str, dict[str, int]] = {}
@@ -135,7 +149,9 @@ class Library:
 
     def _load_wanted(self) -> dict[str, set[int]]:
         """Loads what is missing; returns the versions that are to serve on, by model."""
-        return {name: self._load_model(name, config) for name, config in sorted(self._wanted().items())}
+        kept = {name: self._load_model(name, config) for name, config in sorted(self._wanted().items())}
+        self.wanted = frozenset(kept)
+        return kept
 
     def _retire_others(self, kept: Mapping[str, set[int]]) -> None:
         for name in list(self._models):
@@ -195,8 +211,11 @@ class Library:
         return set(_serving(self._models.get(name, {})))  # Where what is wanted is broken, what serves goes on.
 
     def _load(self, name: str, number: int, path: Path) -> bool:
-        version = Version(number, fingerprint=_fingerprint(path))
+        version = Version(number, fingerprint=_fingerprint(path), tried=time.monotonic())
         with self._lock:
+            before = self._models.get(name, {}).get(number)
+            if before and before.error and before.fingerprint == version.fingerprint:
+                version.retries = before.retries + 1
             self._models.setdefault(name, {})[number] = version
         try:
             servable = Servable(path)
@@ -252,7 +271,9 @@ def _fingerprint(path: Path) -> tuple:
 
 
 def _is_still_broken(version: Version, path: Path) -> bool:
-    return bool(version.error) and version.fingerprint == _fingerprint(path)
+    if not version.error or version.fingerprint != _fingerprint(path):
+        return False
+    return version.retries == RETRIES or time.monotonic() < version.tried + RETRY_SECONDS
 
 
 def _choose(config: ModelConfig, numbers: set[int]) -> set[int]:

@@ -39,7 +39,8 @@ class Failure(grpc.RpcError):
     ],
 )
 def test_where_nothing_listens_a_port_may_be_missing(address, advice):
-    says = str(explain(Failure("Failed to connect to remote host: Connection refused"), address, 1))
+    refused = "connect failed: addr: " if address.startswith("unix") else "Failed to connect to remote host: "
+    says = str(explain(Failure(f"{refused}Connection refused"), address, 1))
     assert says == f"{address}: expected a model server, received: no connection; {advice}"
 
 

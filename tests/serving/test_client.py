@@ -12,7 +12,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving import questions, servable
-from mammogan_tf.serving.aio import AsyncMammoganClient
+from mammogan_tf.serving.aio import AT_ONCE, AsyncMammoganClient
 from mammogan_tf.serving.channel import OPTIONS
 from mammogan_tf.serving.client import tls_credentials
 from mammogan_tf.serving.server import Server
@@ -153,6 +153,24 @@ def test_many_at_once(server, films):
     answers = asyncio.run(ask_all())
     for n, answer in enumerate(answers):
         np.testing.assert_allclose(answer.probabilities, answers[n % 3].probabilities, atol=1e-6)
+
+
+def test_no_more_at_once_than_the_server_lets_wait():
+    under_way, most = 0, 0
+
+    async def method(request, timeout):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+
+    async def ask_all():
+        async with AsyncMammoganClient() as client:
+            await asyncio.gather(*(client._call(method, None) for _ in range(3 * AT_ONCE)))
+
+    asyncio.run(ask_all())
+    assert most == AT_ONCE
 
 
 def test_status_lists_the_models_that_are_there(client):

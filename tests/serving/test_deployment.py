@@ -17,6 +17,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf import __version__
+from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.questions import MODELS
 from mammogan_tf.serving.server import Server
 from mammogan_tf_cli.serving import serve
@@ -172,6 +173,12 @@ def test_the_load_test_says_in_a_line_that_nothing_answers():
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("127.0.0.1:9: expected a model server, received: no connection")
     assert "Traceback" not in done.stderr
+
+
+def test_a_load_test_of_no_requests_is_one_line(address):
+    measure = runpy.run_path(str(FOLDER / "load_test.py"))["measure"]
+    with pytest.raises(ServingError, match="load test: expected answers, received: none"):
+        measure(address, "segment", size=16, clients=0, batch=1, seconds=1)
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -24,6 +24,25 @@ def test_nothing_to_serve_is_one_line(tmp_path):
         serve(tmp_path, port=0)
 
 
+@pytest.mark.usefixtures("binary")
+def test_tensorflow_model_server_gets_no_model_without_a_version(models, capfd):
+    (models / "unet" / "1").rename(models / "unet" / "1.bak")
+    with pytest.raises(ServingError, match="<model>/<version>/, received: none; run mammogan-tf export"):
+        serve(models, port=18500)
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("203.0.113.1", "203.0.113.1:18500: .* choose another with --host"),
+        ("nohost.invalid", "nohost.invalid:18500: .* choose another with --host"),
+    ],
+)
+def test_an_address_of_another_machine_is_one_line(models, host, says):
+    with pytest.raises(ServingError, match=says):
+        serve(models, engine="embedded", host=host, port=18500)
+
+
 def test_an_engine_that_is_not_there_is_one_line(models, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ServingError, match="expected it on the PATH"):

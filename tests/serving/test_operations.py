@@ -1,5 +1,6 @@
 """What an operator of the embedded server relies on: health, reflection, TLS, metrics, log and deadlines."""
 
+import asyncio
 import io
 import json
 import logging
@@ -23,6 +24,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.client import MammoganClient
@@ -101,6 +103,23 @@ def test_without_a_model_the_server_is_not_serving(models):
             assert [health(channel, name) for name in ("", "unet")] == [status] * 2
 
 
+def test_a_server_is_not_serving_before_it_has_all_models_and_then_as_long_as_it_has_one(models, add_version):
+    def look():
+        server.library.refresh()
+        asyncio.run_coroutine_threadsafe(server._health.refresh(), server._loop).result()
+        return [health(channel, name) for name in ("", "unet", "other")]
+
+    broken = shutil.copytree(models / "unet" / "1", models / "other" / "1") / "saved_model.pb"
+    graph = broken.read_bytes()
+    broken.write_bytes(b"nonsense")
+    with Server(models, port=0, poll_seconds=99) as server, grpc.insecure_channel(server.address) as channel:
+        assert look() == [NOT_SERVING, SERVING, NOT_SERVING]
+        broken.write_bytes(graph)
+        assert look() == [SERVING] * 3
+        shutil.rmtree(models / "other" / "1")
+        assert look() == [SERVING, SERVING, NOT_SERVING]
+
+
 def test_reflection_lists_the_services(channel):
     services = set(ProtoReflectionDescriptorDatabase(channel).get_services())
     assert services >= {
@@ -126,7 +145,9 @@ def test_metrics_count_requests_batches_and_versions(server, channel):
     wrong.model_spec.name = "invented by a client"
     with pytest.raises(grpc.RpcError):
         predict(channel, wrong)
-    last = 'mammogan_requests_total{method="Predict",model="",status="NOT_FOUND"}'
+    with pytest.raises(grpc.RpcError):
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).Classify(ClassificationRequest())
+    last = 'mammogan_requests_total{method="Classify",model="",status="UNIMPLEMENTED"}'
     values: dict[str, str] = {}
     until = time.monotonic() + 10
     while last not in values and time.monotonic() < until:  # A request is counted after its answer.
@@ -134,6 +155,7 @@ def test_metrics_count_requests_batches_and_versions(server, channel):
             lines = response.read().decode().splitlines()
         values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(values[last]) == 1
+    assert float(values['mammogan_requests_total{method="Predict",model="",status="NOT_FOUND"}']) == 1
     assert float(values['mammogan_requests_total{method="Predict",model="unet",status="OK"}']) >= 1
     assert float(values['mammogan_requests_total{method="Predict",model="unet",status="INVALID_ARGUMENT"}']) == 1
     assert float(values['mammogan_request_seconds_count{method="Predict",model="unet"}']) >= 2

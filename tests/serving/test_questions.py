@@ -63,7 +63,9 @@ def test_answers_are_read_from_either_encoding(packed):
         (lambda: questions.segment(b"png"), "PNG files as bytes in a list, received: bytes"),
         (lambda: questions.segment(3), "PNG files as bytes in a list, received: int"),
         (lambda: questions.segment(np.array(0.5)), "films: expected numbers that float32 holds, received: one alone"),
-        (lambda: questions.segment(np.array([b"png"], object)), "films: expected numbers that float32 holds"),
+        (lambda: questions.segment(np.array([b"png", 3], object)), "PNG files as bytes in a list, received: int"),
+        (lambda: questions.segment(np.zeros((1, 0, 0))), "segment: expected one film or more, received: none"),
+        (lambda: questions.segment([b"a"], True), "version: expected a whole number .*, received: True"),
         (
             lambda: questions.synthesize(b"png", [1]),
             "synthesize: expected PNG files as bytes in a list, received: bytes",
@@ -87,6 +89,7 @@ def test_answers_are_read_from_either_encoding(packed):
             lambda: questions.generate([1], np.full((1, 4, 4), 2**32), [0]),
             "label maps: expected numbers that int32 holds",
         ),
+        (lambda: questions.generate(["1" * 500 + "x"], np.zeros((1, 4, 4)), [0]), "int64 holds, received: .{100}$"),
         (lambda: questions.generate([2**63], np.zeros((1, 4, 4)), [0]), "seeds: expected numbers that int64 holds"),
     ],
 )

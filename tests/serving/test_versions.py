@@ -8,7 +8,7 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from mammogan_tf.serving.refusal import Refusal
-from mammogan_tf.serving.versions import Library, _choose
+from mammogan_tf.serving.versions import RETRIES, Library, _choose
 
 AVAILABLE, UNLOADING, END = ModelVersionStatus.AVAILABLE, ModelVersionStatus.UNLOADING, ModelVersionStatus.END
 
@@ -94,8 +94,12 @@ def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, re
     library.refresh()
     assert library.available()["unet"] == 1
     assert library.versions("unet")[0].state == END
-    assert ("expected a graph, received: an empty file" in library.versions("unet")[0].error) == (breakage == "empty")
-    assert library.versions("unet")[0].error
+    assert ("expected a graph, received: a file without one" in library.versions("unet")[0].error) == (
+        breakage == "empty"
+    )
+    error = library.versions("unet")[0].error
+    assert error
+    assert ("tf_serving_warmup_requests: expected warm-up requests, received: " in error) == (breakage == "bad warm-up")
     before = library.versions("unet")[0]
     library.refresh()
     assert library.versions("unet")[0] is before, "unchanged files are not tried again"
@@ -114,6 +118,27 @@ def test_a_version_mended_without_a_change_of_size_is_tried_again(models, add_ve
     graph.write_bytes(content)
     library.refresh()
     assert library.available() == {"unet": 2}
+
+
+@pytest.mark.parametrize(("failures", "serves"), [(RETRIES, 2), (99, 1)])
+def test_a_version_that_failed_is_tried_a_few_times(models, add_version, monkeypatch, failures, serves):
+    monkeypatch.setattr("mammogan_tf.serving.versions.RETRY_SECONDS", 0)
+    tries = []
+
+    def servable(path):
+        if path.name == "2":
+            tries.append(path)
+            if len(tries) <= failures:
+                raise OSError("the disk is away")
+        return object()
+
+    monkeypatch.setattr("mammogan_tf.serving.versions.Servable", servable)
+    add_version(2)
+    library = Library(models)
+    for _ in range(RETRIES + 3):
+        library.refresh()
+    assert len(tries) == RETRIES + 1
+    assert library.available() == {"unet": serves}
 
 
 def test_at_the_start_the_newest_version_that_loads_serves(models, add_version):
