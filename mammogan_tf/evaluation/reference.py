@@ -17,7 +17,7 @@ from mammogan_tf.data.splits import Split
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run, run_folders
-from mammogan_tf.training.segmentation import train_unet
+from mammogan_tf.training.segmentation import finished_report, train_unet
 from mammogan_tf.training.split_films import fingerprint, load_split
 
 __all__ = ["JUDGE_SEED", "Reference", "find_reference", "judges_folder", "real_films"]
@@ -70,13 +70,13 @@ def find_reference(
     config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED, precision="float32")
     asked = Run(folder, "train-unet", config, split, ())
     training, validation, test = load_split(asked, films, console)
-    place = folder / f"{fingerprint(training, validation)}-{__version__}"
+    place = folder / f"{fingerprint(training, validation, test)}-{__version__}"
     training, test = training.of_labels(labels), test.of_labels(labels)
     require_patients(test.patients)
     place.mkdir(parents=True, exist_ok=True)
     with locked(place):  # Another report on these films waits for the judge that this one trains.
         judge = _find_judge(place, config, split) or Run.create(place, config, split, sources, films=films)
-        if not judge.finished:
+        if finished_report(judge) is None:
             console.line("training the segmenter that judges")
             train_unet(judge, films, console)
     if data.keep_background:

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, LESION
 from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import has_lesion
@@ -220,7 +221,7 @@ def _parts(images: np.ndarray) -> Iterator[np.ndarray]:
 
 def _key(recipe: Recipe, view: str, *films: Pool | RealFilms) -> str:
     """Names everything that a result depends on."""
-    digest = hashlib.sha256(f"{recipe} {view} {ARMS}".encode())
+    digest = hashlib.sha256(f"{__version__} {recipe} {view} {AUGMENTATIONS[view]} {ARMS}".encode())
     for each in films:
         for value in vars(each).values():
             digest.update(value.tobytes())
@@ -229,7 +230,7 @@ def _key(recipe: Recipe, view: str, *films: Pool | RealFilms) -> str:
 
 def _read(file: Path) -> Iterator[tuple[str, UseResult]]:
     """The results, each with its key; broken lines are passed over."""
-    for line in file.read_text().splitlines() if file.exists() else ():
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
         try:
             values = json.loads(line)
             scores, dices = (np.array(values[name], np.float64) for name in ("malignant", "dice"))

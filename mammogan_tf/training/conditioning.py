@@ -194,6 +194,9 @@ def _finder(run: Run) -> Callable[[FilmSet], np.ndarray]:
     """What gives films their label maps without lesions, uint8 [N, C, C]: the masks or the U-Net that the run keeps."""
     if masks_from(run) == "cross-validation":
         return _finder_of_cross_validated(run)
+    if not run.unet_path.exists():
+        kept = f"{run.unet_path.name}, or {MASKS['cross-validate']} where it came from a cross-validation"
+        raise ModelError(f"{run.path}: expected {kept}, received: neither; put it back, or start another run")
     unet, as_they_are = load_network(run.unet_path), run.config.data.keep_background
     return lambda films: predict_label_maps(unet, films.films if as_they_are else films.images, lesions=False)
 

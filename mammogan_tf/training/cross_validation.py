@@ -23,7 +23,7 @@ from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
-from mammogan_tf.training.segmentation import PICTURES, lesion_chances, predict_label_maps, train_unet
+from mammogan_tf.training.segmentation import PICTURES, finished_report, lesion_chances, predict_label_maps, train_unet
 from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures
 from mammogan_tf.training.workers import own_copy, workers
 
@@ -106,11 +106,8 @@ def _train_folds(
     reports = []
     for number, fold in enumerate(runs, start=1):
         console.line(f"fold {number} of {len(runs)}")
-        reports.append(
-            read_json(fold.report_path)
-            if fold.finished
-            else train_unet(fold, films, console, strategy=strategy, keep=keep)
-        )
+        report = finished_report(fold)
+        reports.append(report or train_unet(fold, films, console, strategy=strategy, keep=keep))
     return runs, reports, everything
 
 
@@ -152,11 +149,18 @@ def _require_same(run: Run, films: FilmSet) -> None:
     path, now = run.path / "films.json", fingerprint(films)
     if not path.exists():
         run.write_json(path.name, now)
-    elif read_json(path) != now:
+    elif _read(path) != now:
         raise DataError(
             f"{run.path}: expected the films and masks that it began with, received: others under the same names; "
             "put them back, or start another run"
         )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON, received: a broken file; start another run") from error
 
 
 def _folds(config: CrossValidationConfig, films: Sequence[Film]) -> list[Split]:

@@ -196,7 +196,8 @@ class Run:
         """Raises ModelError unless this is a finished run of one of these commands."""
         expected = f"{self.path}: expected a finished {' or '.join(commands)} run"
         if self.command not in commands:
-            raise ModelError(f"{expected}, received: a {self.command} run")
+            advice = "; name one of the runs in its train-unet/" if self.command == "cross-validate" else ""
+            raise ModelError(f"{expected}, received: a {self.command} run{advice}")
         if not self.finished:
             resume = f"mammogan-tf {self.command} --resume {self.path}"
             raise ModelError(f"{expected}, received: one without {MODEL}; go on with: {resume}")

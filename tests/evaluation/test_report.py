@@ -20,6 +20,7 @@ from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.compare import read_report
 from mammogan_tf.evaluation.reference import find_reference, judges_folder
 from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluate_images
+from mammogan_tf.evaluation.writing import write_card
 from mammogan_tf.files import write_json
 from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.card import with_measured
@@ -133,6 +134,23 @@ def test_another_report_on_these_films_trains_no_new_judge_and_says_the_same(eva
     assert run.card_path.read_text() == f"{card}\n## Ours\n\nkept\n"
     assert networks == {path: path.stat().st_mtime_ns for path in judges_folder().rglob("model.keras")}
     assert not [*out.rglob("model.keras")]
+
+
+def test_a_judge_that_is_broken_is_made_again(run, films, tmp_path):
+    arguments = films, DATA, run.split, run.data, tmp_path, JUDGE, Console(quiet=True)
+    judge = find_reference(*arguments).judge
+    network = judge.model_path.read_bytes()
+    judge.model_path.write_bytes(network[:100])
+    assert find_reference(*arguments).judge.path == judge.path
+    assert len(judge.model_path.read_bytes()) == len(network)
+
+
+def test_a_run_without_card_and_report_gets_no_card(run, tmp_path, capsys):
+    broken = Run.open(shutil.copytree(run.path, tmp_path / "run"))
+    broken.card_path.unlink(missing_ok=True)
+    broken.report_path.write_text("{")
+    write_card(broken, {}, Console())
+    assert "the model card stays as it was (Expecting property name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def test_what_is_finished_is_not_trained_again(finished, train, unseen, monkeypa
     file, results = finished
     lines = file.read_text().splitlines()
     assert len(lines) == len(results)
-    file.write_text(lines[0] + '\n{"key": "another"}\n{"arm": "pret')  # killed while it wrote
+    killed_while_it_wrote = '\n{"key": "another"}\n{"arm": "pret'
+    file.write_bytes(f"{lines[0]}{killed_while_it_wrote}".encode() + b"\xff")
     trained = []
     monkeypatch.setattr(use, "_classify", lambda *arguments: trained.append(arguments) or results[1].malignant)
     monkeypatch.setattr(use, "_segment", lambda *arguments: results[1].dice)

@@ -208,6 +208,20 @@ def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, film
         np.testing.assert_array_equal(after[name], value)
 
 
+@pytest.mark.parametrize(("file", "content"), [("report.json", "{"), ("report.json", "{}"), ("model.keras", "half")])
+def test_a_fold_whose_end_is_broken_ends_again(finished, films, tmp_path, file, content):
+    run = Run.open(shutil.copytree(finished.path, tmp_path / "broken"))
+    (run.path / "train-unet" / "00002" / file).write_text(content)
+    assert cross_validate(run, films, QUIET)["dice"] == finished.ended_with["dice"]
+
+
+def test_films_that_are_no_json_are_one_line(finished, films, tmp_path):
+    run = Run.open(shutil.copytree(finished.path, tmp_path / "broken"))
+    (run.path / "films.json").write_text("x")
+    with pytest.raises(DataError, match=r"films\.json: expected JSON, received: a broken file; start another run"):
+        cross_validate(run, films, QUIET)
+
+
 def test_other_films_than_at_the_beginning_are_refused(finished, films):
     with pytest.raises(DataError, match=rf"the {len(films)} films that it began with, received: {len(films) - 1}"):
         cross_validate(finished, films[1:], QUIET)

@@ -273,7 +273,7 @@ def test_a_run_ends_with_its_best_so_far_where_it_is_told_to_and_may_go_on(make_
 def test_a_run_without_its_unet(tmp_path, gan_run, films):
     broken = Run.open(gan_run)
     broken.path = tmp_path
-    with pytest.raises(ModelError, match=r"unet\.keras: expected a trained network, received: nothing there"):
+    with pytest.raises(ModelError, match=r"expected unet\.keras, or unet_masks\.npz where .*, received: neither; put"):
         train_gan(broken, films, QUIET)
 
 
