@@ -67,8 +67,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):
+        with suppress(OSError):  # Of a disk that can only be read, say: the first error tells more.
+            temporary.unlink()
+        unnamed = isinstance(error, OSError) and error.filename is None and error.errno in FULL
+        if isinstance(error, OSError) and (unnamed or error.filename == str(temporary)):
             error.filename = str(path)  # The name that its user knows.
         raise
 

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,22 @@ def test_a_failure_leaves_the_old_content_and_no_litter(tmp_path, error):
         fail()
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_named_by_the_file_that_was_meant(tmp_path):
+    with pytest.raises(OSError, match="No space") as error, atomic_path(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # As from a write, which knows no name.
+    assert error.value.filename == str(tmp_path / "file")
+
+
+def test_on_a_disk_that_can_only_be_read_the_first_error_counts(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="Read-only") as error, atomic_path(tmp_path / "file") as temporary:
+        refuse(temporary)
+    assert error.value.filename == str(tmp_path / "file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -131,7 +131,7 @@ def input_(data: tuple[Path, ...], name: str, rounds: int, steps: int, report: P
 @rounds_option(10)
 @json_option
 def generate(model: Path, count: int, rounds: int, report: Path | None) -> None:
-    """``generate`` to PNGs on disk against the bare forward pass.
+    """Films to PNGs on disk, as by generate, against the bare forward pass.
 
     \b
     Example:

@@ -55,6 +55,13 @@ def phantom(destination: Path, patients: int, seed: int) -> None:
     click.echo(write_phantoms(destination, patients, seed, Console().progress("drawing films")))
 
 
+def _require_outside(source: Path, outputs: dict[str, Path | None]) -> None:
+    """Keeps what a command writes out of the data set, which takes every file for one of its own."""
+    for name, path in outputs.items():
+        if path and path.resolve().is_relative_to(source.resolve()):
+            raise click.UsageError(f"{name}: expected a place outside of {source}, received: {path}; choose another")
+
+
 @data.command()
 @click.argument("source", type=SOURCE, metavar="DATA")
 @click.option("--json", "report", type=UserPath(dir_okay=False), help="File to write the figures to.")
@@ -72,9 +79,7 @@ def audit(source: Path, report: Path | None, table: Path | None) -> None:
     from mammogan_tf.data.sources import load_data
     from mammogan_tf.files import write_json, write_text
 
-    for name, file in {"--json": report, "--table": table}.items():
-        if file and file.resolve().is_relative_to(source.resolve()):
-            raise click.UsageError(f"{name}: expected a file outside of {source}, received: {file}; choose another")
+    _require_outside(source, {"--json": report, "--table": table})
     found = examine(source, Console().progress("reading films"))
     click.echo(format_audit(found))
     if report:
@@ -107,6 +112,7 @@ def masks(source: Path, out: Path, size: int | None, view: str, lesions: str, un
     from mammogan_tf.data.sources import load_data
     from mammogan_tf.evaluation.drawn import compare_with_drawn, format_comparison
 
+    _require_outside(source, {"OUT": out})
     films = load_data(source)
     drawn = any(film.drawn for film in films)
     segmenters = {}

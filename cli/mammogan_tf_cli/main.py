@@ -25,7 +25,18 @@ __all__ = ["cli"]
 
 warnings.filterwarnings("ignore", module="PIL|pydicom")  # They name no file; what makes one unreadable is an error.
 
-CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+CLOSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
+AWAY = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
+"""What the system says of a path that is not for us, and of a disk that is gone."""
 
 
 class OneLineErrors(click.Group):
@@ -51,7 +62,7 @@ class OneLineErrors(click.Group):
         except MammoganError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno not in FULL | CLOSED:
+            if error.errno not in FULL | CLOSED | AWAY:
                 raise
             where = error.filename or "output"
             expected, advice = (

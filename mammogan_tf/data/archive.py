@@ -1,4 +1,4 @@
-"""Unpacks a ``.tar.gz`` from a source that is not trusted."""
+"""Unpacks a ``.tar.gz``, or the ``.tar`` that a browser made of it, from a source that is not trusted."""
 
 import gzip
 import hashlib
@@ -6,6 +6,8 @@ import io
 import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from mammogan_tf.console import Progress
@@ -49,7 +51,7 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
     try:
         with (
             archive.open("rb") as packed,
-            gzip.open(packed) as unpacked,
+            _gunzipped(packed) as unpacked,
             tarfile.open(fileobj=_Bounded(unpacked, archive), mode="r|") as members,
         ):
             for count, member in enumerate(members, start=1):
@@ -59,6 +61,16 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
                     progress(packed.tell(), total)
     except broken as error:
         raise DataError(f"{archive}: expected a whole .tar.gz, received: {error}; fetch it again") from error
+
+
+@contextmanager
+def _gunzipped(packed: io.BufferedReader) -> Iterator[io.BufferedIOBase]:
+    """The stream inside; some browsers unpack it while they download."""
+    if packed.peek(2)[:2] == b"\x1f\x8b":
+        with gzip.open(packed) as unpacked:
+            yield unpacked
+    else:
+        yield packed
 
 
 class _Bounded(io.BufferedIOBase):

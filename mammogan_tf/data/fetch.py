@@ -13,7 +13,7 @@ from pathlib import Path
 from mammogan_tf.console import Progress
 from mammogan_tf.data.archive import check_digest, unpack
 from mammogan_tf.data.download import discard, download
-from mammogan_tf.data.mias import find_root, load_mias
+from mammogan_tf.data.mias import FETCH, find_root, load_mias
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import FULL, in_use, locked
 
@@ -93,7 +93,7 @@ def _complete(destination: Path) -> Path:
     except DataError as error:
         raise DataError(
             f"{destination}: expected a new or empty folder, received: one in use that is not a complete MIAS "
-            f"({error}); remove it or choose another"
+            f"({str(error).removesuffix(f'; {FETCH}')}); remove it or choose another"
         ) from error
     return destination
 
@@ -106,6 +106,7 @@ def _local_path(url: str) -> Path | None:
     if scheme not in ("", "file"):
         raise DataError(f"{url}: expected an address of http, https or file, received: {scheme}; name another mirror")
     path = Path(urllib.request.url2pathname(urllib.parse.urlparse(url).path)) if scheme else Path(url)
+    path = path.expanduser() if str(path).startswith("~/") else path
     if not path.is_file():
         received = "a folder; name the file in it" if path.is_dir() else "no such file; correct the path"
         raise DataError(f"{path}: expected an archive (all-mias.tar.gz), received: {received}")
@@ -134,7 +135,12 @@ def _install(archive: Path, target: Path, sha256: str | None, progress: Progress
         try:
             load_mias(folder)
         except DataError as error:
-            reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the archive")
+            reason = (
+                str(error)
+                .removesuffix(f"; {FETCH}")
+                .replace(f"{folder}{os.sep}", "")
+                .replace(str(folder), "the archive")
+            )
             raise DataError(f"{archive}: expected mini-MIAS, received: {reason}") from error
         find_root(folder).replace(target)
     finally:

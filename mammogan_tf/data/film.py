@@ -150,6 +150,8 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
     path = drawn.path
     _require_content(path)
     with _opened(path) as image:
+        if image.format in ("JPEG", "MPO"):
+            raise DataError(f"{path}: expected a mask that keeps its grey values, received: JPEG; export it as PNG")
         values, mode = _grey_if_equal(image.convert("L") if image.mode == "1" else image)
     if mode not in ("L", "P"):
         raise DataError(f"{path}: expected a mask (mode L, P or 1), received: mode {mode}; save it as 8-bit greyscale")

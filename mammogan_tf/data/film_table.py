@@ -40,7 +40,9 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader((_close_quotes(compose(line)) for line in stream), skipinitialspace=True, strict=True)
-            headings, *lines = list(reader) or [[]]
+            rows_read = list(reader) or [[]]
+            excel_says_so = rows_read[0][:1] == ["sep="]  # In a line of its own before the headings.
+            headings, *lines = rows_read[excel_says_so:] or [[]]
     except csv.Error as error:
         received = f"{error} (line {reader.line_num})"
         raise fault(path, "quotes that close at the end of their cell", received, "correct them") from error
@@ -48,7 +50,8 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
         expected, advice = "the CSV file that dataset.json names", "put it there or correct the name"
         raise fault(path, expected, error.strerror or error, advice) from error
     except ValueError as error:
-        raise fault(path, "a CSV file in UTF-8", error, 'save it anew, in Excel as "CSV UTF-8"') from error
+        received = "an Excel workbook" if path.read_bytes()[:2] == b"PK" else str(error)
+        raise fault(path, "a CSV file in UTF-8", received, 'save it anew, in Excel as "CSV UTF-8"') from error
     if len(headings) == 1 and re.search(r"[;\t]", headings[0]):
         raise fault(path, "commas between the columns", headings[0], "save it with commas")
     places, exact = {}, [heading.strip() for heading in headings]

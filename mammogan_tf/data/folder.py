@@ -99,7 +99,7 @@ def open_folder(root: Path) -> Folder:
     if "classes" in described and not labels.is_dir():
         advice = "make it, or take classes out"
         raise fault(where, "labels/ beside images/, as classes says", "no such folder", advice)
-    images = _list_films(root / "images")
+    images = _list_films(root / "images", f"an image ({', '.join(SUFFIXES)})")
     if not images:
         raise fault(root / "images", f"films ({', '.join(SUFFIXES)})", "none", "put them there")
     table = described.get("table")
@@ -110,7 +110,7 @@ def open_folder(root: Path) -> Folder:
         name=described["name"],
         classes=tuple((int(grey), CLASS_NUMBERS[kind]) for grey, kind in described.get("classes", {}).items()),
         images=images,
-        masks=_list_films(labels) if labels.is_dir() else {},
+        masks=_list_films(labels, "a mask of a film, best as PNG") if labels.is_dir() else {},
         rows=read_table(root / table, described.get("columns", {}), images) if table else None,
         origins=origins,
         patients=frozenset(patient for patient, _ in origins.values() if patient),
@@ -177,14 +177,14 @@ def _choice(path: Path, row: Mapping[str, str], column: str, allowed: tuple[str,
     raise fault(path, f"{', '.join(allowed)} or nothing as its {column} in the table", text, "correct the table")
 
 
-def _list_films(folder: Path) -> dict[str, Path]:
+def _list_films(folder: Path, expected: str) -> dict[str, Path]:
     """Visible files by film, but for those that a system puts there."""
     if not folder.is_dir():
         raise fault(folder, "a folder of films beside dataset.json", "no such folder", "make it")
     films: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if not path.name.lower().startswith(OF_A_SYSTEM)):
         if not path.is_file() or not (path.suffix.lower() in SUFFIXES or _may_be_dicom(path)):
-            raise fault(path, f"an image ({', '.join(SUFFIXES)})", "something else", f"move it out of {folder.name}/")
+            raise fault(path, expected, "something else", f"move it out of {folder.name}/")
         film = name_film(path)
         if not _is_safe(film):
             raise fault(folder, "names that every system can hold", ascii(film), "rename it")

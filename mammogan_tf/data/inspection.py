@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.config import CLASSES, LABELS, LESION
 from mammogan_tf.console import Progress
 from mammogan_tf.data.dicom import is_dicom, read_dicom_modality
 from mammogan_tf.data.film import AUTOMATIC, Film, Lesion, read_drawn_mask, read_grey
@@ -21,6 +21,9 @@ __all__ = ["Finding", "inspect_films"]
 
 INSIDE = 0.9
 """Share of a circle that must lie on the breast: six of mini-MIAS have 0.84 or less, the others 0.95 or more."""
+
+MOST_LESION = 0.5
+"""Of a picture: a mask with more may be inverted."""
 
 WHITE, MOST_WHITE = 0.9, 0.3
 """As bright, in shares of the brightest pixel, is at most this share of a film: 0.2 in mini-MIAS, 0.62 in the median negative."""
@@ -80,13 +83,14 @@ def _inspect(path: Path, name: str, build: Callable[[str], Film | None], doubt_s
     try:
         film = build(name)
         grey = read_grey(path)
-        drawn = np.unique(read_drawn_mask(film.drawn, grey.shape)) if film and film.drawn else ()
+        drawn = read_drawn_mask(film.drawn, grey.shape) if film and film.drawn else np.empty(0, np.uint8)
         unlike = _unlike_a_mammogram(path, grey)
     except DataError as error:
         return Finding(path, film, broken=error)
-    classes = tuple("automatic" if number == AUTOMATIC else CLASSES[number] for number in drawn)
+    classes = tuple("automatic" if number == AUTOMATIC else CLASSES[number] for number in np.unique(drawn))
     digest = hashlib.sha256(grey.tobytes() + repr(grey.shape).encode()).hexdigest()
-    doubts = _doubts(grey, film, classes) if film else ()
+    lesion = float((drawn == LESION).mean()) if drawn.size else 0.0
+    doubts = _doubts(grey, film, classes, lesion) if film else ()
     side = _find_side(grey) if doubt_sides and film and film.side else None
     return Finding(path, film, grey.shape, digest, side, classes, doubts, unlike)
 
@@ -102,8 +106,11 @@ def _unlike_a_mammogram(path: Path, grey: np.ndarray) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _doubts(grey: np.ndarray, film: Film, classes: tuple[str, ...]) -> tuple[str, ...]:
+def _doubts(grey: np.ndarray, film: Film, classes: tuple[str, ...], lesion: float) -> tuple[str, ...]:
+    """``lesion`` is the share of the picture that is drawn as one."""
     doubts = []
+    if lesion > MOST_LESION:
+        doubts.append(f"{100 * lesion:.0f} % of the picture is drawn as lesion: the mask may be inverted")
     if "lesion" in classes and LABELS[film.label] == "normal":
         doubts.append("a lesion is drawn, but the label is normal")
     if classes and {*classes} <= {"background", "lesion"}:

@@ -18,6 +18,7 @@ from mammogan_tf.files import atomic_path
 __all__ = [
     "PALETTE",
     "has_lesion",
+    "is_automatic",
     "lies_as_its_film",
     "overlay",
     "read_label_map",
@@ -32,6 +33,9 @@ PALETTE = np.array([(0, 0, 0), (0, 114, 178), (230, 159, 0), (204, 121, 167), (2
 
 AS_ITS_FILM = ("Chest wall", "as on the film")
 """Key and text by which the PNG of a label map says that it was not turned."""
+
+AUTOMATIC = ("Mask", "of mammogan-tf data masks")
+"""Key and text by which the PNG of a label map says that another may take its place."""
 
 FAIR_SHARE = 0.25
 """A lesion wins a pixel when it covers this share of it."""
@@ -78,23 +82,36 @@ def _shrink_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(mask.astype(np.float32)).resize(shape[::-1], Image.Resampling.BOX))
 
 
-def save_label_map(path: str | os.PathLike[str], label_map: np.ndarray, *, as_its_film: bool = False) -> None:
+def save_label_map(
+    path: str | os.PathLike[str], label_map: np.ndarray, *, as_its_film: bool = False, automatic: bool = False
+) -> None:
     """Writes a label map as an index PNG whose palette makes it readable to the eye.
 
-    One that lies ``as_its_film``, whose chest wall may be on the right, says so (:func:`lies_as_its_film`).
+    One that lies ``as_its_film``, whose chest wall may be on the right, says so (:func:`lies_as_its_film`), and so does an
+    ``automatic`` one (:func:`is_automatic`).
     """
     image = Image.fromarray(np.asarray(label_map, np.uint8))
     image.putpalette(PALETTE.ravel().tolist())
     notes = PngInfo()
     if as_its_film:
         notes.add_text(*AS_ITS_FILM)
+    if automatic:
+        notes.add_text(*AUTOMATIC)
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=notes)
 
 
 def lies_as_its_film(path: str | os.PathLike[str]) -> bool:
     """Whether an image says that it was not turned: its chest wall need not be on the left, as networks want it."""
-    key, text = AS_ITS_FILM
+    return _says(path, *AS_ITS_FILM)
+
+
+def is_automatic(path: str | os.PathLike[str]) -> bool:
+    """Whether an image says that ``data masks`` wrote it, and nobody drew it."""
+    return _says(path, *AUTOMATIC)
+
+
+def _says(path: str | os.PathLike[str], key: str, text: str) -> bool:
     try:
         with Image.open(path) as image:
             return image.info.get(key) == text

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.label_maps import overlay, save_label_map
+from mammogan_tf.data.label_maps import is_automatic, overlay, save_label_map
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path, visible_pngs
 
@@ -19,7 +19,8 @@ def write_masks(films: FilmSet, out: Path) -> Path:
     """Writes ``masks/NAME.png``, ``overlays/NAME.png`` and ``contact_sheet.png`` under ``out``; returns the last.
 
     Raises:
-        DataError: there is no picture, or ``out`` has masks or overlays of other films, which would pass for these.
+        DataError: there is no picture, or ``out`` has masks or overlays of other films, which would pass for these, or masks that
+            something else drew.
     """
     out = Path(out)
     if not len(films):
@@ -35,9 +36,14 @@ def write_masks(films: FilmSet, out: Path) -> Path:
                 f"{folder}: expected pictures of these films only, received: {received}; "
                 "remove them or choose another folder"
             )
+    drawn = [file.name for file in visible_pngs(out / "masks") if not is_automatic(file)]
+    if drawn:
+        raise DataError(
+            f"{out / 'masks' / drawn[0]}: expected a mask that data masks wrote, received: another; choose another folder"
+        )
     overlays = []
     for name, image, label_map in zip(films.names, films.images, films.label_maps, strict=True):
-        save_label_map(out / "masks" / f"{name}.png", label_map)
+        save_label_map(out / "masks" / f"{name}.png", label_map, automatic=True)
         overlays.append(Image.fromarray(overlay(image, label_map)))
         _save(overlays[-1], out / "overlays" / f"{name}.png")
     sheet = out / "contact_sheet.png"

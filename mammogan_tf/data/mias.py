@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXTENT",
+    "FETCH",
     "NORMAL",
     "PLACES",
     "Record",
@@ -41,7 +42,7 @@ KINDS = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
 SEVERITIES = {"B": LABELS.index("benign"), "M": LABELS.index("malignant")}
 NORMAL = LABELS.index("normal")
 
-FETCH = "name the folder of your films with --data, or get some with: mammogan-tf data fetch data/mias"
+FETCH = "name the folder of your films (--data of a training), or get some with: mammogan-tf data fetch data/mias"
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,9 @@ def write_phantoms(
     require(seed >= 0, "seed", "0 or more", seed)
     destination = Path(destination)
     if in_use(destination):
-        raise DataError(f"{destination}: expected an empty or a new folder, received: one in use; choose another")
+        raise DataError(
+            f"{destination}: expected an empty or a new folder, received: one in use; remove it or choose another"
+        )
 
     def draw(number: int) -> list[str]:
         film = draw_film(seed, (number + 1) // 2, SIDES[(number - 1) % 2])

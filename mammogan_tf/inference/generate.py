@@ -148,7 +148,7 @@ def generate_folder(
 ) -> Path:
     """Writes ``images/N.png``, ``masks/N.png`` and ``manifest.csv`` (file, seed, mask_source, label, model, version).
 
-    Whatever ends it early, an error or Ctrl-C, the manifest lists the images that are whole by then.
+    Whatever ends it early, an error (but for a full disk) or Ctrl-C, the manifest lists the images that are whole by then.
 
     The seeds follow each other from ``seed`` on, and the masks in an order shuffled by it; a seed that meets a mask that is
     not usable is left out. Each PNG says in its metadata that it is synthetic, by which model and from which seed.

@@ -152,8 +152,15 @@ def test_audit_of_own_films(own_films, tmp_path):
 def test_audit_writes_nothing_into_the_data(own_films, option):
     table = own_films / "dataset.json"
     before = table.read_bytes()
-    fails("data", "audit", own_films, option, table, says=f"{option}: expected a file outside of", status=2)
+    fails("data", "audit", own_films, option, table, says=f"{option}: expected a place outside of", status=2)
     assert table.read_bytes() == before
+
+
+def test_masks_are_not_written_into_the_data(own_films):
+    for out in (own_films, own_films / "images"):
+        before = sorted(out.iterdir())
+        fails("data", "masks", own_films, out, says="OUT: expected a place outside of", status=2)
+        assert sorted(out.iterdir()) == before
 
 
 def test_audit_of_own_films_with_a_table(own_films, tmp_path):

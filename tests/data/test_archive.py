@@ -97,6 +97,13 @@ def test_truncated_archive(pack, tmp_path, cut):
         unpack(archive, tmp_path / "out")
 
 
+def test_an_archive_that_a_browser_unpacked(pack, tmp_path):
+    archive = pack(file("films/a.pgm", b"grey"))
+    archive.write_bytes(gzip.decompress(archive.read_bytes()))
+    unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out/films/a.pgm").read_bytes() == b"grey"
+
+
 @pytest.mark.parametrize("content", [b"<html>busy</html>", gzip.compress(b"no archive" * 100, mtime=0), b""])
 def test_no_archive(tmp_path, content):
     path = tmp_path / "films.tar.gz"

@@ -47,6 +47,12 @@ def folder(tmp_path):
     return root
 
 
+def test_a_mask_that_may_be_inverted(folder):
+    Image.fromarray(np.full((3, 4), 255, np.uint8)).save(folder / "labels" / "a.png")
+    found = audit(folder)["suspect_labels"]
+    assert {"id": "mine-a", "why": "100 % of the picture is drawn as lesion: the mask may be inverted"} in found
+
+
 def test_a_mask_that_draws_all_tissue_as_background(folder):
     description = {"table": "films.csv", "classes": {"0": "background", "255": "lesion"}}
     (folder / "dataset.json").write_text(json.dumps(description))

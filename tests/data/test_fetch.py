@@ -31,6 +31,11 @@ def test_from_a_local_archive(mias_archive, tmp_path, form):
     assert calls[-1] == (mias_archive.stat().st_size,) * 2
 
 
+def test_a_path_may_begin_at_home(mias_archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(mias_archive.parent))
+    assert len(load_mias(fetch(tmp_path / "mias", f"~/{mias_archive.name}"))) == 12
+
+
 def test_an_address_of_a_file_may_have_escaped_letters(mias_archive, tmp_path):
     archive = tmp_path / "my films.tar.gz"
     archive.symlink_to(mias_archive)
@@ -80,6 +85,8 @@ def test_a_destination_in_use_is_refused(mias_archive, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match="expected a new or empty folder, received: one in use"):
         fetch(tmp_path, str(mias_archive))
+    with pytest.raises(DataError, match=r"a folder without it\); remove it or choose another$"):
+        fetch(tmp_path)
     assert names(tmp_path) == ["thesis.txt"]
 
 

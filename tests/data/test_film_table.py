@@ -128,6 +128,18 @@ def test_a_column_that_is_not_there(write):
         load_data(write(description, "film,label\na,benign\nb.one,benign\n"))
 
 
+def test_a_line_of_excel_before_the_headings(write):
+    films = load_data(write({"table": "films.csv"}, "sep=,\nfilm,label\na,benign\nb.one,malignant\n"))
+    assert [film.label for film in films] == [0, 1]
+
+
+def test_a_workbook_is_called_one(write):
+    root = write({"table": "films.csv"})
+    (root / "films.csv").write_bytes(b"PK\x03\x04\xff")
+    with pytest.raises(DataError, match="expected a CSV file in UTF-8, received: an Excel workbook; save it anew"):
+        load_data(root)
+
+
 def test_a_table_that_is_not_utf8(write):
     root = write({"table": "films.csv"})
     (root / "films.csv").write_bytes(b"film\n\xff\n")

@@ -166,6 +166,20 @@ def test_what_is_no_film(write):
         load_data(root)
 
 
+def test_what_is_no_mask(write):
+    root = write({"classes": CLASSES}, masks=["a.jpg"])
+    (drawn,) = (film.drawn for film in load_data(root) if film.drawn)
+    with pytest.raises(
+        DataError, match=r"a\.jpg: expected a mask that keeps its grey values, received: JPEG; export it"
+    ):
+        read_drawn_mask(drawn, (3, 4))
+    (root / "labels" / "b.one.nii").write_text("a volume")
+    with pytest.raises(
+        DataError, match=r"b\.one\.nii: expected a mask of a film, best as PNG, received: something else"
+    ):
+        load_data(root)
+
+
 def test_no_folder_of_films(write):
     root = write({}, films=())
     (root / "images").rmdir()

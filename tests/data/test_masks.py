@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.label_maps import read_label_map
+from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.masks import write_masks
 from mammogan_tf.errors import DataError
 from tests.drawn_film import circle, draw
@@ -59,6 +59,17 @@ def test_names_with_accents_are_readable_on_the_sheet(make_film, tmp_path):
     ]
     np.testing.assert_array_equal(sheets[0], sheets[1])
     assert (sheets[1] != sheets[2]).any()
+
+
+def test_a_mask_of_the_same_name_that_somebody_drew_is_kept(make_film, tmp_path):
+    films, drawn = load_films([make_film("mdb002")], SIZE), tmp_path / "masks" / "mdb002.png"
+    save_label_map(drawn, np.ones((8, 8), np.uint8))
+    before = drawn.read_bytes()
+    with pytest.raises(
+        DataError, match=r"mdb002\.png: expected a mask that data masks wrote, received: another; choose"
+    ):
+        write_masks(films, tmp_path)
+    assert drawn.read_bytes() == before
 
 
 @pytest.mark.parametrize("place", ["masks", "overlays"])

@@ -146,7 +146,7 @@ def test_film_of_another_size(draw_tree):
 
 def test_folders_that_are_not_mias_tell_how_to_get_it(tmp_path):
     with pytest.raises(
-        DataError, match=r"no such folder; name the folder .* --data, .*mammogan-tf data fetch data/mias"
+        DataError, match=r"no such folder; name the folder .* \(--data .*mammogan-tf data fetch data/mias"
     ):
         load_mias(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"without it; .*mammogan-tf data fetch data/mias"):
