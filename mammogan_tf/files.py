@@ -139,17 +139,21 @@ def locked(path: str | os.PathLike[str], taken: Exception | None = None) -> Iter
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file by :func:`atomic_path`; its folder is made."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Writes a text in UTF-8 by :func:`atomic_path`."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes JSON by :func:`atomic_path`; raises ValueError for a number that is not finite."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds; raises OSError or ValueError where it cannot be read."""
     return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows marks a file of UTF-8.

@@ -35,6 +35,7 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
 def not_computed(why: str) -> Estimate:
+    """In place of an estimate, the reason why there is none."""
     return {"not computed": why}
 
 

@@ -6,6 +6,7 @@ __all__ = ["require", "require_one_each", "require_range"]
 
 
 def require(holds: tf.Tensor, message: str, *received: tf.Tensor) -> tf.Operation:
+    """Ends a request with a message, and what was received behind it, unless the scalar ``holds``."""
     return tf.debugging.Assert(holds, [message, *received])
 
 

@@ -14,8 +14,10 @@ class Refusal(Exception):
 
 
 def invalid(message: str) -> Refusal:
+    """A request that makes no sense."""
     return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def exhausted(message: str) -> Refusal:
+    """A request for which there is no room."""
     return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
