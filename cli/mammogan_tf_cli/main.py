@@ -35,8 +35,17 @@ CLOSED = {
     errno.ENAMETOOLONG,
     errno.ELOOP,
 }
+"""What the system says of a path that is not for us."""
+
 AWAY = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
-"""What the system says of a path that is not for us, and of a disk that is gone."""
+"""And of a disk that is gone."""
+
+ADVICE = {
+    **dict.fromkeys(FULL, ("write there", "free some space")),
+    **dict.fromkeys(CLOSED, ("read or write it", "choose another path or change its permissions")),
+    **dict.fromkeys(AWAY, ("read or write it", "see that its disk is there, then try again")),
+}
+"""What was expected, and what to do."""
 
 
 class OneLineErrors(click.Group):
@@ -62,14 +71,10 @@ class OneLineErrors(click.Group):
         except MammoganError as error:
             raise click.ClickException(str(error)) from error
         except OSError as error:
-            if error.errno not in FULL | CLOSED | AWAY:
+            if error.errno not in ADVICE:
                 raise
             where = error.filename or "output"
-            expected, advice = (
-                ("write there", "free some space")
-                if error.errno in FULL
-                else ("read or write it", "choose another path or change its permissions")
-            )
+            expected, advice = ADVICE[error.errno]
             message = f"{where}: expected to {expected}, received: {error.strerror}; {advice}"
             raise click.ClickException(message) from error
         except _memory_errors() as error:

@@ -22,9 +22,8 @@ def import_tensorflow(*, onednn: bool = False) -> None:
         return
     # What ends a command comes as an exception, too; other errors in the log are of ways that it goes without.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault(
-        "GRPC_VERBOSITY", "ERROR"
-    )  # Or each failed handshake has a line that is no JSON in a server's log.
+    # Or each failed handshake has a line that is no JSON in a server's log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if onednn and platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()

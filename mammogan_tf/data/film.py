@@ -144,7 +144,7 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
         shape: height and width of its film.
 
     Raises:
-        DataError: missing, unreadable, of several pages, to be turned for viewing, of another mode or size, or with grey
+        DataError: missing, unreadable, of several pages, to be turned for viewing, JPEG, of another mode or size, or with grey
             values that ``drawn.classes`` leaves out.
     """
     path = drawn.path

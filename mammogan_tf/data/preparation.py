@@ -136,10 +136,13 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
     canvas = canvas_size(size, view)
     variants = variants if view == "whole" else 0
     if (count := len(windows) * (1 + variants)) > (most := MOST_PIXELS // canvas**2):
-        what = "variants and the film" if variants else "lesions"
-        advice = "take fewer" if variants else "merge them, clear its mask of specks,"
+        if variants:
+            raise DataError(
+                f"{film.path}: expected at most {most - 1} variants at {size} pixels, received: {variants}; take fewer of either"
+            )
         raise DataError(
-            f"{film.path}: expected at most {most} {what} at {size} pixels, received: {count}; {advice} or take fewer pixels"
+            f"{film.path}: expected at most {most} lesions at {size} pixels, received: {count}; "
+            "merge them, clear its mask of specks, or take fewer pixels"
         )
     room = canvas - size
 

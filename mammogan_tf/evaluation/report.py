@@ -112,12 +112,13 @@ def gather(
 ) -> Evidence:
     """All that :func:`evaluate`, whose arguments these are, judges by: the judge is trained, the images are made."""
     console = console or Console()
+    _require_own_folder(out, films)
     run.require_finished("train-gan")
     config = run.config
     assert isinstance(config, GANConfig)
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
-    _take_folder(out, [film.path for film in films])
+    _make_folder(out)
     reference = find_reference(
         films, config.data, run.split, run.data, judges_folder(), judge_config, console, run.trained_labels
     )
@@ -171,6 +172,7 @@ def evaluate_images(
             "--split-of: expected a train-unet or train-gan run, received: a cross-validate run; "
             "its networks have seen every film, name another"
         )
+    _require_own_folder(out, films, images, masks)
     pixels, label_maps = read_images(images, masks)
     size = pixels.shape[1]
     data = like.config.data if like else DataConfig(size=size)
@@ -179,7 +181,7 @@ def evaluate_images(
     extra = _extra_spaces(inception, console)
     if like:
         _require_trained_on(like, films, console)
-    _take_folder(out, [*visible_pngs(images), *(visible_pngs(masks) if masks else ()), *(film.path for film in films)])
+    _make_folder(out)
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
     labels = like.trained_labels if like and isinstance(like.config, GANConfig) else LABELS
     reference = find_reference(films, data, split, sources, judges_folder(), judge_config, console, labels)
@@ -201,13 +203,19 @@ def evaluate_images(
     return report
 
 
-def _take_folder(out: Path, files: Sequence[Path]) -> None:
-    """Makes the folder of the report, which is no run and holds none of these ``files``, and tries to write there."""
+def _require_own_folder(out: Path, films: Sequence[Film], *folders: Path | None) -> None:
+    """Refuses a run, and a folder with films, with masks of them, or with PNGs in ``folders``."""
     if is_run(out):
         raise DataError(
             f"{out}: expected a folder of its own for the report, received: a run directory; choose another"
         )
-    require_apart(files, out)
+    require_apart([film.path for film in films] + [film.drawn.path for film in films if film.drawn], out)
+    for folder in folders:
+        require_apart(visible_pngs(folder) if folder else [], out)
+
+
+def _make_folder(out: Path) -> None:
+    """Makes the folder of the report and tries to write there, before the work begins."""
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
         pass

@@ -84,5 +84,5 @@ def write_card(run: Run, report: dict[str, Any], console: Console) -> None:
     try:
         card = run.card_path.read_text() if run.card_path.exists() else gan_card(run, read_json(run.report_path))
         write_text(run.card_path, with_measured(card, render_card(report)))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         console.line(f"{run.path}: the model card stays as it was ({error})")

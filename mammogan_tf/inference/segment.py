@@ -59,7 +59,9 @@ def segment_files(
     require_apart(files, out)
     console = console or Console(quiet=True)
     progress = console.progress("segmenting")
-    names, table, rows, refused = distinct_names(files), out / "areas.csv", {}, []
+    names, table = distinct_names(files), out / "areas.csv"
+    rows: dict[str, dict[Any, Any]] = {}
+    refused: list[DataError] = []
     _read_areas(table)
     try:
         for name, file in zip(names, files, strict=True):
@@ -68,6 +70,7 @@ def segment_files(
             except DataError as error:
                 refused.append(error)
                 console.line(f"left out: {error}")
+                progress(len(rows) + len(refused), len(files))
                 continue
             below, lesions, confidence = _outline(segmenter, grey, anatomy, side)
             label_map = _with_lesions(below, lesions)

@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 class AsyncMammoganClient:
     """:class:`mammogan_tf.serving.client.MammoganClient` with methods to await; many may be under way at once, and
-    more wait for their turn.
+    more wait for their turn, which does not count towards ``timeout``.
 
     It is made, used as an asynchronous context manager, and closed inside a running event loop. The requests of one large
     batch follow one another.
@@ -104,7 +104,8 @@ class AsyncMammoganClient:
         try:
             while left:
                 try:
-                    responses.append(await self._call(self._prediction.Predict, question.request(left[0])))
+                    async with self._turn:
+                        responses.append(await self._call(self._prediction.Predict, question.request(left[0])))
                     left = left[1:]
                 except grpc.RpcError as error:
                     left = questions.smaller(left, error)
@@ -116,8 +117,7 @@ class AsyncMammoganClient:
         from grpc import aio
 
         try:
-            async with self._turn:
-                return await method(request, timeout=self.timeout)
+            return await method(request, timeout=self.timeout)
         except aio.UsageError as error:  # The channel is closed.
             raise closed(self.address) from error
         except asyncio.CancelledError as error:

@@ -104,7 +104,7 @@ def tls_credentials(
 def require_timeout(seconds: float) -> None:
     """Raises ServingError for a time that gRPC does not take."""
     if not (isinstance(seconds, Real) and 0 < seconds <= MOST_SECONDS):
-        raise ServingError(f"timeout: expected more than 0 s, {MOST_SECONDS} s at most, received: {seconds!r} s")
+        raise ServingError(f"timeout: expected more than 0 s, {MOST_SECONDS} s at most, received: {seconds} s")
 
 
 def is_too_large(error: Any) -> bool:

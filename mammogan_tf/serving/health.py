@@ -12,10 +12,10 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 
 class Health(aio.HealthServicer):
-    """SERVING for a model with a version that serves; for the server from when all its models did, as long as one does.
+    """A model is SERVING while a version of it is; the server once all its models have been at the same time, and from then on
+    while at least one is. From ``enter_graceful_shutdown`` on all is NOT_SERVING.
 
-    So no server takes the place of another before it has all models, and none ends for one that is lost. NOT_SERVING for all
-    from ``enter_graceful_shutdown`` on.
+    So no server takes the place of another before it has all models, and none is taken away for one that is lost.
     """
 
     def __init__(self, library: Library) -> None:

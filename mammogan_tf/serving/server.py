@@ -235,9 +235,9 @@ def require_free_address(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except (OSError, UnicodeError) as error:  # A name that no host can have is a UnicodeError.
-        here = isinstance(error, OSError) and error.errno not in (errno.EADDRNOTAVAIL, socket.EAI_NONAME)
+        taken = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
         reason = getattr(error, "strerror", None) or str(error)
-        raise _address_taken(host, port, reason, "--port" if here else "--host") from error
+        raise _address_taken(host, port, reason, "--port" if taken else "--host") from error
 
 
 def _address_taken(host: str, port: int, reason: str | None, option: str = "--port") -> ServingError:

@@ -149,9 +149,18 @@ class Library:
 
     def _load_wanted(self) -> dict[str, set[int]]:
         """Loads what is missing; returns the versions that are to serve on, by model."""
-        kept = {name: self._load_model(name, config) for name, config in sorted(self._wanted().items())}
-        self.wanted = frozenset(kept)
+        configs = self._wanted()
+        kept = {name: self._load_model(name, config) for name, config in sorted(configs.items())}
+        if configs or self._configs is not None:  # Else the root may be away.
+            self.wanted = frozenset(
+                name
+                for name, config in configs.items()
+                if kept[name] or _numbered_folders(self._base(name, config)) != {}
+            )
         return kept
+
+    def _base(self, name: str, config: ModelConfig) -> Path:
+        return self.root / (config.base_path or name)
 
     def _retire_others(self, kept: Mapping[str, set[int]]) -> None:
         for name in list(self._models):
@@ -194,7 +203,7 @@ class Library:
 
     def _load_model(self, name: str, config: ModelConfig) -> set[int]:
         """Loads the versions that are wanted; returns those that are to serve on."""
-        found = _numbered_folders(self.root / (config.base_path or name))
+        found = _numbered_folders(self._base(name, config))
         if found is None:
             return set(_serving(self._models.get(name, {})))
         known = self._models.get(name, {})

@@ -126,8 +126,8 @@ def train_gan(
         ConfigError: the devices cannot share a batch, or options or films are not those of the checkpoint.
         ModelError: a loss or a weight is not finite, the critic diverges, there is no room for a checkpoint, or another
             worker is gone; the last good checkpoint stays. Or there is no generator yet to ``finish`` with.
-        DataError: there is but one training film, or all are the same, one of the split is missing, or a part of it has no
-            picture.
+        DataError: there are fewer than two training films, or all are the same, one of the split is missing, or a part of it has
+            no picture.
     """
     console = console or Console()
     config = run.config
@@ -137,7 +137,10 @@ def train_gan(
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console)
     if len(training) < 2:
-        raise DataError(f"training films: expected two or more, received: {len(training)}; add films or --classes")
+        raise DataError(
+            f"training films: expected two or more, received: {len(training)}; add films or --classes, or lower "
+            "--min-mask-confidence"
+        )
     began_with = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation, test)}
     moved = with_variants(run, films, training, console.progress("preparing variants"))
     as_they_are = condition(run, training)

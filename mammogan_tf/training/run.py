@@ -196,7 +196,8 @@ class Run:
         """Raises ModelError unless this is a finished run of one of these commands."""
         expected = f"{self.path}: expected a finished {' or '.join(commands)} run"
         if self.command not in commands:
-            advice = "; name one of the runs in its train-unet/" if self.command == "cross-validate" else ""
+            has_unets = self.command == "cross-validate" and "train-unet" in commands
+            advice = "; name one of the runs in its train-unet/" if has_unets else ""
             raise ModelError(f"{expected}, received: a {self.command} run{advice}")
         if not self.finished:
             resume = f"mammogan-tf {self.command} --resume {self.path}"

@@ -1,5 +1,6 @@
 """Training of the U-Net, and label maps from a trained one."""
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,13 @@ from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.data.pipeline import segmentation_batches, validation_batches
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
-from mammogan_tf.errors import ModelError
 from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.models.unet import anatomy_of, build_unet
 from mammogan_tf.pictures import beside, save_picture
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
-from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32, load_network
+from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
@@ -140,14 +140,10 @@ def train_unet(
 
 
 def finished_report(run: Run) -> dict[str, Any] | None:
-    """The report of a run that has ended; None where it is to be trained, or again, as its report or its network is broken."""
-    try:
-        load_network(run.model_path)
-    except ModelError:
-        run.model_path.unlink(missing_ok=True)
-        return None
+    """The report of a run that has ended; None where it is to go on, or to end again, as its report or its network is broken."""
     report = run.ended_with
-    return report if {"dice", "seconds", "best_epoch"} <= report.keys() else None
+    whole = zipfile.is_zipfile(run.model_path) and {"dice", "seconds", "best_epoch"} <= report.keys()
+    return report if whole else None
 
 
 def _steps_per_epoch(config: UNetConfig, training: FilmSet) -> int:

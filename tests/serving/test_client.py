@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -164,10 +165,14 @@ def test_no_more_at_once_than_the_server_lets_wait():
         most = max(most, under_way)
         await asyncio.sleep(0)
         under_way -= 1
+        raise NotImplementedError
 
     async def ask_all():
         async with AsyncMammoganClient() as client:
-            await asyncio.gather(*(client._call(method, None) for _ in range(3 * AT_ONCE)))
+            client._prediction = SimpleNamespace(Predict=method)
+            asked = [client.segment([b"film"]) for _ in range(3 * AT_ONCE)]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(answer) for answer in answers} == {NotImplementedError}
 
     asyncio.run(ask_all())
     assert most == AT_ONCE

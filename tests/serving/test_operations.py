@@ -103,7 +103,7 @@ def test_without_a_model_the_server_is_not_serving(models):
             assert [health(channel, name) for name in ("", "unet")] == [status] * 2
 
 
-def test_a_server_is_not_serving_before_it_has_all_models_and_then_as_long_as_it_has_one(models, add_version):
+def test_a_server_is_not_serving_before_it_has_all_models_and_then_as_long_as_it_has_one(models):
     def look():
         server.library.refresh()
         asyncio.run_coroutine_threadsafe(server._health.refresh(), server._loop).result()
@@ -114,6 +114,9 @@ def test_a_server_is_not_serving_before_it_has_all_models_and_then_as_long_as_it
     broken.write_bytes(b"nonsense")
     with Server(models, port=0, poll_seconds=99) as server, grpc.insecure_channel(server.address) as channel:
         assert look() == [NOT_SERVING, SERVING, NOT_SERVING]
+        models.rename(models.with_name("away"))
+        assert look() == [NOT_SERVING, SERVING, NOT_SERVING]
+        models.with_name("away").rename(models)
         broken.write_bytes(graph)
         assert look() == [SERVING] * 3
         shutil.rmtree(models / "other" / "1")

@@ -120,6 +120,17 @@ def test_a_version_mended_without_a_change_of_size_is_tried_again(models, add_ve
     assert library.available() == {"unet": 2}
 
 
+def test_a_model_that_is_taken_away_before_it_ever_served_is_not_waited_for(models):
+    broken = shutil.copytree(models / "unet" / "1", models / "other" / "1")
+    (broken / "saved_model.pb").write_bytes(b"nonsense")
+    library = Library(models)
+    library.refresh()
+    assert library.wanted == {"unet", "other"}
+    shutil.rmtree(broken)
+    library.refresh()
+    assert library.wanted == {"unet"}
+
+
 @pytest.mark.parametrize(("failures", "serves"), [(RETRIES, 2), (99, 1)])
 def test_a_version_that_failed_is_tried_a_few_times(models, add_version, monkeypatch, failures, serves):
     monkeypatch.setattr("mammogan_tf.serving.versions.RETRY_SECONDS", 0)
