@@ -133,8 +133,7 @@ class UNetConfig(_TrainConfig):
 
     ``widths`` are the channels of each level, top to bottom: where none are given, 16, doubled with each halving of the side
     up to 128, down to 4 x 4 (:attr:`level_widths`); ``attention`` puts gates on the skips; ``lesion_loss`` is one
-    of :data:`LESION_LOSSES`; a film with a lesion comes ``lesion_repeats`` times an epoch, and of those without the share
-    ``lesion_pastes`` gets lesions of another (:func:`mammogan_tf.data.transforms.paste_lesions`); ``ema`` is the decay of the
+    of :data:`LESION_LOSSES`; a film with a lesion comes ``lesion_repeats`` times an epoch; ``ema`` is the decay of the
     averaged weights, which are judged and kept.
     """
 
@@ -144,7 +143,6 @@ class UNetConfig(_TrainConfig):
     dropout: float = 0.1
     lesion_loss: str = "none"
     lesion_repeats: int = 1
-    lesion_pastes: float = 0.0
     ema: float = 0.99
     learning_rate: float = 1e-3
     epochs: int = 60
@@ -160,7 +158,6 @@ class UNetConfig(_TrainConfig):
             require(0 <= getattr(self, name) < 1, name, "a number in [0, 1)", getattr(self, name))
         require(self.lesion_loss in LESION_LOSSES, "lesion_loss", " | ".join(LESION_LOSSES), self.lesion_loss)
         require(self.lesion_repeats >= 1, "lesion_repeats", "1 or more", self.lesion_repeats)
-        require(0 <= self.lesion_pastes <= 1, "lesion_pastes", "a number in [0, 1]", self.lesion_pastes)
         require(self.learning_rate > 0, "learning_rate", "a positive number", self.learning_rate)
         require(self.epochs >= 1, "epochs", "1 or more", self.epochs)
         require(self.patience >= 1, "patience", "1 or more", self.patience)

@@ -108,7 +108,6 @@ def test_a_unet_goes_down_to_four_pixels_unless_told_its_widths():
         (UNetConfig, {"lesion_loss": "dice"}, r"lesion_loss: expected none \| focal-tversky, received: dice"),
         (CrossValidationConfig, {"folds": 1}, "folds: expected 2 or more"),
         (UNetConfig, {"lesion_repeats": 0}, "lesion_repeats"),
-        (UNetConfig, {"lesion_pastes": 1.1}, r"lesion_pastes: expected a number in \[0, 1\], received: 1\.1"),
         (UNetConfig, {"learning_rate": 0.0}, "learning_rate"),
         (UNetConfig, {"epochs": 0}, "epochs"),
         (UNetConfig, {"patience": 0}, "patience"),

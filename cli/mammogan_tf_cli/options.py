@@ -264,12 +264,6 @@ def unet_options(command: Any) -> Any:
             show_default=str(UNetConfig.lesion_repeats),
             help="How often a film with a lesion comes in an epoch.",
         ),
-        click.option(
-            "--lesion-pastes",
-            type=click.FloatRange(0, 1),
-            show_default=str(UNetConfig.lesion_pastes),
-            help="How often a film without a lesion gets one of another film.",
-        ),
         click.option("--epochs", type=click.IntRange(min=1), show_default=str(UNetConfig.epochs)),
         click.option(
             "--patience",

@@ -7,25 +7,17 @@ several processes that share a batch makes its own part of it.
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import LESION
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.data.transforms import (
     AUGMENTATIONS,
     Augmentation,
     augment_film,
     one_hot,
     paste_film_label,
-    paste_lesions,
     to_network_range,
 )
-from mammogan_tf.errors import DataError
-
-AS_IT_IS, CLEANED = 0, 1
-"""Kinds of pictures of a film."""
 
 __all__ = ["gan_batches", "segmentation_batches", "validation_batches"]
 
@@ -38,7 +30,6 @@ def segmentation_batches(
     start: int = 0,
     keep_background: bool = False,
     limits: Augmentation = AUGMENTATIONS["whole"],
-    lesion_pastes: float = 0.0,
     context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Endless augmented batches of (image float32 [B, S, S, 1] in [0, 1], one-hot mask float32 [B, S, S, 5]).
@@ -53,38 +44,16 @@ def segmentation_batches(
         start: number of the first batch, to resume.
         keep_background: leave every film as it is.
         limits: of the augmentation.
-        lesion_pastes: how often a picture without a lesion gets those of another.
         context: which part of a batch this process reads, for how many replicas; all of it, for one, by default.
-
-    Raises:
-        DataError: lesions are to be pasted, and no film has one.
     """
     pictures = films.films, films.films if keep_background else films.images
-    donors = np.flatnonzero(has_lesion(films.label_maps))
-    if lesion_pastes and not len(donors):
-        raise DataError("lesion_pastes: expected training films with a lesion, received: none; leave it out")
-
-    def moved(index: tf.Tensor, kind: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label_map = _fetch(lambda i, k: (pictures[k][i], films.label_maps[i]), [index, kind], films)
-        return augment_film(_to_float(image), label_map, key, films.size, limits)
-
-    def with_lesions(image: tf.Tensor, label_map: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        draw = tf.random.stateless_uniform([2], key + 6)
-        asked = (draw[0] < lesion_pastes) & ~tf.reduce_any(label_map == LESION)
-        donor = tf.gather(tf.constant(donors), tf.cast(draw[1] * len(donors), tf.int64))
-        return tf.cond(
-            asked,
-            lambda: paste_lesions(image, label_map, *moved(donor, tf.constant(CLEANED, tf.int64), key + 7)),
-            lambda: (image, label_map),
-        )
 
     def example(index: tf.Tensor, counter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), counter])
         kind = tf.random.stateless_uniform([], key + 2, 0, 2, tf.int64)
-        image, label_map = moved(index, kind, key)
-        if lesion_pastes:
-            image, label_map = with_lesions(image, label_map, key)
-        raw = keep_background | (kind == AS_IT_IS)
+        image, label_map = _fetch(lambda i, k: (pictures[k][i], films.label_maps[i]), [index, kind], films)
+        image, label_map = augment_film(_to_float(image), label_map, key, films.size, limits)
+        raw = keep_background | (kind == 0)
         image = tf.cond(raw, lambda: paste_film_label(image, label_map, key), lambda: image)
         return image, one_hot(label_map)
 

@@ -6,18 +6,10 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from mammogan_tf.config import ADIPOSE, CLASSES, FIBROGLANDULAR, LESION
+from mammogan_tf.config import CLASSES
 from mammogan_tf.data.windows import LARGEST_SHIFT, LARGEST_ZOOM
 
-__all__ = [
-    "AUGMENTATIONS",
-    "Augmentation",
-    "augment_film",
-    "one_hot",
-    "paste_film_label",
-    "paste_lesions",
-    "to_network_range",
-]
+__all__ = ["AUGMENTATIONS", "Augmentation", "augment_film", "one_hot", "paste_film_label", "to_network_range"]
 
 
 def one_hot(label_map: tf.Tensor) -> tf.Tensor:
@@ -112,45 +104,6 @@ def paste_film_label(image: tf.Tensor, label_map: tf.Tensor, key: tf.Tensor) -> 
     ink = tf.gather_nd(strokes, tf.cast(cells, tf.int32))
     strip = tf.where(ink, draw[4], 0.5 + 0.5 * draw[5])
     return tf.where(inside[..., None], strip[..., None], image)
-
-
-def paste_lesions(
-    image: tf.Tensor, label_map: tf.Tensor, other: tf.Tensor, other_map: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Adds the lesions of another film, as far as they fall on fat or dense tissue (Ghiasi et al. 2021, *Simple Copy-Paste*).
-
-    What is added is how much brighter the other film is, in its lesions and fading out around them, than a smooth
-    continuation of what lies around: the tissue below shows through, as it does on a projection.
-
-    Args:
-        image: float32 [S, S, 1] in [0, 1].
-        label_map: uint8 [S, S].
-        other: float32 [S, S, 1] in [0, 1].
-        other_map: uint8 [S, S].
-
-    Returns:
-        The film float32 [S, S, 1] in [0, 1] and its label map uint8 [S, S].
-    """
-    near, far = other.shape[0] / 32, other.shape[0] / 8
-    lesion, breast = ((other_map == LESION)[..., None], (other_map > 0)[..., None])
-    outside = tf.cast(breast & ~lesion, tf.float32)
-    around = _blur(other * outside, far) / (_blur(outside, far) + 1e-3)
-    weight = tf.clip_by_value(_blur(tf.cast(lesion, tf.float32), near) * 2.0, 0.0, 1.0)
-    weight *= tf.clip_by_value(_blur(tf.cast(breast, tf.float32), near) * 2.0 - 1.0, 0.0, 1.0)
-    tissue = ((label_map == ADIPOSE) | (label_map == FIBROGLANDULAR))[..., None]
-    image = tf.where(tissue, tf.clip_by_value(image + weight * (other - around), 0.0, 1.0), image)
-    return image, tf.where((lesion & tissue)[..., 0], tf.cast(LESION, label_map.dtype), label_map)
-
-
-def _blur(picture: tf.Tensor, deviation: float) -> tf.Tensor:
-    """A Gaussian blur of a picture [S, S, 1], which goes on beyond its edges as in a mirror."""
-    reach = math.ceil(3 * deviation)
-    places = tf.range(-reach, reach + 1, dtype=tf.float32)
-    kernel = tf.exp(-0.5 * (places / deviation) ** 2)
-    kernel /= tf.reduce_sum(kernel)
-    wide = tf.pad(picture, [[reach, reach], [reach, reach], [0, 0]], "SYMMETRIC")[None]
-    down = tf.nn.conv2d(wide, kernel[:, None, None, None], 1, "VALID")
-    return tf.nn.conv2d(down, kernel[None, :, None, None], 1, "VALID")[0]
 
 
 def _affine(draw: tf.Tensor, size: int, limits: Augmentation) -> tf.Tensor:

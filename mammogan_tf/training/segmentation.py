@@ -210,7 +210,6 @@ def _train(
             start=begin,
             keep_background=background,
             limits=AUGMENTATIONS[config.data.view],
-            lesion_pastes=config.lesion_pastes,
             context=context,
         )
 

@@ -86,10 +86,10 @@ def test_options_of_the_command_line(tree, asked):
 
 def test_options_of_the_segmentation_network(tree, asked):
     options = ["--widths", "8,16,32", "--attention", "--dropout", 0.2, "--lesion-loss", "focal-tversky"]
-    options += ["--lesion-repeats", 3, "--lesion-pastes", 0.4, "--epochs", 9, "--validation-share", 0.2]
+    options += ["--lesion-repeats", 3, "--epochs", 9, "--validation-share", 0.2]
     fails("train-unet", "--data", tree, *options, says="enough")
     changes = {"widths": (8, 16, 32), "attention": True, "dropout": 0.2, "lesion_loss": "focal-tversky"}
-    changes |= {"lesion_repeats": 3, "lesion_pastes": 0.4, "epochs": 9, "validation": 0.2}
+    changes |= {"lesion_repeats": 3, "epochs": 9, "validation": 0.2}
     assert asked["config"] == preset(UNetConfig, "default", changes)
     fails("cross-validate", "--data", tree, *options, "--folds", 3, says="enough")
     assert asked["config"] == preset(CrossValidationConfig, "default", {**changes, "folds": 3})

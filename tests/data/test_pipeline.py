@@ -6,7 +6,6 @@ import pytest
 
 from mammogan_tf.data.pipeline import gan_batches, segmentation_batches, validation_batches
 from mammogan_tf.data.transforms import Augmentation
-from mammogan_tf.errors import DataError
 from tests.data.conftest import COUNT, SIDE
 
 
@@ -118,26 +117,6 @@ def test_films_as_they_are_get_another_label(films):
     # Of the labels 3 in 5 are brighter than that; tissue, which covers half of the film, hides some of them.
     assert 200 * 0.6 * 0.3 < labelled(keep_background=True) < 200 * 0.6
     assert 200 * 0.6 * 0.3 / 2 < labelled() < 200 * 0.6 / 2
-
-
-def test_the_segmenters_films_get_lesions_as_often_as_asked(films):
-    tissue = films.select([id_ for id_, mask in zip(films.ids, films.label_maps, strict=True) if mask.max() != 3])
-
-    def share(pastes: float) -> float:
-        """Of 200 pictures, those with a lesion; muscle gets none."""
-        batches = take(segmentation_batches(tissue, 20, seed=0, lesion_pastes=pastes), 10)
-        return float(np.mean([(batch[1][..., 4] > 0).any(axis=(1, 2)) for batch in batches]))
-
-    without, half, always = map(share, (0.0, 0.5, 1.0))
-    assert 0 < without < 0.5
-    assert half == pytest.approx((without + always) / 2, abs=4 * 0.5 / 200**0.5)
-    assert always > 0.9  # A lesion and tissue may have been moved apart.
-
-
-def test_where_no_film_has_a_lesion_none_is_pasted(films):
-    clear = films.select([id_ for id_, mask in zip(films.ids, films.label_maps, strict=True) if mask.max() != 4])
-    with pytest.raises(DataError, match="lesion_pastes: expected training films with a lesion, received: none"):
-        segmentation_batches(clear, 2, seed=0, lesion_pastes=0.5)
 
 
 def test_validation_is_one_plain_pass_in_order(films):

@@ -10,7 +10,6 @@ from mammogan_tf.data.transforms import (
     augment_film,
     one_hot,
     paste_film_label,
-    paste_lesions,
     to_network_range,
 )
 
@@ -139,36 +138,6 @@ def test_an_elastic_film_bends_smoothly_by_the_given_share():
     # The field has unit variance at its knots, less between them.
     assert 0.5 * 0.02 * SIDE < moved.std() < 0.02 * SIDE
     assert np.abs(np.diff(moved, axis=1)).max() < 1, "no folds"
-
-
-def film_with_a_lesion(breast: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A breast of grey 0.3 with a disc of 0.5 in its middle, that is a lesion as far as the breast reaches."""
-    rows, columns = np.mgrid[:SIDE, :SIDE]
-    lesion = np.hypot(rows - SIDE / 2, columns - SIDE / 2) < 6
-    film = np.where(breast, np.where(lesion, 0.5, 0.3), 0.0)
-    return film[..., None].astype(np.float32), np.where(breast & lesion, 4, breast).astype(np.uint8)
-
-
-@ways
-def test_a_lesion_of_another_film_lies_on_the_tissue(apply):
-    label_map = np.where(np.arange(SIDE) < SIDE // 2 + 3, 2, 3) * np.ones((SIDE, 1), int)  # Dense tissue beside muscle.
-    image = np.full((SIDE, SIDE, 1), 0.4, np.float32)
-    other, other_map = film_with_a_lesion(np.ones((SIDE, SIDE), bool))
-    pasted, mask = apply(paste_lesions, image, label_map.astype(np.uint8), other, other_map)
-    np.testing.assert_array_equal(mask, np.where((other_map == 4) & (label_map == 2), 4, label_map))
-    assert pasted[SIDE // 2, SIDE // 2, 0] == pytest.approx(0.4 + (0.5 - 0.3), abs=0.02)
-    np.testing.assert_array_equal(pasted[label_map == 3], image[label_map == 3])
-    far = np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE / 2)) > 6 + 6
-    np.testing.assert_allclose(pasted[far], image[far], atol=0.01)
-
-
-def test_a_lesion_at_the_rim_of_its_breast_brings_no_dark_rim_along():
-    tissue, image = np.ones((SIDE, SIDE), np.uint8), np.full((SIDE, SIDE, 1), 0.4, np.float32)
-    other = film_with_a_lesion(np.ones((SIDE, 1), bool) & (np.arange(SIDE) > SIDE // 2 - 4))
-    pasted, mask = directly(paste_lesions, image, tissue, *other)
-    assert (mask == 4).any()
-    assert pasted.min() > 0.4 - 0.02
-    assert pasted.max() > 0.4 + 0.1
 
 
 @ways

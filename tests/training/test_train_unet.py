@@ -163,9 +163,9 @@ def test_backgrounds_are_kept_in_training_validation_and_sheets_or_nowhere(keep,
 
 @pytest.mark.parametrize("view", ["whole", "roi"])
 def test_a_view_is_moved_as_its_own_limits_say_and_its_lesions_come_as_often_as_asked(view, epoch_of_no_step, films):
-    run, calls = epoch_of_no_step(view=view, lesion_repeats=3, lesion_pastes=0.4)
+    run, calls = epoch_of_no_step(view=view, lesion_repeats=3)
     (training, _), options = calls["segmentation_batches"]
-    assert (options["limits"], options["lesion_pastes"]) == (AUGMENTATIONS[view], 0.4)
+    assert options["limits"] == AUGMENTATIONS[view]
     everything, _, test = load_split(run, films)
     with_lesion = {id_ for id_, mask in zip(everything.ids, everything.label_maps, strict=True) if (mask == 4).any()}
     times = {id_: 3 if id_ in with_lesion else 1 for id_ in everything.ids}
