@@ -14,12 +14,11 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.files import numbered_folders
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.servable import MOST_EXAMPLES
 from mammogan_tf.serving.server import nothing_to_serve, require_free_address
 from mammogan_tf.serving.settings import ServerSettings
-from mammogan_tf.serving.versions import Library
+from mammogan_tf.serving.versions import Library, version_folders
 
 __all__ = ["BINARY", "run_model_server"]
 
@@ -68,10 +67,7 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
 
 
 def _has_a_version(model: Path) -> bool:
-    try:
-        return any((version / "saved_model.pb").exists() for version in numbered_folders(model).values())
-    except OSError:
-        return False
+    return any((version / "saved_model.pb").exists() for version in (version_folders(model) or {}).values())
 
 
 def _free_port() -> int:

@@ -18,7 +18,7 @@ from mammogan_tf.files import numbered_folders
 from mammogan_tf.serving.refusal import Refusal, invalid
 from mammogan_tf.serving.servable import Servable
 
-__all__ = ["Library", "Version"]
+__all__ = ["Library", "Version", "version_folders"]
 
 RETRIES, RETRY_SECONDS = 5, 60.0
 """How often a version that could not be loaded is tried again though its files are the same, and how far apart, as in TensorFlow
@@ -155,7 +155,7 @@ class Library:
             self.wanted = frozenset(
                 name
                 for name, config in configs.items()
-                if kept[name] or _numbered_folders(self._base(name, config)) != {}
+                if kept[name] or version_folders(self._base(name, config)) != {}
             )
         return kept
 
@@ -191,7 +191,7 @@ class Library:
 
     def _discover(self) -> dict[str, ModelConfig]:
         """Every folder of versions, and every folder that was one: its last version may have been taken away."""
-        folders = (folder for folder in self.folders() if folder.name in self._models or _numbered_folders(folder))
+        folders = (folder for folder in self.folders() if folder.name in self._models or version_folders(folder))
         return {folder.name: ModelConfig() for folder in folders}
 
     def folders(self) -> list[Path]:
@@ -203,7 +203,7 @@ class Library:
 
     def _load_model(self, name: str, config: ModelConfig) -> set[int]:
         """Loads the versions that are wanted; returns those that are to serve on."""
-        found = _numbered_folders(self._base(name, config))
+        found = version_folders(self._base(name, config))
         if found is None:
             return set(_serving(self._models.get(name, {})))
         known = self._models.get(name, {})
@@ -262,7 +262,7 @@ def _let_go_if_idle(version: Version) -> None:
         version.state, version.servable = ModelVersionStatus.END, None
 
 
-def _numbered_folders(base: Path) -> dict[int, Path] | None:
+def version_folders(base: Path) -> dict[int, Path] | None:
     """Folders of versions; None where nothing can be read: a volume may hold a ``lost+found`` of another user."""
     try:
         return numbered_folders(base)
