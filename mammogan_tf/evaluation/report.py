@@ -30,8 +30,8 @@ from mammogan_tf.inference import load_generator, load_segmenter
 from mammogan_tf.inference.segment import require_apart
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition, masks_from
+from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import Run, is_run
-from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.split_films import load_split, mean_grey
 
 __all__ = ["evaluate", "evaluate_images", "gather"]

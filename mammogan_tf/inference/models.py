@@ -21,8 +21,8 @@ from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.pictures import to_bytes
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import Run, is_run
-from mammogan_tf.training.segmentation import predict_label_maps
 
 __all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter", "newest_version", "remote_generator"]
 

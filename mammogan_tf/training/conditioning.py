@@ -16,8 +16,8 @@ from mammogan_tf.data.splits import Split, require_apart, split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import UNET, Run, patient_digits
-from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.split_films import fingerprints
 
 __all__ = ["condition", "create_gan_run", "has_variants", "masks_from", "unet_of_anatomy_loss", "with_variants"]

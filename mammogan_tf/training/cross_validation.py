@@ -21,9 +21,10 @@ from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.pictures import beside, save_picture
 from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import load_network
+from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
 from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
-from mammogan_tf.training.segmentation import PICTURES, finished_report, lesion_chances, predict_label_maps, train_unet
+from mammogan_tf.training.segmentation import PICTURES, finished_report, train_unet
 from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures
 from mammogan_tf.training.workers import own_copy, workers
 

@@ -1,8 +1,7 @@
-"""Training of the U-Net, and label maps from a trained one."""
+"""Training of the U-Net."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
-from mammogan_tf.models.unet import anatomy_of, build_unet
+from mammogan_tf.models.unet import build_unet
 from mammogan_tf.pictures import beside, save_picture
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32
+from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
@@ -33,15 +33,7 @@ from mammogan_tf.training.strategy import require_divisible, scaled, set_up_devi
 from mammogan_tf.training.supervised import Supervised
 from mammogan_tf.training.workers import from_chief, own_copy
 
-__all__ = [
-    "PICTURES",
-    "create_unet_run",
-    "finished_report",
-    "lesion_chances",
-    "predict_label_maps",
-    "segmentation_loss",
-    "train_unet",
-]
+__all__ = ["PICTURES", "create_unet_run", "finished_report", "segmentation_loss", "train_unet"]
 
 PICTURES = {"cleaned": "images", "as_it_is": "films"}
 """Ways in which a film can come, as a report calls them, and where a film set keeps them."""
@@ -249,62 +241,6 @@ def build_supervised(config: UNetConfig, steps_per_epoch: int) -> Supervised:
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
     model.compile(scaled(keras.optimizers.Adam(rate)))
     return model
-
-
-def predict_label_maps(
-    model: keras.Model, images: np.ndarray, *, lesions: bool = True, tta: bool = False, batch_size: int = 32
-) -> np.ndarray:
-    """Label maps that a U-Net finds.
-
-    Args:
-        model: a U-Net.
-        images: uint8 [N, S, S], of the size the U-Net was built for or larger, such as windows with their margins.
-        lesions: False leaves lesions out, so that each pixel gets the anatomy under it.
-        tta: average over films that are shifted by a few pixels; five times the work.
-
-    Returns:
-        uint8 [N, S, S], values 0-4, or 0-3 without lesions.
-    """
-    decide = partial(np.argmax, axis=-1) if lesions else anatomy_of
-    maps = [np.asarray(decide(batch)).astype(np.uint8) for batch in _probabilities(model, images, tta, batch_size)]
-    return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
-
-
-def lesion_chances(model: keras.Model, images: np.ndarray, *, tta: bool = False, batch_size: int = 32) -> np.ndarray:
-    """Chance of a lesion in each pixel, float32 [N, S, S]; the arguments are those of :func:`predict_label_maps`."""
-    maps = [batch[..., LESION] for batch in _probabilities(model, images, tta, batch_size)]
-    return np.concatenate(maps) if maps else np.zeros(images.shape, np.float32)
-
-
-def _probabilities(model: keras.Model, images: np.ndarray, tta: bool, batch_size: int) -> Iterator[np.ndarray]:
-    """Batches float32 [B, S, S, 5]."""
-    model = _at_size(model, images.shape[-1])
-    shifts = SHIFTS if tta else SHIFTS[:1]
-    for begin in range(0, len(images), batch_size):
-        batch = images[begin : begin + batch_size, ..., None].astype(np.float32) / 255
-        yield np.mean([_shifted(model, batch, *shift) for shift in shifts], axis=0)
-
-
-SHIFTS = ((0, 0), (-2, 0), (2, 0), (0, -2), (0, 2))
-"""Rows and columns by which a film is moved for test-time averaging."""
-
-
-def _shifted(model: keras.Model, batch: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Probabilities for films that are moved for the network, and moved back; their edges go on as they end."""
-    rows, columns = (np.arange(batch.shape[1]) + shift for shift in (down, right))
-    limit = batch.shape[1] - 1
-    moved = batch[:, np.clip(rows, 0, limit)][:, :, np.clip(columns, 0, limit)]
-    found = np.asarray(model(moved, training=False))
-    return found[:, np.clip(rows - 2 * down, 0, limit)][:, :, np.clip(columns - 2 * right, 0, limit)]
-
-
-def _at_size(unet: keras.Model, side: int) -> keras.Model:
-    """The same network for pictures of another size."""
-    if unet.input_shape[1] == side:
-        return unet
-    other = keras.models.clone_model(unet, input_tensors=keras.Input((side, side, 1), name="image"))
-    other.set_weights(unet.get_weights())
-    return other
 
 
 def _test(model: keras.Model, training: FilmSet, films: FilmSet, view: str) -> dict[str, dict]:

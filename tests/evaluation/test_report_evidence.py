@@ -26,8 +26,8 @@ from mammogan_tf.inference import load_generator
 from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.split_films import load_split
 
 DATA = DataConfig(size=16, test=0.3)

@@ -16,7 +16,7 @@ from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.export import export_runs
 from mammogan_tf.serving.server import Server
-from mammogan_tf.training.segmentation import predict_label_maps
+from mammogan_tf.training.prediction import predict_label_maps
 
 SIZE = 16
 

@@ -2,7 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.config import CrossValidationConfig, GANConfig, preset
+from mammogan_tf.console import Console
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.training.conditioning import create_gan_run
 from mammogan_tf.training.run import Run
@@ -28,6 +29,27 @@ def prepared(films):
     from mammogan_tf.data.film_set import load_films
 
     return load_films(films, 16)
+
+
+@pytest.fixture(scope="session")
+def cross_validated(tmp_path_factory, films, phantom_root):
+    """A finished run of windows in two folds; not to be changed."""
+    from mammogan_tf.training.cross_validation import create_cross_validation_run, cross_validate
+
+    config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi", "epochs": 1, "patience": 9})
+    run = create_cross_validation_run(tmp_path_factory.mktemp("runs"), config, films, [phantom_root])
+    cross_validate(run, films, Console(quiet=True))
+    return Run.open(run.path)
+
+
+@pytest.fixture(scope="session")
+def windows(films, cross_validated):
+    """All windows with their margins, in the order of the masks of the cross-validation."""
+    from mammogan_tf.data.film_set import load_films
+
+    data = cross_validated.config.data
+    folds = [Run.open(path) for path in sorted((cross_validated.path / "train-unet").iterdir())]
+    return load_films(films, data.size, data.view).select([id_ for fold in folds for id_ in fold.split.test])
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from mammogan_tf.training.conditioning import (
     unet_of_anatomy_loss,
     with_variants,
 )
+from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import Run
-from mammogan_tf.training.segmentation import predict_label_maps
 from mammogan_tf.training.split_films import load_split
 
 

@@ -7,45 +7,19 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mammogan_tf.config import LESION, CrossValidationConfig, GANConfig, preset
+from mammogan_tf.config import CrossValidationConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.anatomy import DOUBTFUL
-from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.files import locked
 from mammogan_tf.training import cross_validation
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.conditioning import condition, create_gan_run, masks_from
 from mammogan_tf.training.cross_validation import create_cross_validation_run, cross_validate
+from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
-from mammogan_tf.training.segmentation import lesion_chances, predict_label_maps
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def films(phantom_root):
-    return load_all([phantom_root])
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, films, phantom_root):
-    """A finished run of windows in two folds; not to be changed."""
-    config = preset(CrossValidationConfig, "tiny", {"folds": 2, "view": "roi", "epochs": 1, "patience": 9})
-    run = create_cross_validation_run(tmp_path_factory.mktemp("runs"), config, films, [phantom_root])
-    cross_validate(run, films, QUIET)
-    return Run.open(run.path)
-
-
-@pytest.fixture(scope="module")
-def windows(films, finished):
-    """All windows with their margins, in the order of the masks."""
-    data = finished.config.data
-    return load_films(films, data.size, data.view).select(
-        [id_ for fold in folds_of(finished) for id_ in fold.split.test]
-    )
 
 
 def folds_of(run: Run) -> list[Run]:
@@ -57,21 +31,21 @@ def masks_of(run: Run) -> dict[str, np.ndarray]:
         return dict(masks)
 
 
-def test_every_film_is_tested_in_one_fold(finished, films):
-    assert finished.finished
-    assert finished.config.folds == len(folds_of(finished)) == 2
-    tested = [id_ for fold in folds_of(finished) for id_ in fold.split.test]
-    assert sorted(tested) == sorted(film.id for film in films) == list(finished.split.test)
-    for fold in folds_of(finished):
+def test_every_film_is_tested_in_one_fold(cross_validated, films):
+    assert cross_validated.finished
+    assert cross_validated.config.folds == len(folds_of(cross_validated)) == 2
+    tested = [id_ for fold in folds_of(cross_validated) for id_ in fold.split.test]
+    assert sorted(tested) == sorted(film.id for film in films) == list(cross_validated.split.test)
+    for fold in folds_of(cross_validated):
         assert fold.finished
-        asked = vars(finished.config)
+        asked = vars(cross_validated.config)
         assert vars(fold.config) == {name: asked[name] for name in vars(fold.config)}
 
 
-def test_each_mask_comes_from_the_network_that_never_saw_the_patient(finished, windows):
-    masks = masks_of(finished)
+def test_each_mask_comes_from_the_network_that_never_saw_the_patient(cross_validated, windows):
+    masks = masks_of(cross_validated)
     assert tuple(masks["ids"]) == windows.names
-    for fold in folds_of(finished):
+    for fold in folds_of(cross_validated):
         network, part = load_network(fold.model_path), windows.select(fold.split.test)
         assert not {*part.patients} & {*windows.select(fold.split.train).patients}
         rows = [list(masks["ids"]).index(name) for name in part.names]
@@ -79,10 +53,10 @@ def test_each_mask_comes_from_the_network_that_never_saw_the_patient(finished, w
         np.testing.assert_array_equal(masks["anatomy"][rows], predict_label_maps(network, part.images, lesions=False))
 
 
-def test_the_report_is_over_all_films(finished, windows):
-    report = json.loads((finished.path / "report.json").read_text())
+def test_the_report_is_over_all_films(cross_validated, windows):
+    report = json.loads((cross_validated.path / "report.json").read_text())
     pictures = windows.cropped()
-    parts = [(load_network(fold.model_path), pictures.select(fold.split.test)) for fold in folds_of(finished)]
+    parts = [(load_network(fold.model_path), pictures.select(fold.split.test)) for fold in folds_of(cross_validated)]
     for name, way in (("cleaned", "images"), ("as_it_is", "films")):
         maps, chances = (
             np.concatenate([look(unet, getattr(part, way)) for unet, part in parts])
@@ -94,7 +68,7 @@ def test_the_report_is_over_all_films(finished, windows):
     assert report["dice"]["cleaned"] != report["dice"]["as_it_is"]
     assert set(report["tissue"]) == {*windows.tissues}
     assert report["films"] == len(windows)
-    folds = [json.loads(fold.report_path.read_text()) for fold in folds_of(finished)]
+    folds = [json.loads(fold.report_path.read_text()) for fold in folds_of(cross_validated)]
     assert report["seconds"] == pytest.approx(sum(fold["seconds"] for fold in folds), abs=0.05)
     assert report["folds"] == [
         {
@@ -105,16 +79,16 @@ def test_the_report_is_over_all_films(finished, windows):
         }
         for number, fold in enumerate(folds, start=1)
     ]
-    card = (finished.path / "MODEL_CARD.md").read_text()
+    card = (cross_validated.path / "MODEL_CARD.md").read_text()
     assert f"| breast | {report['dice']['cleaned']['breast']['value']:.3f} [" in card
     assert f"| disc | {report['disc']['cleaned']['disc']['value']:.3f} [" in card
     assert "Never for diagnosis" in card
-    with Image.open(finished.path / "samples" / "breast.png") as sheet:
+    with Image.open(cross_validated.path / "samples" / "breast.png") as sheet:
         assert sheet.mode == "RGB"
 
 
-def test_films_of_a_tissue_and_those_with_a_clear_mask_are_judged_apart(finished, windows):
-    films, found = windows.cropped(), masks_of(finished)["label_maps"]
+def test_films_of_a_tissue_and_those_with_a_clear_mask_are_judged_apart(cross_validated, windows):
+    films, found = windows.cropped(), masks_of(cross_validated)["label_maps"]
     films = dataclasses.replace(films, confidences=np.where(np.arange(len(films)) % 3, 1, 0).astype(np.float32))
     report = cross_validation._judge(films, {"cleaned": found}, {"cleaned": np.zeros(found.shape)}, "whole")
 
@@ -141,8 +115,8 @@ def test_the_worst_films_of_a_region_are_drawn_the_worst_on_top(windows, tmp_pat
     assert [(label_map == 0)[:, 0].sum() for label_map in drawn[place - 1][2]] == [9, 8, 7, 6, 5, 4, 3, 2]
 
 
-def test_a_unet_of_kept_backgrounds_finds_the_anatomy_of_films_as_they_are(finished, windows, monkeypatch):
-    fold, seen = folds_of(finished)[0], []
+def test_a_unet_of_kept_backgrounds_finds_the_anatomy_of_films_as_they_are(cross_validated, windows, monkeypatch):
+    fold, seen = folds_of(cross_validated)[0], []
     fold.config = dataclasses.replace(fold.config, data=dataclasses.replace(fold.config.data, keep_background=True))
 
     def spy(unet, pictures, lesions=True):
@@ -158,18 +132,18 @@ def test_a_unet_of_kept_backgrounds_finds_the_anatomy_of_films_as_they_are(finis
     assert (part.films != part.images).any()
 
 
-def test_several_machines_are_refused(finished, films, monkeypatch):
+def test_several_machines_are_refused(cross_validated, films, monkeypatch):
     monkeypatch.setattr(cross_validation, "workers", lambda strategy: 2)
     with pytest.raises(ConfigError, match="cross-validate: expected one machine, received: TF_CONFIG with several"):
-        cross_validate(finished, films, QUIET, strategy=tf.distribute.get_strategy())
+        cross_validate(cross_validated, films, QUIET, strategy=tf.distribute.get_strategy())
 
 
-def test_it_is_trained_by_one_process_at_a_time(finished, films):
+def test_it_is_trained_by_one_process_at_a_time(cross_validated, films):
     with (
-        locked(finished.path),
+        locked(cross_validated.path),
         pytest.raises(ModelError, match="expected that nothing else trains this run, received: another process"),
     ):
-        cross_validate(finished, films, QUIET)
+        cross_validate(cross_validated, films, QUIET)
 
 
 def test_lesions_are_outlined_as_the_run_says(tmp_path, films, monkeypatch):
@@ -186,8 +160,8 @@ def test_lesions_are_outlined_as_the_run_says(tmp_path, films, monkeypatch):
     assert asked == [(16, "roi", "refined")]
 
 
-def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, films, tmp_path, monkeypatch):
-    path = shutil.copytree(finished.path, tmp_path / "stopped")
+def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(cross_validated, films, tmp_path, monkeypatch):
+    path = shutil.copytree(cross_validated.path, tmp_path / "stopped")
     second = path / "train-unet" / "00002"
     for file in (second / "config.json", path / "masks.npz", path / "report.json"):
         file.unlink()
@@ -196,56 +170,56 @@ def test_a_run_that_was_stopped_trains_the_folds_that_are_missing(finished, film
     def train(run, films, console, **options):
         trained.append((run.split, options))
         for name in ("model.keras", "report.json"):
-            shutil.copyfile(folds_of(finished)[1].path / name, run.path / name)
+            shutil.copyfile(folds_of(cross_validated)[1].path / name, run.path / name)
         return json.loads((run.path / "report.json").read_text())
 
     monkeypatch.setattr(cross_validation, "train_unet", train)
     options = {"strategy": tf.distribute.get_strategy(), "keep": 7}
     cross_validate(Run.open(path), films, QUIET, **options)
-    assert trained == [(folds_of(finished)[1].split, options)]
-    before, after = masks_of(finished), masks_of(Run.open(path))
+    assert trained == [(folds_of(cross_validated)[1].split, options)]
+    before, after = masks_of(cross_validated), masks_of(Run.open(path))
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
 
 
 @pytest.mark.parametrize(("file", "content"), [("report.json", "{"), ("report.json", "{}"), ("model.keras", "half")])
-def test_a_fold_whose_end_is_broken_ends_again(finished, films, tmp_path, file, content):
-    run = Run.open(shutil.copytree(finished.path, tmp_path / "broken"))
+def test_a_fold_whose_end_is_broken_ends_again(cross_validated, films, tmp_path, file, content):
+    run = Run.open(shutil.copytree(cross_validated.path, tmp_path / "broken"))
     (run.path / "train-unet" / "00002" / file).write_text(content)
-    assert cross_validate(run, films, QUIET)["dice"] == finished.ended_with["dice"]
+    assert cross_validate(run, films, QUIET)["dice"] == cross_validated.ended_with["dice"]
 
 
-def test_films_that_are_no_json_are_one_line(finished, films, tmp_path):
-    run = Run.open(shutil.copytree(finished.path, tmp_path / "broken"))
+def test_films_that_are_no_json_are_one_line(cross_validated, films, tmp_path):
+    run = Run.open(shutil.copytree(cross_validated.path, tmp_path / "broken"))
     (run.path / "films.json").write_text("x")
     with pytest.raises(DataError, match=r"films\.json: expected JSON, received: a broken file; start another run"):
         cross_validate(run, films, QUIET)
 
 
-def test_other_films_than_at_the_beginning_are_refused(finished, films):
+def test_other_films_than_at_the_beginning_are_refused(cross_validated, films):
     with pytest.raises(DataError, match=rf"the {len(films)} films that it began with, received: {len(films) - 1}"):
-        cross_validate(finished, films[1:], QUIET)
+        cross_validate(cross_validated, films[1:], QUIET)
 
 
-def test_the_order_of_the_data_sets_does_not_matter(finished, films, tmp_path):
-    path = shutil.copytree(finished.path, tmp_path / "run")
+def test_the_order_of_the_data_sets_does_not_matter(cross_validated, films, tmp_path):
+    path = shutil.copytree(cross_validated.path, tmp_path / "run")
     report = cross_validate(Run.open(path), films[len(films) // 2 :] + films[: len(films) // 2], QUIET)
-    assert report["films"] == len(masks_of(finished)["ids"])
+    assert report["films"] == len(masks_of(cross_validated)["ids"])
 
 
-def test_folds_that_would_be_dealt_otherwise_are_refused(finished, films):
+def test_folds_that_would_be_dealt_otherwise_are_refused(cross_validated, films):
     others = [dataclasses.replace(film, tissue="GD"[place % 2]) for place, film in enumerate(films)]
-    before = sorted(finished.path.rglob("*"))
+    before = sorted(cross_validated.path.rglob("*"))
     with pytest.raises(
         DataError, match="expected the patients and tissues that it dealt the folds by, received: others"
     ):
-        cross_validate(finished, others, QUIET)
-    assert sorted(finished.path.rglob("*")) == before
+        cross_validate(cross_validated, others, QUIET)
+    assert sorted(cross_validated.path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("state", ["finished", "stopped"])
-def test_films_that_have_changed_since_the_beginning_are_refused(state, finished, films, tmp_path):
-    path = shutil.copytree(finished.path, tmp_path / "run")
+def test_films_that_have_changed_since_the_beginning_are_refused(state, cross_validated, films, tmp_path):
+    path = shutil.copytree(cross_validated.path, tmp_path / "run")
     if state == "stopped":
         shutil.rmtree(path / "train-unet" / "00002")
         (path / "masks.npz").unlink()
@@ -269,64 +243,3 @@ def test_a_fold_that_could_not_be_trained_is_found_before_any_is(tmp_path, films
     with pytest.raises(DataError, match="films: expected normal films, or lesions whose place is known"):
         cross_validate(run, hidden, QUIET)
     assert not (run.path / "train-unet").exists()
-
-
-@pytest.fixture
-def gan(tmp_path, films, phantom_root, finished):
-    return create_gan_run(tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), films, [phantom_root], finished)
-
-
-def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, finished, windows):
-    some = windows.select(gan.split.validation)
-    assert masks_from(gan) == "cross-validation"
-    conditioned = condition(gan, some).label_maps
-    rows = [list(masks_of(finished)["ids"]).index(name) for name in some.names]
-    lesions = some.label_maps == LESION
-    assert (conditioned[lesions] == LESION).all()
-    np.testing.assert_array_equal(conditioned[~lesions], masks_of(finished)["anatomy"][rows][~lesions])
-    np.testing.assert_array_equal(
-        condition(gan, some.cropped()).label_maps,
-        dataclasses.replace(some, label_maps=conditioned).cropped().label_maps,
-    )
-
-
-def test_masks_of_other_films_of_the_same_names_are_refused(gan, windows):
-    some = windows.select(gan.split.train)
-    other = dataclasses.replace(
-        some, films=np.where(np.arange(len(some))[:, None, None] == 1, 255 - some.films, some.films)
-    )
-    with pytest.raises(
-        DataError, match=f"expected the films that were cross-validated, received: another {some.names[1]}"
-    ):
-        condition(gan, other)
-    unknown = dataclasses.replace(some, names=("stranger", *some.names[1:]))
-    with pytest.raises(DataError, match="received: another stranger; put it back, or cross-validate again"):
-        condition(gan, unknown)
-
-
-def test_a_gan_whose_masks_are_damaged(tmp_path, gan, windows):
-    broken = Run.open(gan.path)
-    broken.path = tmp_path
-    (tmp_path / "unet_masks.npz").write_bytes((gan.path / "unet_masks.npz").read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"unet_masks\.npz: expected masks, received: a broken file; write them again"):
-        condition(broken, windows.select(gan.split.validation))
-
-
-def test_a_gan_keeps_its_own_split(gan, films):
-    assert gan.split.train
-    assert gan.split.test
-
-
-def test_a_film_without_a_mask_is_refused(tmp_path, films, phantom_root, finished):
-    stranger = dataclasses.replace(films[0], id="stranger")
-    with pytest.raises(ModelError, match="expected masks of all films, received: none of stranger"):
-        create_gan_run(
-            tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), [*films, stranger], [phantom_root], finished
-        )
-
-
-def test_a_cross_validation_that_is_not_finished_is_refused(tmp_path, films, phantom_root, finished):
-    path = shutil.copytree(finished.path, tmp_path / "begun")
-    (path / "masks.npz").unlink()
-    with pytest.raises(ModelError, match=r"expected a finished .* go on with: mammogan-tf cross-validate --resume"):
-        create_gan_run(tmp_path, preset(GANConfig, "tiny", {"view": "roi"}), films, [phantom_root], Run.open(path))
