@@ -59,6 +59,7 @@ def train_unet(
         lambda: create_unet_run(workdir, config, films, sources),
         films,
         resumed,
+        config,
         workdir,
         keep,
         strategy,
@@ -95,14 +96,19 @@ def cross_validate(
     config = _config(CrossValidationConfig, preset, changes)
     resumed, sources, films = _open(resume, data)
     import_tensorflow(onednn=True)
-    from mammogan_tf.training.cross_validation import create_cross_validation_run
+    from mammogan_tf.training.cross_validation import ONE_MACHINE, create_cross_validation_run
     from mammogan_tf.training.cross_validation import cross_validate as train
+    from mammogan_tf.training.strategy import several_machines
+
+    if several_machines(strategy):
+        raise click.UsageError(ONE_MACHINE)
 
     run, report = _train(
         train,
         lambda: create_cross_validation_run(workdir, config, films, sources),
         films,
         resumed,
+        config,
         workdir,
         keep,
         strategy,
@@ -266,6 +272,7 @@ def train_gan(
         lambda: create_gan_run(workdir, config, films, sources, teacher),
         films,
         resumed,
+        config,
         workdir,
         keep,
         strategy,
@@ -327,14 +334,15 @@ def _open_run(path: Path) -> Any:
 
 
 def _train(
-    train: Any, create: Any, films: Any, resumed: Any, workdir: Path, keep: int, strategy_name: str
+    train: Any, create: Any, films: Any, resumed: Any, config: Any, workdir: Path, keep: int, strategy_name: str
 ) -> tuple[Any, dict[str, Any]]:
     """Trains a run, which is to be created or resumed, and ends the process of a worker that reports nothing."""
-    from mammogan_tf.training.strategy import make_strategy
+    from mammogan_tf.training.strategy import make_strategy, require_divisible
     from mammogan_tf.training.workers import is_chief, one_run
 
     context = click.get_current_context()
-    strategy = make_strategy(strategy_name)
+    strategy = make_strategy(strategy_name, Console())
+    require_divisible(resumed.config if resumed else config, strategy)
     run = one_run(strategy, resumed, create, workdir / str(context.info_name))
     console = Console(quiet=not is_chief(strategy))
     if not resumed:

@@ -3,8 +3,8 @@
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,9 @@ class Checkpoints:
         self._to.mkdir(parents=True, exist_ok=True)
         for remains in self._to.glob(".step-*"):  # of a run that was killed
             shutil.rmtree(remains)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=self._to))
+        temporary = self._to / f".{path.name}-{secrets.token_hex(8)}"
         try:
+            temporary.mkdir()
             self._state.write(str(temporary / "state"))
             write_json(temporary / "config.json", self._began_with)
             for file in temporary.iterdir():

@@ -28,7 +28,9 @@ from mammogan_tf.training.segmentation import PICTURES, finished_report, train_u
 from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures
 from mammogan_tf.training.workers import own_copy, workers
 
-__all__ = ["create_cross_validation_run", "cross_validate"]
+__all__ = ["ONE_MACHINE", "create_cross_validation_run", "cross_validate"]
+
+ONE_MACHINE = "cross-validate: expected one machine, received: TF_CONFIG with several; use --strategy one"
 
 
 def create_cross_validation_run(
@@ -79,7 +81,7 @@ def cross_validate(
     config = run.config
     assert isinstance(config, CrossValidationConfig)
     if strategy and workers(strategy) > 1:
-        raise ConfigError("cross-validate: expected one machine, received: TF_CONFIG with several; use --strategy one")
+        raise ConfigError(ONE_MACHINE)
     with own_copy(run, strategy or tf.distribute.get_strategy()):
         runs, reports, everything = _train_folds(run, films, console, strategy, keep)
         return _finish(run, runs, reports, everything)

@@ -32,7 +32,7 @@ from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.wgan_gp import WGANGP
-from mammogan_tf.training.workers import from_chief, own_copy
+from mammogan_tf.training.workers import from_chief, own_copy, require_same
 
 __all__ = ["build_wgan_gp", "generator_inputs", "train_gan"]
 
@@ -133,7 +133,7 @@ def train_gan(
     config = run.config
     assert isinstance(config, GANConfig)
     strategy = strategy or tf.distribute.get_strategy()
-    require_divisible(config.batch_size, strategy, in_pairs=config.energy_weight > 0)
+    require_divisible(config, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, validation, test = load_split(run, films, console)
     if len(training) < 2:
@@ -153,6 +153,7 @@ def train_gan(
     if (patients := len(set(test.patients))) < MIN_PATIENTS:
         console.line(f"test films of {patients} patients: evaluate needs {MIN_PATIENTS}; add patients or labels")
     with own_copy(run, strategy) as own:
+        require_same(strategy, began_with)
         with strategy.scope():
             model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))
         parts = varied, training, condition(run, validation).cropped()
@@ -192,6 +193,7 @@ def _train(
     checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
     checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
+    require_same(model.distribute_strategy, {"checkpoint": begin})
     first = min(RECORD_EVERY, config.sample_every, config.steps)
     history = History(own.path, "step", begin, first=first, begun_in=run.path)
     progress = console.progress("step")

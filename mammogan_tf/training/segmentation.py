@@ -31,7 +31,7 @@ from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
 from mammogan_tf.training.supervised import Supervised
-from mammogan_tf.training.workers import from_chief, own_copy
+from mammogan_tf.training.workers import from_chief, own_copy, require_same
 
 __all__ = ["PICTURES", "create_unet_run", "finished_report", "segmentation_loss", "train_unet"]
 
@@ -96,7 +96,7 @@ def train_unet(
     config = run.config
     assert isinstance(config, UNetConfig)
     strategy = strategy or tf.distribute.get_strategy()
-    require_divisible(config.batch_size, strategy)
+    require_divisible(config, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, *others = load_split(run, films, console)
     validation, test = (part.cropped() for part in others)
@@ -109,6 +109,7 @@ def train_unet(
         "films": fingerprint(repeated, validation, test),
     }
     with own_copy(run, strategy) as own:
+        require_same(strategy, began_with)
         with strategy.scope():
             model = build_supervised(config, _steps_per_epoch(config, repeated))
         best, seconds = _train(run, own, model, repeated, validation, began_with, console, keep, finish)
@@ -169,6 +170,7 @@ def _train(
     checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
     checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
+    require_same(strategy, {"checkpoint": begin})
     history = History(own.path, "epoch", begin // steps, begun_in=run.path)
     progress = console.progress("epoch")
 

@@ -3,18 +3,38 @@
 import keras
 import tensorflow as tf
 
-from mammogan_tf.config import STRATEGIES, require
+from mammogan_tf.config import STRATEGIES, GANConfig, UNetConfig, require
+from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.replicas import total
+from mammogan_tf.training.rendezvous import wait_for_all
 from mammogan_tf.training.workers import cluster
 
-__all__ = ["choose_precision", "make_strategy", "require_divisible", "scaled", "set_up_device", "sharing"]
+__all__ = [
+    "choose_precision",
+    "make_strategy",
+    "require_divisible",
+    "scaled",
+    "set_up_device",
+    "several_machines",
+    "sharing",
+]
 
 
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def several_machines(name: str) -> bool:
+    """Whether a strategy of this name spans the machines that ``TF_CONFIG`` names.
+
+    Raises:
+        ConfigError: ``TF_CONFIG`` is broken.
+    """
+    return name in ("auto", "multiworker") and len(cluster()) > 1
+
+
+def make_strategy(name: str, console: Console | None = None) -> tf.distribute.Strategy:
     """The strategy of a name out of ``config.STRATEGIES``; to be made before TensorFlow computes anything in the process.
 
     ``auto`` takes several machines where ``TF_CONFIG`` names them, else several GPUs where there are, else one device.
+    Where there are several machines it waits for them, as the console hears.
 
     Raises:
         ConfigError: there is no such strategy, or ``TF_CONFIG`` is missing or broken.
@@ -23,7 +43,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     require(name in STRATEGIES, "strategy", " | ".join(STRATEGIES), name)
     gpus = len(tf.config.list_physical_devices("GPU"))
     if name == "auto":
-        name = "multiworker" if len(cluster()) > 1 else "mirrored" if gpus > 1 else "one"
+        name = "multiworker" if several_machines(name) else "mirrored" if gpus > 1 else "one"
     if name == "one":
         return tf.distribute.get_strategy()
     if name == "mirrored":
@@ -33,12 +53,13 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             'multiworker: expected TF_CONFIG such as {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
             '"task": {"type": "worker", "index": 0}}, received: none; set it on each machine'
         )
+    wait_for_all(console or Console(quiet=True))
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"multiworker: expected to reach all workers of TF_CONFIG, received: {str(error).partition(chr(10))[0]}; "
-            "start all of them, and look for ports in use"
+            "start all of them again"
         ) from error
 
 
@@ -47,12 +68,12 @@ def _logical_devices() -> list[str]:
     return [device.name for device in tf.config.list_logical_devices(kind)]
 
 
-def require_divisible(batch_size: int, strategy: tf.distribute.Strategy, *, in_pairs: bool = False) -> None:
-    """Raises ConfigError unless the replicas can share a batch, ``in_pairs`` an even number of films each."""
-    devices = strategy.num_replicas_in_sync
+def require_divisible(config: UNetConfig | GANConfig, strategy: tf.distribute.Strategy) -> None:
+    """Raises ConfigError unless the replicas can share a batch, with an energy score an even number of films each."""
+    batch_size, devices = config.batch_size, strategy.num_replicas_in_sync
     if batch_size % devices:
         raise ConfigError(f"batch_size: expected a multiple of the {devices} devices, received: {batch_size}")
-    if in_pairs and batch_size // devices % 2:
+    if isinstance(config, GANConfig) and config.energy_weight and batch_size // devices % 2:
         raise ConfigError(
             f"batch_size: expected an even number for each device with an energy score, received: {batch_size // devices}"
         )

@@ -3,34 +3,72 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
+from mammogan_tf.environment import versions
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
 
-__all__ = ["anywhere", "cluster", "from_chief", "is_chief", "one_run", "own_copy", "workers"]
+__all__ = ["anywhere", "cluster", "from_chief", "is_chief", "one_run", "own_copy", "require_same", "workers"]
+
+KINDS = ("chief", "worker")
+"""Of tasks, as TensorFlow names those that train."""
 
 
-def cluster() -> list[str]:
-    """The tasks that train, such as ``worker 0``, of ``TF_CONFIG``; none without it. The first is the chief."""
+GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+"""What TensorFlow raises where another process no longer answers."""
+
+
+def cluster() -> dict[str, str]:
+    """By name, such as ``worker 0``, the addresses of the tasks of ``TF_CONFIG``; none without it. The first is the chief.
+
+    Raises:
+        ConfigError: it is no JSON of this kind, or names an address twice, tasks that do not train, or none that is this one.
+    """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
-        return []
+        return {}
     try:
         config = json.loads(text)
-        tasks = [f"{kind} {n}" for kind in ("chief", "worker") for n, _ in enumerate(config["cluster"].get(kind, ()))]
+        kinds = dict(config["cluster"])
+        tasks = {f"{kind} {n}": address for kind in KINDS for n, address in enumerate(kinds.get(kind, ()))}
         own = f"{config['task']['type']} {config['task']['index']}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"TF_CONFIG: expected JSON with cluster and task, received: {text[:80]}") from error
+        raise ConfigError(
+            f"TF_CONFIG: expected JSON with cluster and task, received: {' '.join(text.split())[:80]}"
+        ) from error
+    if others := [kind for kind in kinds if kind not in KINDS]:
+        raise ConfigError(f"TF_CONFIG: expected a cluster of {' and '.join(KINDS)}, received: {', '.join(others)}")
+    if not all(isinstance(addresses, list) for addresses in kinds.values()) or not all(
+        map(_is_address, tasks.values())
+    ):
+        received = json.dumps(kinds)[:80]
+        raise ConfigError(f"TF_CONFIG: expected lists of addresses such as host:2222, received: {received}")
+    if len({*tasks.values()}) < len(tasks) or "chief 1" in tasks:
+        raise ConfigError(
+            f"TF_CONFIG: expected an address for each task and one chief at most, received: {json.dumps(kinds)[:80]}"
+        )
     if own not in tasks:
         raise ConfigError(f"TF_CONFIG: expected a task of its cluster ({', '.join(tasks)}), received: {own}")
     return tasks
+
+
+def _is_address(value: Any) -> bool:
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 65536
 
 
 def workers(strategy: tf.distribute.Strategy) -> int:
@@ -43,7 +81,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
-    return f"{resolver.task_type} {resolver.task_id}" == cluster()[0]
+    return f"{resolver.task_type} {resolver.task_id}" == next(iter(cluster()))
 
 
 def from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
@@ -68,9 +106,38 @@ def _sum_over_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf
     return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(tf.identity, args=(value,)), axis=None)
 
 
+def require_same(strategy: tf.distribute.Strategy, trained_with: Mapping[str, Any]) -> None:
+    """Keeps processes apart that would not train the same; all of them have to ask for it at the same place.
+
+    Args:
+        trained_with: by name what has to be the same in all of them, as JSON, beside the versions of the packages.
+
+    Raises:
+        ModelError: something is not, in every process; or another worker is gone.
+    """
+    if workers(strategy) == 1:
+        return
+    with _all_there(strategy, "start all of them again"):
+        packages = versions("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
+        for name, value in {"versions": packages, **trained_with}.items():
+            if _differs(strategy, json.dumps(value, sort_keys=True).encode()):
+                raise ModelError(
+                    f"{name}: expected the same in all workers, received: {value} here, another in some; "
+                    "give all of them the same command, data and versions"
+                )
+
+
+def _differs(strategy: tf.distribute.Strategy, value: bytes) -> bool:
+    """Whether the value of some process is not the chief's."""
+    digest = int.from_bytes(hashlib.sha256(value).digest()[:6], "big")  # It fits into a float64.
+    return anywhere(strategy, int(from_chief(strategy, digest)) != digest)
+
+
 @contextmanager
 def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
     """The run as this process writes it: the chief where it is, the others in a folder that is thrown away.
+
+    Where the block ends well in one process it waits for the others, so that none has ended well before all have.
 
     Raises:
         ModelError: another process trains this run, or another worker is gone.
@@ -85,52 +152,64 @@ def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
         else:
             with tempfile.TemporaryDirectory(prefix="mammogan-worker-") as folder:
                 yield Run(Path(folder), run.command, run.config, run.split, run.data)
+        anywhere(strategy, False)
 
 
 def one_run(strategy: tf.distribute.Strategy, resumed: Run | None, create: Callable[[], Run], directory: Path) -> Run:
     """The run that all workers train: the one to resume, or the one that the chief makes below a directory they share.
 
     Raises:
-        ModelError: the workers were told to resume different runs, the chief could not make one, or another worker is gone.
+        ModelError: the workers were told to resume different runs, the chief could not make one, another lies in its place
+            where a worker looks for it, or another worker is gone.
     """
     if workers(strategy) == 1:
         return resumed or create()
     with _all_there(strategy, "start all of them again"):
-        own = _digest(resumed) if resumed else 0
-        if int(from_chief(strategy, own)) != own:
+        if _differs(strategy, _identity(resumed) if resumed else b""):
             raise ModelError(
-                f"--resume: expected the run of the chief, received: {resumed.path if resumed else 'none'}"
+                f"--resume: expected the same run in all workers, received: {resumed.path if resumed else 'none'} here; "
+                "give all of them that of the chief"
             )
-        if resumed:
-            return resumed
-        if is_chief(strategy):
-            number = 0
-            try:
-                run = create()
-                number = int(run.path.name)
-                return run
-            finally:
-                from_chief(strategy, number)
-        number = int(from_chief(strategy, 0))
-        if not number:
-            raise ModelError("expected a run that the chief made, received: none; see what the chief says")
-        return Run.open(directory / f"{number:05d}")
+        run = resumed or _new_run(strategy, create, directory)
+        if _differs(strategy, _identity(run)):
+            raise ModelError(
+                f"{run.path}: expected the run that the chief made, received: another in some workers; "
+                "give all of them a --workdir on storage that they share"
+            )
+    return run
 
 
-def _digest(run: Run) -> int:
-    """A number that differs from run to run, and fits into a float64: of its name, and of what it began with."""
-    began_with = run.path.resolve().name.encode() + (run.path / "config.json").read_bytes()
-    return int.from_bytes(hashlib.sha256(began_with).digest()[:6], "big")
+def _new_run(strategy: tf.distribute.Strategy, create: Callable[[], Run], directory: Path) -> Run:
+    """What lies at the place of the run that the chief makes, whose number it tells the others."""
+    if is_chief(strategy):
+        number = 0
+        try:
+            run = create()
+            number = int(run.path.name)
+            return run
+        finally:
+            from_chief(strategy, number)
+    number = int(from_chief(strategy, 0))
+    if not number:
+        raise ModelError("expected a run that the chief made, received: none; see what the chief says")
+    return Run.open(directory / f"{number:05d}")
+
+
+def _identity(run: Run) -> bytes:
+    """What differs from run to run: its name, and what it began with."""
+    name = run.path.resolve().name.encode()
+    return name + b"".join((run.path / file).read_bytes() for file in ("config.json", "split.json"))
 
 
 @contextmanager
 def _all_there(strategy: tf.distribute.Strategy, advice: str) -> Iterator[None]:
-    """Says in one line that another worker is gone."""
+    """Says in one line that another worker is gone, or what else keeps them from going on together."""
     try:
         yield
     except tf.errors.OpError as error:
         if workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
-        raise ModelError(
-            f"expected {workers(strategy)} workers, received: one of them is gone ({type(error).__name__}); {advice}"
-        ) from error
+        what = (
+            f"one of them is gone ({type(error).__name__})" if isinstance(error, GONE) else str(error).splitlines()[0]
+        )
+        raise ModelError(f"expected {workers(strategy)} workers, received: {what}; {advice}") from error

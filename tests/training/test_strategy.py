@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mammogan_tf.config import GANConfig, UNetConfig
 from mammogan_tf.errors import ConfigError
+from mammogan_tf.training import strategy
 from mammogan_tf.training.strategy import choose_precision, make_strategy, require_divisible, scaled, set_up_device
 
 
@@ -57,6 +59,7 @@ def test_which_devices_train(monkeypatch, name, gpus, machines, expected):
     }
     for kind in ("physical", "logical"):
         monkeypatch.setattr(tf.config, f"list_{kind}_devices", there.get)
+    monkeypatch.setattr(strategy, "wait_for_all", lambda console: None)
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: "one")
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: devices)
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "all machines")
@@ -65,12 +68,13 @@ def test_which_devices_train(monkeypatch, name, gpus, machines, expected):
 
 def test_devices_that_cannot_share_a_batch_are_refused():
     two = SimpleNamespace(num_replicas_in_sync=2)
-    require_divisible(4, two)
-    with pytest.raises(ConfigError, match="batch_size: expected a multiple of the 2 devices, received: 3"):
-        require_divisible(3, two)
-    require_divisible(8, two, in_pairs=True)
+    for config in (UNetConfig, GANConfig):
+        require_divisible(config(batch_size=6), two)
+        with pytest.raises(ConfigError, match="batch_size: expected a multiple of the 2 devices, received: 3"):
+            require_divisible(config(batch_size=3), two)
+    require_divisible(GANConfig(batch_size=8, energy_weight=1.0), two)
     with pytest.raises(ConfigError, match="batch_size: expected an even number for each device"):
-        require_divisible(6, two, in_pairs=True)
+        require_divisible(GANConfig(batch_size=6, energy_weight=1.0), two)
 
 
 def test_the_seed_decides_the_first_weights():

@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,10 +15,12 @@ import pytest
 import tensorflow as tf
 
 from mammogan_tf.config import GANConfig, preset
+from mammogan_tf.console import Console
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ConfigError, ModelError
-from mammogan_tf.training import workers
+from mammogan_tf.training import rendezvous, workers
 from mammogan_tf.training.conditioning import create_gan_run
+from mammogan_tf.training.rendezvous import wait_for_all
 from mammogan_tf.training.strategy import make_strategy
 from mammogan_tf.training.workers import anywhere, cluster, from_chief, is_chief, one_run
 from tests.command_line import assert_one_line, start
@@ -36,14 +40,29 @@ def make_run(tmp_path, phantom_root):
     return make
 
 
-def start_two(*arguments):
-    """Starts the command twice, as two workers that know each other."""
-    with socket.socket() as one, socket.socket() as two:
-        for free in (one, two):
-            free.bind(("127.0.0.1", 0))
-        workers = [f"127.0.0.1:{free.getsockname()[1]}" for free in (one, two)]
+def of(cluster):
+    return json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}})
+
+
+def free_addresses(count):
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in free]
+
+
+def listening(address):
+    host, _, port = address.rpartition(":")
+    return socket.create_server((host, int(port)))
+
+
+def start_two(*arguments, second=()):
+    """Starts the command twice, as two workers that know each other; the second one with arguments of its own, if any."""
+    workers = free_addresses(2)
     configs = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": n}} for n in (0, 1)]
-    return [start(*arguments, environment={"TF_CONFIG": json.dumps(config)}) for config in configs]
+    return [
+        start(*each, environment={"TF_CONFIG": json.dumps(config)})
+        for each, config in zip((arguments, second or arguments), configs, strict=True)
+    ]
 
 
 @pytest.mark.slow
@@ -80,6 +99,96 @@ def test_a_run_that_the_chief_cannot_make_ends_all_with_one_line(tmp_path, phant
         chief, "masks from a U-Net: expected a finished train-unet or cross-validate run ... run train-unet"
     )
     assert_one_line(other, "expected a run that the chief made, received: none; see what the chief says")
+
+
+@pytest.mark.slow
+def test_workers_whose_films_differ_are_refused(tmp_path, phantom_root):
+    darker = shutil.copytree(phantom_root, tmp_path / "darker")
+    film = next(darker.glob("*.pgm"))
+    film.write_bytes(film.read_bytes()[:20] + bytes(len(film.read_bytes()) - 20))
+    runs = tmp_path / "runs"
+    same = ["train-unet", "--preset", "tiny", "--workdir", runs, "--data"]
+    processes = start_two(*same, phantom_root, second=(*same, darker))
+    outputs = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    for output in outputs:
+        assert_one_line(output, "films: expected the same in all workers, received: ... here, another in some")
+
+
+@pytest.mark.slow
+def test_workers_that_see_different_runs_at_one_place_are_refused(tmp_path, phantom_root):
+    others = tmp_path / "others"
+    config = preset(GANConfig, "tiny", {"masks": "annotation", "split_seed": 5})
+    create_gan_run(others, config, load_all([phantom_root]), [phantom_root])
+    same = ["train-gan", "--preset", "tiny", "--masks", "annotation", "--data", phantom_root, "--workdir"]
+    processes = start_two(*same, tmp_path / "runs", second=(*same, others))
+    outputs = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    for output in outputs:
+        assert_one_line(output, "00001: expected the run that the chief made, received: another in some workers")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_waits_for_others_says_so_and_ends_on_a_signal(number, tmp_path, phantom_root):
+    first, second = start_two("train-unet", "--data", phantom_root, "--workdir", tmp_path, "--preset", "tiny")
+    second.kill()
+    second.communicate()
+    assert any(line.startswith("waiting for the other workers of TF_CONFIG: 127.0.0.1:") for line in first.stderr)
+    first.send_signal(number)
+    first.communicate(timeout=30)
+    assert first.returncode == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_that_another_program_has(monkeypatch):
+    with socket.create_server(("", 0)) as taken:
+        addresses = [f"127.0.0.1:{taken.getsockname()[1]}", "127.0.0.1:1"]
+        monkeypatch.setenv("TF_CONFIG", of({"worker": addresses}))
+        with pytest.raises(
+            ModelError, match=f"expected a free port for {addresses[0]}, received: Address already in use"
+        ):
+            make_strategy("multiworker")
+
+
+def test_all_are_waited_for_and_who_is_missing_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(rendezvous, "PAUSE", 0.05)
+    own, there, coming = free_addresses(3)
+    monkeypatch.setenv("TF_CONFIG", of({"worker": [own, there, coming]}))
+    with listening(there):
+        waiting = threading.Thread(target=wait_for_all, args=[Console()])
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        with listening(coming):
+            waiting.join(10)
+        assert not waiting.is_alive()
+    assert capsys.readouterr().err == f"waiting for the other workers of TF_CONFIG: {coming}\n"
+
+
+@pytest.mark.slow
+def test_no_worker_ends_well_where_the_chief_cannot_end(unet_run, tmp_path):
+    run = shutil.copytree(unet_run, tmp_path / "00001")
+    for file in ("model.keras", "report.json", "MODEL_CARD.md"):
+        (run / file).unlink()
+    (run / "MODEL_CARD.md").mkdir()
+    (run / "MODEL_CARD.md" / "in the way").touch()
+    processes = start_two("train-unet", "--resume", run)
+    chief, other = (process.communicate(timeout=120)[1] for process in processes)
+    assert [process.returncode for process in processes] == [1, 1]
+    assert_one_line(chief, "MODEL_CARD.md: expected to read or write it")
+    assert_one_line(other, "expected 2 workers, received: one of them is gone")
+
+
+def test_options_that_the_devices_cannot_share_leave_no_run(tmp_path, phantom_root):
+    refused = start(
+        *("train-gan", "--preset", "tiny", "--masks", "annotation", "--data", phantom_root, "--workdir", tmp_path),
+        *("--energy-weight", 1, "--batch-size", 5),
+    )
+    _, stderr = refused.communicate(timeout=120)
+    assert refused.returncode == 2
+    assert_one_line(stderr, "batch_size: expected an even number for each device with an energy score, received: 5")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not KILLS, reason="takes a minute: set MAMMOGAN_TEST_KILLS")
@@ -121,6 +230,15 @@ def test_a_worker_that_is_killed_ends_the_other_and_both_resume(make_run):
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
             "a task of its cluster .worker 0.",
         ),
+        ('{"cluster":\n {"worker": ["a:1"}', r'received: \{"cluster": \{"worker": \["a:1"\}$'),
+        (of({"worker": "a:1"}), 'lists of addresses such as host:2222, received: {"worker": "a:1"}'),
+        (of({"worker": [1, 2]}), r'lists of addresses such as host:2222, received: \{"worker": \[1, 2\]}'),
+        (of({"worker": {"0": "a:1"}}), "lists of addresses such as host:2222"),
+        (of({"worker": ["a"]}), "lists of addresses such as host:2222"),
+        (of({"worker": ["a:99999"]}), "lists of addresses such as host:2222"),
+        (of({"worker": ["a:1", "a:1"]}), "an address for each task and one chief at most"),
+        (of({"chief": ["a:1", "b:1"], "worker": ["c:1"]}), "an address for each task and one chief at most"),
+        (of({"master": ["a:1"], "worker": ["b:1"]}), "a cluster of chief and worker, received: master"),
     ],
 )
 def test_no_cluster_to_join(monkeypatch, text, says):
@@ -148,7 +266,7 @@ def together(monkeypatch):
 def test_the_first_of_all_tasks_is_the_chief(together):
     tasks = [("chief", 0), ("worker", 0), ("worker", 1)]
     assert [is_chief(together(*task)) for task in tasks] == [True, False, False]
-    assert cluster() == ["chief 0", "worker 0", "worker 1"]
+    assert cluster() == {"chief 0": "a:1", "worker 0": "b:1", "worker 1": "c:1"}
 
 
 def test_all_processes_get_the_value_of_the_chief_however_many_devices_each_has(together):
@@ -162,9 +280,10 @@ def test_all_processes_get_the_value_of_the_chief_however_many_devices_each_has(
 def test_a_worker_that_is_told_to_resume_another_run_than_the_chief_is_refused(together, tmp_path, resumed):
     run = None
     if resumed:
-        (tmp_path / "config.json").write_text("{}")
+        for name in ("config.json", "split.json"):
+            (tmp_path / name).write_text("{}")
         run = SimpleNamespace(path=tmp_path)
     with pytest.raises(
-        ModelError, match=f"--resume: expected the run of the chief, received: {tmp_path if resumed else 'none'}"
+        ModelError, match=f"--resume: expected the same run in all workers, received: {tmp_path if resumed else 'none'}"
     ):
         one_run(together("worker", 0, chiefs_value=12345.0), run, list, tmp_path)
