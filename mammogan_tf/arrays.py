@@ -24,6 +24,6 @@ def to_numbers(what: str, values: Any, kind: type[np.number], error: type[Except
 
 def require_films(films: np.ndarray, error: type[Exception]) -> None:
     """Raises ``error`` unless all values lie in [0, 1]; a NaN does not."""
-    if not (films.min() >= 0 and films.max() <= 1):
+    if films.size and not (films.min() >= 0 and films.max() <= 1):
         received = f"{films.min():.9g} to {films.max():.9g}"
         raise error(f"films: expected values in [0, 1], received: {received}; divide bytes by 255")

@@ -147,7 +147,7 @@ def energy_score(real: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Ten
     Example: y is 0 everywhere, x and x' are 1: on S x S pixels S - 0. Where x' is -1 instead: S - 2 S / 2 = 0.
 
     Args:
-        real: y, [B, S, S, 1]; S is 8, or 16 times a whole number.
+        real: y, [B, S, S, 1]; S is 8, or 16 times a whole number: others cannot be shrunk to these sizes.
         first: x, of the same masks.
         second: x', of the same masks with other noise.
 

@@ -39,7 +39,7 @@ def over_patients(
     if "value" not in estimate:
         return estimate
     judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    values, patients = values[judged], patients.reshape(len(patients), -1)[judged]
+    values, patients = values[judged], np.asarray(patients).reshape(len(patients), -1)[judged]
     kept = {name: (patients != name).all(axis=1).astype(int) for name in np.unique(patients)}
     without = {name: float(statistic(values, weights)) if weights.any() else np.nan for name, weights in kept.items()}
     return estimate | ({WITHOUT: without} if np.isfinite(list(without.values())).all() else {})
@@ -86,7 +86,9 @@ def auc_between(
     Args:
         comparable: bool [N, M], the pairs that count; all where None.
     """
-    above = (np.sign(positive - negative[:, None]) + 1) / 2
+    negative = negative[:, None]
+    above = (positive > negative) + 0.5 * (positive == negative)
+    above = np.where(np.isnan(positive) | np.isnan(negative), np.nan, above)
     return over_pairs(above, patients_negative, patients_positive, comparable, seed)
 
 
@@ -103,8 +105,9 @@ def over_pairs(
     """
     counts = np.ones(values.shape) if counted is None else counted.astype(float)
     names = np.unique(patients_first), np.unique(patients_second)
+    weighted = np.where(counts > 0, values, 0) * counts
     first, second = names[0][:, None] == patients_first, names[1][:, None] == patients_second
-    sums, pairs = (first @ films @ second.T for films in (values * counts, counts))  # Of each two patients.
+    sums, pairs = (first @ films @ second.T for films in (weighted, counts))  # Of each two patients.
 
     def average(rows: np.ndarray, weights: np.ndarray) -> float:
         of_first, of_second = np.split(weights, [len(first)])
@@ -130,7 +133,7 @@ def left_out(
     """
     names = np.unique(patients)
     blocks = np.array_split(np.random.default_rng(0).permutation(names), min(BLOCKS, len(names)))
-    block_of = {name: " ".join(sorted(block)) for block in blocks for name in block}
+    block_of = {name: " ".join(sorted(map(str, block))) for block in blocks for name in block}
     estimate = jackknife(lambda chosen: statistic(names[chosen]), np.array([block_of[name] for name in names]))
     if "value" not in estimate:
         return estimate

@@ -44,16 +44,16 @@ def standardise(reference: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
         The reference and the others, float64, with at most D columns.
 
     Raises:
-        DataError: no feature of the reference varies.
+        DataError: no feature of the reference varies, or some are not finite.
     """
-    _check(reference, *others)
+    reference, *rest = _features(reference, *others)
     mean, deviation = reference.mean(axis=0), reference.std(axis=0)
     varies = deviation > 1e-9 * (1 + np.abs(mean))
     if not varies.any():
         raise DataError(
             "features: expected at least one that varies, received: constant ones; are all images the same?"
         )
-    return [(features[:, varies] - mean[varies]) / deviation[varies] for features in (reference, *others)]
+    return [(features[:, varies] - mean[varies]) / deviation[varies] for features in (reference, *rest)]
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -69,9 +69,9 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
         A number >= 0.
 
     Raises:
-        DataError: fewer than two samples, or different numbers of features.
+        DataError: fewer than two samples, different numbers of features, or some that are not finite.
     """
-    _check(first, second)
+    first, second = _features(first, second)
     covariance_1, covariance_2 = (np.atleast_2d(np.cov(features, rowvar=False)) for features in (first, second))
     values, vectors = np.linalg.eigh(covariance_1)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
@@ -111,9 +111,10 @@ def kid(
         groups_second: [M], the same of the other set; pairs across the sets count whatever their groups.
 
     Raises:
-        DataError: fewer than two samples or groups in a set, or different numbers of features.
+        DataError: fewer than two samples or groups in a set, another number of groups than of samples, different numbers of
+            features, or some that are not finite.
     """
-    _check(first, second)
+    first, second = _features(first, second)
     within = _mean_between_groups(first, groups_first) + _mean_between_groups(second, groups_second)
     return float(within - 2 * _kernel(first, second).mean())
 
@@ -132,9 +133,9 @@ def kid_of_subsets(
         seed: the same seed draws the same subsets.
 
     Raises:
-        DataError: too few samples, or different numbers of features.
+        DataError: too few samples, different numbers of features, or some that are not finite.
     """
-    _check(first, second)
+    first, second = _features(first, second)
     if min(len(first), len(second)) < size:
         raise DataError(f"features: expected {size} samples or more, received: {len(first)} and {len(second)}")
     random = np.random.default_rng(seed)
@@ -146,19 +147,23 @@ def manifolds(real: np.ndarray, synthetic: np.ndarray, k: int = NEIGHBOURS) -> M
     """How much of each set lies within the other, by balls that reach to the k-th nearest neighbour of their set.
 
     Precision: share of synthetic samples in a real ball; recall: of real samples in a synthetic ball (Kynkaanniemi et
-    al. 2019, equation 2). Density: real balls around a synthetic sample, over k: may exceed 1; coverage: share of real
-    balls with a synthetic sample in them (Naeem et al. 2020, equations 3 and 4). Two samples of one distribution do not
-    give 1, and how much they give depends on the numbers of samples: read it beside real against real of equal numbers.
+    al. 2019, equation 2; what lies on a ball is not in it, as with Naeem et al.). Density: real balls around a synthetic
+    sample, over k: may exceed 1; coverage: share of real balls with a synthetic sample in them (Naeem et al. 2020,
+    equations 3 and 4). Two samples of one distribution do not give 1, and how much they give depends on the numbers of
+    samples: read it beside real against real of equal numbers.
 
     Args:
         real: [N, D] with N > k; synthetic: [M, D] with M > k; features of one scale (:func:`standardise`).
+        k: 1 or more.
 
     Raises:
-        DataError: too few samples, or different numbers of features.
+        DataError: too few samples, different numbers of features, or some that are not finite.
     """
-    _check(real, synthetic)
-    if min(len(real), len(synthetic)) <= k:
-        raise DataError(f"features: expected more than {k} samples each, received: {len(real)} and {len(synthetic)}")
+    real, synthetic = _features(real, synthetic)
+    if min(len(real), len(synthetic)) <= k or k < 1:
+        raise DataError(
+            f"features: expected a k of 1 or more, and more samples than that, received: k {k}, {len(real)} and {len(synthetic)}"
+        )
     between = cdist(real, synthetic)
     in_real = between < _reach(real, k)[:, None]
     return Manifolds(
@@ -175,18 +180,26 @@ def _reach(features: np.ndarray, k: int) -> np.ndarray:
 
 
 def _kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return (np.asarray(first, float) @ np.asarray(second, float).T / first.shape[1] + 1) ** 3
+    return (first @ second.T / first.shape[1] + 1) ** 3
 
 
 def _mean_between_groups(features: np.ndarray, groups: np.ndarray | None) -> float:
-    groups = np.arange(len(features)) if groups is None else groups
+    groups = np.arange(len(features)) if groups is None else np.asarray(groups)
+    if len(groups) != len(features):
+        raise DataError(f"groups: expected one for each of {len(features)} samples, received: {len(groups)}")
     different = groups[:, None] != groups
     if not different.any():
         raise DataError(f"features: expected samples of two or more groups, received: {len(features)} of one")
     return float(_kernel(features, features)[different].mean())
 
 
-def _check(*sets: np.ndarray) -> None:
-    if any(features.ndim != 2 or len(features) < 2 for features in sets) or len({f.shape[1] for f in sets}) != 1:
-        shapes = ", ".join(str(features.shape) for features in sets)
+def _features(*sets: np.ndarray) -> list[np.ndarray]:
+    """The sets as float64 [N, D], in which alone a constant column has a deviation of 0."""
+    found = [np.asarray(features, np.float64) for features in sets]
+    if any(features.ndim != 2 or len(features) < 2 for features in found) or len({f.shape[1] for f in found}) != 1:
+        shapes = ", ".join(str(features.shape) for features in found)
         raise DataError(f"features: expected two or more samples of the same features each, received: {shapes}")
+    broken = sum(int((~np.isfinite(features)).any(axis=1).sum()) for features in found)
+    if broken:
+        raise DataError(f"features: expected finite numbers, received: others in {broken} samples; leave these out")
+    return found

@@ -3,6 +3,7 @@
 import numpy as np
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
+from mammogan_tf.arrays import require_films
 from mammogan_tf.console import Progress
 from mammogan_tf.errors import DataError
 
@@ -40,10 +41,11 @@ def radiomics_features(images: np.ndarray, progress: Progress | None = None) -> 
         energies. All are finite, for an empty image too.
 
     Raises:
-        DataError: not a stack of images of that size.
+        DataError: not a stack of images of that size, or values outside [0, 1].
     """
     if images.ndim != 3 or not len(images) or min(images.shape[1:]) < 16:
         raise DataError(f"images: expected a stack [N, H, W] of 16 x 16 pixels or more, received: {images.shape}")
+    require_films(images, DataError)
     families = (grey_percentiles, co_occurrence, local_patterns, spectrum_bands, wavelet_energies)
     rows = []
     for image in images:

@@ -66,7 +66,10 @@ def bootstrap(
     """A statistic with its 95 % percentile bootstrap interval, patients drawn with all their rows (Efron 1979).
 
     The percentiles are expanded as Student's t is wider than the normal distribution (Hesterberg 2015, *What Teachers Should
-    Know About the Bootstrap*): with few patients the plain ones, 2.5 and 97.5, are far too narrow.
+    Know About the Bootstrap*): with few patients the plain ones, 2.5 and 97.5, are far too narrow. Below six patients
+    the expanded ones are, too: an interval of a mean lies within the patients' own means, so that of symmetric data it covers
+    the true one in at most 1 - 2^(1 - P) of all cases, 75 % with 3 patients, 88 % with 4, 94 % with 5. It has no width where all
+    patients have one value.
 
     Args:
         values: float [N] or [N, K], a row for each film or pair of films; rows with a nan were not judged and are left
@@ -86,7 +89,7 @@ def bootstrap(
     if not len(values):
         return not_computed(f"needs {MIN_PATIENTS} patients or more, found 0")
     judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    values, patients = values[judged], patients.reshape(len(patients), -1)[judged]
+    values, patients = values[judged], np.asarray(patients).reshape(len(patients), -1)[judged]
     names, members = np.unique(patients, return_inverse=True)
     if len(names) < MIN_PATIENTS:
         return not_computed(f"needs {MIN_PATIENTS} patients or more, found {len(names)}")
@@ -123,6 +126,7 @@ def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) ->
     Returns:
         ``{value, low, high, n, patients, without}``, the last by patient; or why it is not computed.
     """
+    patients = np.asarray(patients)
     names = np.unique(patients)
     if len(names) < MIN_PATIENTS:
         return not_computed(f"needs {MIN_PATIENTS} patients or more, found {len(names)}")

@@ -53,7 +53,9 @@ def control_contrast(image: np.ndarray, label_map: np.ndarray, lesions_of: np.nd
         DataError: the shapes of image and label map differ.
     """
     _check(image, label_map)
-    random = np.random.default_rng([seed, *(zlib.crc32(maps.tobytes()) for maps in (label_map, lesions_of))])
+    random = np.random.default_rng(
+        [seed, *(zlib.crc32(np.asarray(maps, np.uint8).tobytes()) for maps in (label_map, lesions_of))]
+    )
     numbered, count = components(lesions_of)
     boxes = find_objects(numbered, count)
     shapes = [numbered[box] == number for number, box in enumerate(boxes, start=1)]

@@ -82,9 +82,9 @@ def nearest(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np
         Distances float64 [N], of images in [0, 1], and the index of the nearest reference, int [N].
 
     Raises:
-        DataError: the sizes differ, or there is no reference.
+        DataError: the sizes differ, there is no reference, or a value is not finite.
     """
-    distances, indices = [], []
+    distances, indices = [np.empty(0)], [np.empty(0, int)]
     for batch, flat, order in _compare(queries, references):
         indices.append(order.argmin(axis=1))
         distances.append(_distance(batch, flat, indices[-1]))
@@ -103,7 +103,7 @@ def distance_ratio(queries: np.ndarray, references: np.ndarray, groups: np.ndarr
     Returns:
         float64 [N] in [0, 1]; nan where all references are of one group, or two groups have the query itself.
     """
-    ratios = []
+    ratios, groups = [np.empty(0)], np.asarray(groups)
     for batch, flat, order in _compare(queries, references):
         first = order.argmin(axis=1)
         order[groups[first][:, None] == groups] = np.inf
@@ -119,6 +119,8 @@ def _compare(queries: np.ndarray, references: np.ndarray) -> Iterator[tuple[np.n
         raise DataError(
             f"images: expected two stacks [N, ...] of one size, received: {queries.shape} and {references.shape}"
         )
+    if not (np.isfinite(queries).all() and np.isfinite(references).all()):
+        raise DataError("images: expected finite numbers, received: others; leave these images out")
     flat = references.reshape(len(references), -1).astype(np.float64)
     squares = np.einsum("md,md->m", flat, flat)
     for start in range(0, len(queries), BATCH):
@@ -188,7 +190,7 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None, ne
         membership: :func:`membership_auc`; None where no critic is at hand.
         near: :func:`near_copies` in pixels.
     """
-    reasons = []
+    reasons = [] if spaces else ["nothing was compared"]
     if near:
         reasons.append(
             f"pixels: {near} at most {LEAST_DISTANCE_RATIO} times as far from one training patient as from the next"

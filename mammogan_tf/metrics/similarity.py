@@ -4,6 +4,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
+from mammogan_tf.arrays import require_films
 from mammogan_tf.errors import DataError
 
 __all__ = ["SCALE_WEIGHTS", "WINDOW", "ms_ssim", "pairwise_ssim", "sample_pairs", "scales", "ssim"]
@@ -31,7 +32,7 @@ def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         float64 [...] in [-1, 1]; 1 where the two images are equal.
 
     Raises:
-        DataError: the shapes differ, or the images are smaller than the window of 11 x 11 pixels.
+        DataError: the shapes differ, the images are smaller than the window of 11 x 11 pixels, or values lie outside [0, 1].
     """
     first, second = _pair(first, second)
     pairs = zip(first.reshape(-1, *first.shape[-2:]), second.reshape(-1, *first.shape[-2:]), strict=True)
@@ -110,6 +111,8 @@ def _pair(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
         )
     if min(first.shape[-2:]) < WINDOW:
         raise DataError(f"images: expected {WINDOW} x {WINDOW} pixels or more for SSIM, received: {first.shape[-2:]}")
+    for images in (first, second):
+        require_films(images, DataError)
     return first, second
 
 

@@ -61,6 +61,9 @@ def classifier_auc(
             f"groups: expected one for each of {count} and {len(features_synthetic)} samples, "
             f"received: {len(groups_real)} and {len(groups_synthetic)}"
         )
+    shapes = np.shape(features_real), np.shape(features_synthetic)
+    if shapes[0][1:] != shapes[1][1:]:
+        raise DataError(f"features: expected the same ones of both sets, received: {shapes[0]} and {shapes[1]}")
     features = np.concatenate([features_real, features_synthetic])
     is_synthetic = np.arange(len(groups)) >= count
     fold = _deal(groups, is_synthetic, folds, seed)
@@ -89,6 +92,8 @@ def discriminant(negative: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray
     covariance = np.mean([np.atleast_2d(np.cov(f, rowvar=False, bias=True)) for f in (negative, positive)], axis=0)
     size = len(covariance)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.trace(covariance) / size * np.eye(size)
+    if not covariance.any():  # Each class is one point: the line between them tells them apart.
+        shrunk = np.eye(size)
     mean_0, mean_1 = negative.mean(axis=0), positive.mean(axis=0)
     weights = np.linalg.lstsq(shrunk, mean_1 - mean_0, rcond=None)[0]
     return weights, float(-weights @ (mean_0 + mean_1) / 2)

@@ -1,5 +1,7 @@
 """Building blocks that the networks share."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -164,10 +166,11 @@ class Emphasis(layers.Layer):
     Args:
         gain: g; 0 leaves films as they are, and shows nothing beside them.
         octaves: 1 or more.
+        dtype: that of the penalty, whatever precision the networks have.
     """
 
-    def __init__(self, gain: float, octaves: int = 1, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, gain: float, octaves: int = 1, dtype: Any = "float32", **kwargs) -> None:
+        super().__init__(dtype=dtype, **kwargs)
         self.gain, self.octaves = gain, octaves
         coarsest = octaves - 1
         self.blurs = [(gain / 2, _binomial(6 * 4**coarsest + 1))]

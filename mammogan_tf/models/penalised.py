@@ -20,7 +20,7 @@ def film_by_film(critic: keras.Model) -> keras.Model:
         critic: a functional model.
 
     Returns:
-        A model that shares the weights of ``critic`` and scores as it does.
+        A model that shares the weights of ``critic`` and scores as it does. It is for training: save ``critic``.
     """
     return _with_twins(critic, MinibatchDeviation, lambda layer, **common: _ConstantDeviation(**common))
 
@@ -35,7 +35,7 @@ def piecewise_linear(critic: keras.Model) -> keras.Model:
         critic: a functional model whose only non-linearities are LeakyReLU and the deviation within the batch.
 
     Returns:
-        A model that shares the weights of ``critic`` and scores as it does.
+        A model that shares the weights of ``critic`` and scores as it does. It is for training: save ``critic``.
     """
     return _with_twins(
         film_by_film(critic), layers.LeakyReLU, lambda layer, **common: _Kink(layer.negative_slope, **common)

@@ -33,9 +33,11 @@ def build_unet(
         A functional model ``image`` float32 [B, S, S, 1] in [0, 1] to ``probabilities`` float32 [B, S, S, C].
 
     Raises:
-        ConfigError: the film cannot be halved so often.
+        ConfigError: no level, or a film that cannot be halved so often.
     """
+    require(len(widths) > 0, "widths", "a channel count for each level", widths)
     deepest = 2 ** (len(widths) - 1)
+    require(isinstance(size, int) and size > 0, "size", "a number of pixels, for square films", size)
     require(size % deepest == 0, "size", f"a multiple of {deepest} for {len(widths)} levels", size)
     image = keras.Input((size, size, 1), name="image")
     x = image

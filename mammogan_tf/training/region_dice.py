@@ -1,6 +1,7 @@
 """Dice of regions as a Keras metric."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,6 +11,7 @@ from mammogan_tf.metrics.segmentation import REGIONS
 __all__ = ["RegionDice"]
 
 
+@keras.saving.register_keras_serializable("mammogan_tf")
 class RegionDice(keras.metrics.Metric):
     """Dice of some regions over all the films seen since the last reset, averaged over the regions.
 
@@ -17,14 +19,17 @@ class RegionDice(keras.metrics.Metric):
         regions: names out of :data:`mammogan_tf.metrics.segmentation.REGIONS`.
     """
 
-    def __init__(self, regions: Sequence[str], name: str) -> None:
-        super().__init__(name=name)
+    def __init__(self, regions: Sequence[str], name: str = "dice", **kwargs) -> None:
+        super().__init__(name=name, **kwargs)
         self.regions = tuple(regions)
         self.overlap = self.add_variable((len(self.regions),), "zeros", name="overlap")
         self.total = self.add_variable((len(self.regions),), "zeros", name="total")
 
-    def update_state(self, truth: tf.Tensor, probabilities: tf.Tensor) -> None:
-        """``truth`` one-hot [B, H, W, 5], ``probabilities`` [B, H, W, 5]."""
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "regions": self.regions}
+
+    def update_state(self, truth: tf.Tensor, probabilities: tf.Tensor, sample_weight: None = None) -> None:
+        """``truth`` one-hot [B, H, W, 5], ``probabilities`` [B, H, W, 5]; all films weigh alike."""
         classes = truth.shape[-1]
         found = tf.one_hot(tf.argmax(probabilities, -1, tf.int32), classes)
         confusion = tf.matmul(*(tf.reshape(mask, [-1, classes]) for mask in (truth, found)), transpose_a=True)

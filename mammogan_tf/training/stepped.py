@@ -15,6 +15,9 @@ __all__ = ["Stepped", "fit"]
 class Stepped(keras.Model):
     """A model whose trackers run on until somebody takes their values, so that a resumed run writes the same rows.
 
+    What ``fit`` logs are means since :meth:`take` was last called, not of an epoch. Of Keras's own ways to keep and judge a
+    model ``save_weights`` works; ``save``, ``evaluate`` and ``validation_data`` do not.
+
     Attributes:
         step: a variable, the number of steps trained.
         trackers: metrics by name, which ``train_step`` updates.
@@ -23,6 +26,7 @@ class Stepped(keras.Model):
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
+        self.built = True  # Of networks that are: so Keras saves its weights.
         self.trackers: dict[str, keras.metrics.Metric] = {}
 
     def compile(self, *arguments, **options) -> None:

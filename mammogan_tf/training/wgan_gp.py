@@ -66,7 +66,7 @@ class WGANGP(Stepped):
         self.averaged.set_weights(generator.get_weights())
         self.averaged.trainable = False
         self.gp, self.n_critic, self.ema = gp, n_critic, ema
-        self.emphasis = emphasis or Emphasis(0.0, dtype="float32", name="emphasis")
+        self.emphasis = emphasis or Emphasis(0.0, name="emphasis")
         # Not as a layer, whose weights would be in every checkpoint.
         self.probabilities = partial(unet, training=False) if unet else None
         self.anatomy_weight, self.energy_weight = anatomy_weight, energy_weight
@@ -79,10 +79,10 @@ class WGANGP(Stepped):
     def compile(self, generator_optimizer: keras.Optimizer, critic_optimizer: keras.Optimizer, **kwargs) -> None:
         """Takes one optimizer for each network. Under mixed_float16 the generator's comes wrapped in a LossScaleOptimizer."""
         super().compile(**kwargs)
-        self.generator_optimizer = generator_optimizer
-        self.critic_optimizer = critic_optimizer
-        generator_optimizer.build(self.generator.trainable_variables)
-        critic_optimizer.build(self.critic.trainable_variables)
+        self.generator_optimizer = keras.optimizers.get(generator_optimizer)
+        self.critic_optimizer = keras.optimizers.get(critic_optimizer)
+        self.generator_optimizer.build(self.generator.trainable_variables)
+        self.critic_optimizer.build(self.critic.trainable_variables)
 
     def critic_of_films(self) -> keras.Model:
         """The critic with the emphasis before it: it takes films as they are."""

@@ -91,6 +91,24 @@ def test_the_area_is_that_of_the_metric():
     assert "not computed" in auc_between(negative, positive, *patients, np.zeros((30, 40)))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, bool])
+def test_scores_of_any_type_have_the_area_of_the_metric(kind):
+    random = np.random.default_rng(0)
+    negative, positive = random.integers(0, 5, 20).astype(kind), random.integers(1, 6, 20).astype(kind)
+    patients = np.arange(20).astype(str)
+    assert auc_between(negative, positive, patients, patients)["value"] == pytest.approx(auc(negative, positive))
+
+
+def test_scores_that_do_not_count_may_be_no_numbers():
+    negative, positive = np.arange(8.0), np.arange(8.0) + 0.5
+    patients = np.arange(8).astype(str)
+    counted = np.ones((8, 8), bool)
+    counted[0] = False
+    expected = auc_between(negative, positive, patients, patients, counted)
+    negative[0], positive[7] = np.nan, np.inf
+    assert auc_between(negative, positive, patients, patients, counted) == expected
+
+
 def test_pairs_of_patients_with_several_films():
     random = np.random.default_rng(0)
     values, counted = random.random((30, 40)), random.random((30, 40)) < 0.8
@@ -122,6 +140,13 @@ def _mean_of_pairs(values: np.ndarray, weights: np.ndarray) -> float:
     first, second = np.split(weights, [len(values)])
     count = first.sum() * second.sum()
     return float(first @ values @ second / count) if count else float("nan")
+
+
+def test_patients_may_be_numbers():
+    names = np.repeat(np.arange(40), 2)
+    found = left_out(lambda kept: float(kept.sum()), names)
+    assert found["patients"] == 40
+    assert found["low"] < found["value"] < found["high"]
 
 
 def test_leaving_out_patients():

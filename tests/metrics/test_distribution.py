@@ -125,8 +125,10 @@ def test_manifolds_tell_fidelity_from_diversity():
     scattered = manifolds(real, 4 * normal(1, 100))
     assert scattered.precision < 0.5
     assert scattered.recall > 0.95
-    with pytest.raises(DataError, match="more than 5 samples"):
+    with pytest.raises(DataError, match="more samples than that, received: k 5, 100 and 5"):
         manifolds(real, real[:5])
+    with pytest.raises(DataError, match="a k of 1 or more"):
+        manifolds(real, real, k=0)
 
 
 def test_wrong_features_are_refused():
@@ -135,3 +137,27 @@ def test_wrong_features_are_refused():
             function(normal(0, 5), normal(0, 5, dimensions=3))
         with pytest.raises(DataError, match="received"):
             function(normal(0, 5), normal(0, 1))
+    for function in (kid, frechet_distance, manifolds, kid_of_subsets, standardise):
+        broken = normal(0, 200)
+        broken[3, 1] = np.nan
+        with pytest.raises(DataError, match="expected finite numbers, received: others in 1 samples"):
+            function(normal(1, 200), broken)
+    with pytest.raises(DataError, match="groups: expected one for each of 5 samples, received: 4"):
+        kid(normal(0, 5), normal(1, 5), list("abcd"))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, list])
+def test_features_of_any_type_have_the_distances_of_float64(kind):
+    first, second = ((8 * normal(seed, 20)).round() / 8 + 100 for seed in (0, 1))  # Held exactly by either type.
+    given = [features.tolist() if kind is list else features.astype(kind) for features in (first, second)]
+    for function in (kid, frechet_distance, lambda *sets: manifolds(*sets).density):
+        assert function(*given) == function(first, second)
+
+
+def test_a_constant_of_float32_is_left_out():
+    features = np.random.default_rng(0).normal(size=(1000, 2)).astype(np.float32)
+    features[:, 0] = 0.1
+    scaled, other = standardise(features, features[:3] + np.float32(0.001))
+    assert scaled.shape == (1000, 1)
+    assert scaled.dtype == np.float64
+    assert np.abs(other).max() < 5

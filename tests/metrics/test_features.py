@@ -33,6 +33,11 @@ def test_shape_and_finite_for_an_empty_image():
     assert seen == [(1, 2), (2, 2)]
 
 
+def test_bytes_are_refused():
+    with pytest.raises(DataError, match=r"films: expected values in \[0, 1\], received: 0 to 255; divide bytes by 255"):
+        radiomics_features(np.full((1, 16, 16), 255, np.uint8) * np.eye(16, dtype=np.uint8))
+
+
 def test_percentiles_leave_the_background_out():
     image = np.zeros((16, 16))
     image[:, 8:] = np.linspace(0.5, 1, 16 * 8).reshape(16, 8)

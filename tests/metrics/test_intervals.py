@@ -104,6 +104,14 @@ def test_jackknife_of_a_mean_is_the_textbook_error():
         assert width == pytest.approx(3.1824 * values.std(ddof=1) / np.sqrt(4), rel=1e-4)  # t(0.975, 3)
 
 
+def test_patients_may_come_as_a_list():
+    values, patients = np.arange(5.0) ** 2, list("abcde")
+    found = jackknife(lambda chosen: values[chosen].mean(), patients)
+    assert found == jackknife(lambda chosen: values[chosen].mean(), np.array(patients))
+    assert found["low"] < found["value"] < found["high"]
+    assert bootstrap(values, patients) == bootstrap(values, np.array(patients))
+
+
 def test_jackknife_leaves_patients_out_with_all_their_films():
     films, kept = np.array(list("abacc")), []
 

@@ -37,6 +37,14 @@ def test_finds_each_image_itself_across_batches(films):
     assert (distances == 0).all()
 
 
+def test_no_query_has_no_neighbour_and_numbers_have_to_be_finite(films):
+    distances, indices = nearest(films[:0], films)
+    assert len(distances) == len(indices) == 0
+    assert not len(distance_ratio(films[:0], films, np.arange(len(films))))
+    with pytest.raises(DataError, match="images: expected finite numbers"):
+        nearest(films * np.nan, films)
+
+
 def test_the_control_of_copies(films):
     train, unseen, fresh = films[:300], films[300:450], films[450:]
     copies = np.clip(train[:150] + np.random.default_rng(1).normal(0, 0.01, (150, 8, 8)), 0, 1)

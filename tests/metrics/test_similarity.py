@@ -27,7 +27,7 @@ def test_constant_images_by_hand():
 
 def test_falls_with_noise(images):
     noise = np.random.default_rng(1).normal(size=images.shape)
-    values = [ssim(images, images + sigma * noise).mean() for sigma in (0, 0.1, 0.5)]
+    values = [ssim(images, np.clip(images + sigma * noise, 0, 1)).mean() for sigma in (0, 0.1, 0.5)]
     assert values[0] == pytest.approx(1)
     assert values[0] > values[1] > values[2]
 
@@ -67,8 +67,18 @@ def test_ms_ssim_halves_by_means():
 
 def test_ms_ssim_forgives_noise_that_halving_removes():
     coarse = np.kron(np.random.default_rng(0).random((8, 8)), np.ones((8, 8)))
-    noise = np.random.default_rng(1).normal(0, 0.1, coarse.shape)
-    assert ssim(coarse, coarse + noise) < ms_ssim(coarse, coarse + noise) < ms_ssim(coarse, coarse) == pytest.approx(1)
+    noisy = np.clip(coarse + np.random.default_rng(1).normal(0, 0.1, coarse.shape), 0, 1)
+    assert ssim(coarse, noisy) < ms_ssim(coarse, noisy) < ms_ssim(coarse, coarse) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("function", [ssim, ms_ssim])
+@pytest.mark.parametrize(
+    "change", [lambda films: films * 255, lambda films: films * 2 - 1, lambda films: films * np.nan]
+)
+def test_values_that_are_no_grey_levels_are_refused(function, change, images):
+    for pair in ((images, change(images)), (change(images), images)):
+        with pytest.raises(DataError, match=r"films: expected values in \[0, 1\]"):
+            function(*pair)
 
 
 def test_ms_ssim_of_the_negative_is_0(images):

@@ -30,6 +30,13 @@ def test_a_tenth_of_the_covariance_is_the_same_in_every_direction():
     assert weights == pytest.approx([3 / (0.9 * 0.5 + 0.1 * 1.25), 3 / (0.9 * 2 + 0.1 * 1.25)])
 
 
+def test_two_points_are_told_apart():
+    groups = np.arange(10).astype(str)
+    assert classifier_auc(np.zeros((10, 2)), np.ones((10, 2)), groups, groups).auc == 1
+    with pytest.raises(DataError, match=r"the same ones of both sets, received: \(10, 2\) and \(10, 3\)"):
+        classifier_auc(np.zeros((10, 2)), np.ones((10, 3)), groups, groups)
+
+
 def test_equal_sets_cannot_be_told_apart():
     """Also on average over many small draws: pooled over the folds the AUC would lie below one half."""
     groups = np.arange(20)

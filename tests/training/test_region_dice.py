@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,6 +27,18 @@ def test_region_dice_is_the_mean_of_the_regions_that_are_there():
     metric.update_state(one_hot([[1, 0, 3, 3]]), one_hot([[1, 1, 3, 0]]))
     # Breast: 1 right, 1 asked, 2 found. Pectoral: 1 right, 2 asked, 1 found. No lesion anywhere.
     assert float(metric.result()) == pytest.approx((2 * 1 / (1 + 2) + 2 * 1 / (2 + 1)) / 2)
+
+
+def test_region_dice_is_a_metric_for_any_keras_model():
+    metric = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(RegionDice(["breast", "pectoral"]))
+    )
+    assert metric.regions == ("breast", "pectoral")
+    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(5, 1, activation="softmax")])
+    network.compile("sgd", "categorical_crossentropy", metrics=[metric])
+    truth = one_hot(np.random.default_rng(0).integers(0, 5, (2, 4, 4)))
+    history = network.fit(np.zeros((2, 4, 4, 1), np.float32), truth.numpy()[0], verbose=0).history
+    assert 0 <= history["dice"][0] <= 1
 
 
 def test_region_dice_of_nothing_is_nan():
