@@ -58,7 +58,7 @@ class LesionCircle(click.ParamType):
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> tuple[float, float, float, str | None]:
         try:
-            x, y, radius, *labels = str(value).split(",")
+            x, y, radius, *labels = (part.strip() for part in str(value).split(","))
             if labels not in ([], ["benign"], ["malignant"]):
                 raise ValueError(labels)
             return float(x), float(y), float(radius), labels[0] if labels else None
@@ -89,13 +89,17 @@ class LesionCircle(click.ParamType):
 )
 @click.option("--label", type=click.Choice(LABELS), show_default=OF_A_MASK, help="Label of every image.")
 @click.option("--vary", is_flag=True, help="Turn, scale and bend each mask at random: new anatomies.")
-@click.option("--no-lesion", is_flag=True, help="Take lesions out of the masks.")
+@click.option(
+    "--no-lesion",
+    is_flag=True,
+    help="Take lesions out of the masks; their films are normal unless --label or --lesion says otherwise.",
+)
 @click.option(
     "--lesion",
     type=LesionCircle(),
     metavar="X,Y,R[,LABEL]",
     help="Put a benign or malignant lesion there: centre and radius in sides of the mask, from its top left corner. "
-    "With --vary it moves with the anatomy: masks/ shows where to.",
+    "With --vary it moves with the anatomy: masks/ shows where to. A film of a malignant mask stays malignant.",
 )
 def generate(
     model: Path,

@@ -31,6 +31,8 @@ __all__ = [
 PALETTE = np.array([(0, 0, 0), (0, 114, 178), (230, 159, 0), (204, 121, 167), (240, 228, 66)], np.uint8)
 """RGB of each class, from the palette of Okabe and Ito (2008), which colour-blind readers can tell apart."""
 
+CLASS_OF = {tuple(colour): value for value, colour in enumerate(PALETTE.tolist())}
+
 AS_ITS_FILM = ("Chest wall", "as on the film")
 """Key and text by which the PNG of a label map says that it was not turned."""
 
@@ -89,8 +91,15 @@ def save_label_map(
 
     One that lies ``as_its_film``, whose chest wall may be on the right, says so (:func:`lies_as_its_film`), and so does an
     ``automatic`` one (:func:`is_automatic`).
+
+    Raises:
+        DataError: values other than those of :data:`mammogan_tf.config.CLASSES`.
     """
-    image = Image.fromarray(np.asarray(label_map, np.uint8))
+    values = np.asarray(label_map)
+    if not np.isin(values, range(len(CLASSES))).all():
+        strange = values[~np.isin(values, range(len(CLASSES)))].flat[0]
+        raise DataError(f"{path}: expected a label map of values 0-{LESION}, received: {strange}")
+    image = Image.fromarray(values.astype(np.uint8))
     image.putpalette(PALETTE.ravel().tolist())
     notes = PngInfo()
     if as_its_film:
@@ -123,23 +132,31 @@ def read_label_map(path: str | os.PathLike[str], size: int | None = None) -> np.
     """Reads an index image as uint8 [H, W], or [size, size] where a size is given.
 
     Raises:
-        DataError: missing, unreadable, not of mode P or L, or with values outside 0-4.
+        DataError: missing, unreadable, not of mode P or L, with values outside 0-4, or with the colours of :data:`PALETTE` in
+            another order.
     """
     path = Path(path)
     expected = f"an index PNG (mode P or L) with values 0-{LESION}"
     try:
         with Image.open(path) as image:
             label_map, mode = np.array(image), image.mode
+            palette = np.reshape(image.getpalette() or [], (-1, 3))
     except FileNotFoundError as error:
         raise DataError(f"{path}: expected {expected}, received: nothing there; write one") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: expected {expected}, received: {error}; write it again") from error
     if mode not in ("P", "L"):
-        raise DataError(f"{path}: expected {expected}, received: mode {mode}; save it as an index image")
+        raise DataError(f"{path}: expected {expected}, received: mode {mode}; save it as greyscale of 8 bits")
     strange = np.setdiff1d(label_map, range(len(CLASSES)))
     if strange.size:
         values = ", ".join(map(str, strange[:8])) + (", ..." if strange.size > 8 else "")
         raise DataError(f"{path}: expected {expected}, received: {values}; map them to {dict(enumerate(CLASSES))}")
+    colours = [CLASS_OF.get(tuple(palette[value])) if mode == "P" else value for value in np.unique(label_map)]
+    if None not in colours and colours != np.unique(label_map).tolist():
+        raise DataError(
+            f"{path}: expected {expected}, received: their colours in another order, in which a program has sorted them; "
+            "save it as greyscale of 8 bits with the values"
+        )
     return label_map if size is None or label_map.shape == (size, size) else shrink_label_map(label_map, size)
 
 

@@ -91,8 +91,9 @@ def _depth(mask: np.ndarray, deepest: float) -> np.ndarray:
 def vary(label_map: np.ndarray, seed: int) -> np.ndarray:
     """Another anatomy like that of a label map uint8 [S, S]: turned, scaled, stretched, shifted and bent at random.
 
-    The chest wall stays at the left edge, and lesions move with the rest; each keeps a pixel at least. The same map and
-    seed give the same anatomy, with lesions and without.
+    What lies at the left edge, the chest wall of a whole film, stays there; tissue that the right edge cuts off goes on there, as
+    in windows. Lesions move with the rest; each keeps a pixel at least. The same map and seed give the same anatomy, with lesions
+    and without.
     """
     size = len(label_map)
     random = np.random.default_rng([seed, int(np.count_nonzero(label_map))])
@@ -106,7 +107,8 @@ def vary(label_map: np.ndarray, seed: int) -> np.ndarray:
     bend = ndimage.gaussian_filter(bend, (0, SMOOTHNESS * size, SMOOTHNESS * size), mode="reflect")
     source += bend / bend.std() * BEND * size
     source[0] = np.clip(source[0], 0, size - 1)  # What reaches beyond the film goes on there.
-    source[1] = np.where(columns == 0, 0, np.maximum(source[1], 0))
+    cut_off = label_map[:, -1].any()
+    source[1] = np.where(columns == 0, 0, np.clip(source[1], 0, size - 1 if cut_off else None))
     varied = ndimage.map_coordinates(label_map, source, order=0, mode="constant", cval=0)
     lesions, count = ndimage.label(label_map == LESION)
     for number in range(1, count + 1):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from typing import Any
 
-from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig
+from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, require
 from mammogan_tf.data.film import Film
 from mammogan_tf.errors import DataError
 
@@ -114,8 +114,11 @@ def split_folds(
         seed: another seed, other folds.
 
     Raises:
+        ConfigError: fewer than two folds, or a share of the patients that is none.
         DataError: too few patients to test, validate and train in every fold.
     """
+    require(folds >= 2, "folds", "2 or more", folds)
+    require(0 < validation < 1, "validation", "a share of the patients between 0 and 1", validation)
     patients = _queue(films, seed)
     count = len(patients)
     kept = max(1, round(validation * count))

@@ -102,10 +102,14 @@ def masks_of_model(generator: Generator) -> MaskSet:
 def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     """Index PNGs of a folder, shrunk to ``size``; a mask with a lesion counts as benign, one without as normal.
 
+    Masks of background alone are not usable.
+
     Raises:
-        DataError: no PNG there but in a folder ``masks``, what ``segment`` or ``request segment`` wrote, a name that is no text,
-            one that is no label map, or, without a ``size``, masks of several sizes.
+        DataError: no such folder, no PNG there but in a folder ``masks``, what ``segment`` or ``request segment`` wrote, a name
+            that is no text, one that is no label map, or, without a ``size``, masks of several sizes.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder of masks, received: no such folder; correct the path")
     if (folder / "masks").is_dir():
         raise DataError(
             f"{folder}: expected a folder of masks, received: one with masks inside; give {folder / 'masks'}"
@@ -132,7 +136,7 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
         raise DataError(f"{folder}: expected square masks of one size, received: {', '.join(map(str, shapes))}")
     label_maps = np.stack(read)
     labels = np.where(has_lesion(label_maps), LABELS.index("benign"), LABELS.index("normal"))
-    return MaskSet(label_maps, labels, [file.stem for file in files])
+    return MaskSet(label_maps, labels, [file.stem for file in files], np.any(label_maps > 0, axis=(1, 2)))
 
 
 def generate_folder(

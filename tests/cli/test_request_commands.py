@@ -237,7 +237,7 @@ def test_request_wants_tls_files_that_fit(film, tmp_path):
 
 def test_request_generate_with_masks_of_a_wrong_size(server, masks, tmp_path):
     options = ["--server", server.address, "--masks", masks, "--out", tmp_path / "out"]
-    save_label_map(masks / "b.png", np.zeros((8, 8), np.uint8))
+    save_label_map(masks / "b.png", np.ones((8, 8), np.uint8))
     fails("request", "generate", *options, says="expected square masks of one size ... (8, 8), (16, 16)")
     (masks / "a.png").unlink()
     fails("request", "generate", *options, says=f"label_map: expected shape [?,{SIZE},{SIZE}], received: [1,8,8]")

@@ -84,6 +84,13 @@ def test_label_maps_survive_the_disk(tmp_path):
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), PALETTE[label_map])
 
 
+@pytest.mark.parametrize("value", [5, 260, 2.9, -1])
+def test_what_is_no_label_map_is_not_written(tmp_path, value):
+    with pytest.raises(DataError, match=f"a label map of values 0-4, received: {value}"):
+        save_label_map(tmp_path / "map.png", np.array([[0, value]]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_label_map_is_read_at_the_size_asked_for(tmp_path):
     Image.fromarray(np.full((64, 64), 3, np.uint8)).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read_label_map(tmp_path / "grey.png", 16), np.full((16, 16), 3))
@@ -104,6 +111,20 @@ def test_strange_label_maps_are_refused(tmp_path, pixels, reason):
     Image.fromarray(pixels).save(tmp_path / "map.png")
     with pytest.raises(DataError, match=reason):
         read_label_map(tmp_path / "map.png")
+
+
+@pytest.mark.parametrize("order", [(4, 3, 2, 1, 0), (0, 1, 2, 4, 3)])
+def test_a_palette_that_a_program_has_sorted_is_refused(tmp_path, order):
+    save_label_map(tmp_path / "map.png", np.arange(5)[None].repeat(5, axis=0))
+    with Image.open(tmp_path / "map.png") as image:
+        sorted_ = image.remap_palette(order)
+    sorted_.save(tmp_path / "sorted.png")
+    with pytest.raises(DataError, match="received: their colours in another order"):
+        read_label_map(tmp_path / "sorted.png")
+    own = Image.fromarray(np.arange(5, dtype=np.uint8)[None])
+    own.putpalette([grey for value in range(5) for grey in [60 * value] * 3])  # Of somebody else: its indices count.
+    own.save(tmp_path / "own.png")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "own.png"), [[0, 1, 2, 3, 4]])
 
 
 def test_a_label_map_says_whether_it_lies_as_its_film(tmp_path):

@@ -61,6 +61,13 @@ def test_varied_anatomies_differ_and_stay_anatomies(anatomy):
     assert all((map_[:, 0] > 0).any() for map_ in varied)  # The breast still lies at the chest wall.
 
 
+def test_tissue_that_the_right_edge_cuts_off_goes_on_there():
+    window = np.ones((SIZE, SIZE), np.uint8)
+    window[: SIZE // 2] = 2
+    for seed in range(20):
+        assert (vary(window, seed) > 0).all()
+
+
 def test_varied_anatomies_are_shifted_along_the_chest_wall(monkeypatch):
     """What lies there half-way down is neither turned nor scaled away; its middle is at row 31.5 of 64."""
     monkeypatch.setattr("mammogan_tf.data.made_masks.BEND", 0)

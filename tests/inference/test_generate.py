@@ -179,6 +179,14 @@ def test_masks_of_a_folder(tmp_path):
         masks_of_folder(tmp_path)
 
 
+def test_a_mask_of_background_alone_is_passed_over(tmp_path):
+    for name, value in (("empty", 0), ("breast", 1)):
+        save_label_map(tmp_path / f"{name}.png", np.full((SIZE, SIZE), value, np.uint8))
+    assert masks_of_folder(tmp_path, SIZE).usable.tolist() == [True, False]
+    with pytest.raises(DataError, match="nowhere: expected a folder of masks, received: no such folder"):
+        masks_of_folder(tmp_path / "nowhere", SIZE)
+
+
 def test_masks_that_are_no_squares(tmp_path):
     save_label_map(tmp_path / "wide.png", np.ones((SIZE, 2 * SIZE), np.uint8))
     with pytest.raises(DataError, match=r"expected square masks of one size, received: \(16, 32\)"):
