@@ -121,6 +121,7 @@ class AsyncMammoganClient:
         except aio.UsageError as error:  # The channel is closed.
             raise closed(self.address) from error
         except asyncio.CancelledError as error:
-            if not self._closed:
+            cancelled = getattr(asyncio.current_task(), "cancelling", int)()  # Python 3.10 does not know who did it.
+            if cancelled or not self._closed:
                 raise
             raise closed(self.address) from error  # While it waited for the answer.

@@ -1,6 +1,7 @@
 """What the embedded server counts, for Prometheus."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 from prometheus_client.core import GaugeMetricFamily
@@ -11,6 +12,9 @@ from mammogan_tf.serving.versions import Library
 __all__ = ["Metrics"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SILENCE_SECONDS = 10
+"""After which a connection that says nothing is closed."""
+
 EXAMPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -39,6 +43,13 @@ class Metrics:
     def expose(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
         """Serves ``/metrics`` over HTTP; returns the port (a free one for 0) and what ends it. Raises OSError."""
         server, thread = start_http_server(port, host, self.registry)
+        handle = server.RequestHandlerClass
+
+        def handle_in_time(connection: Any, *arguments: Any) -> Any:
+            connection.settimeout(SILENCE_SECONDS)  # Each has a thread.
+            return handle(connection, *arguments)
+
+        server.RequestHandlerClass = handle_in_time
 
         def close() -> None:
             server.shutdown()

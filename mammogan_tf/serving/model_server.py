@@ -32,7 +32,7 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
 
     Raises:
         ServingError: metrics beside TLS, as its HTTP port also answers requests and knows no TLS; nothing to serve, the address
-            is taken, or the binary ended.
+            or its metrics' is taken, or the binary does not run or ended.
     """
     if settings.metrics_port is not None and settings.pem is not None:
         raise ServingError(
@@ -47,6 +47,8 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
     if settings.metrics_port == 0:
         settings = dataclasses.replace(settings, metrics_port=_free_port())
     require_free_address("0.0.0.0", settings.port)
+    if settings.metrics_port is not None:  # Without its port it would serve on, and measure nothing.
+        require_free_address("0.0.0.0", settings.metrics_port, "--metrics-port")
     if settings.host != "0.0.0.0":  # It has no option but to listen on every interface.
         logger.warning("%s listens on every interface, not only on %s", BINARY, settings.host)
     if settings.metrics_port is not None:
@@ -54,14 +56,22 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
             "%s also answers requests over HTTP on port %d, not only for metrics", BINARY, settings.metrics_port
         )
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen([binary, *_flags(Path(folder), models, names, settings)])
-        print(f"Serving {', '.join(names)} on 0.0.0.0:{settings.port} ({BINARY}); Ctrl-C ends", flush=True)
-        if settings.metrics_port is not None:
-            print(f"Metrics on http://0.0.0.0:{settings.metrics_port}/metrics", flush=True)
-        while process.poll() is None and not ending.wait(0.2):
-            pass
-        process.terminate()
-        status = process.wait()
+        try:
+            process = subprocess.Popen([binary, *_flags(Path(folder), models, names, settings)])
+        except OSError as error:
+            raise ServingError(
+                f"{binary}: expected a program that runs here, received: {error.strerror}; install another, or take "
+                "--engine embedded"
+            ) from error
+        try:
+            print(f"Serving {', '.join(names)} on 0.0.0.0:{settings.port} ({BINARY}); Ctrl-C ends", flush=True)
+            if settings.metrics_port is not None:
+                print(f"Metrics on http://0.0.0.0:{settings.metrics_port}/metrics", flush=True)
+            while process.poll() is None and not ending.wait(0.2):
+                pass
+        finally:
+            process.terminate()
+            status = process.wait()
     if not ending.is_set():
         raise ServingError(f"{BINARY}: expected it to serve, received: exit status {status}; its output above says why")
 

@@ -42,6 +42,12 @@ OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     ("grpc.keepalive_time_ms", 30_000),  # A client that has stopped is let go, with the answers that wait for it.
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Proxies may ask as often as they usually do whether it is there: gRPC would cut them off for more than one ping in 5 min.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # A client looks for servers when it connects anew: so those that have been added get some of the load.
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 300_000),
 ]
 
 SERVICES = [
@@ -227,7 +233,7 @@ def nothing_to_serve(library: Library) -> ServingError:
     )
 
 
-def require_free_address(host: str, port: int) -> None:
+def require_free_address(host: str, port: int, option: str = "--port") -> None:
     """Raises ServingError where something else listens, or the address is not this machine's."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -237,7 +243,7 @@ def require_free_address(host: str, port: int) -> None:
     except (OSError, UnicodeError) as error:  # A name that no host can have is a UnicodeError.
         taken = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
         reason = getattr(error, "strerror", None) or str(error)
-        raise _address_taken(host, port, reason, "--port" if taken else "--host") from error
+        raise _address_taken(host, port, reason, option if taken else "--host") from error
 
 
 def _address_taken(host: str, port: int, reason: str | None, option: str = "--port") -> ServingError:

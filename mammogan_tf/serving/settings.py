@@ -45,6 +45,8 @@ class ServerSettings:
         _require(0 < self.poll_seconds < math.inf, "poll_seconds", "more than 0 and finite", self.poll_seconds)
         _require((self.tls_cert is None) == (self.tls_key is None), "TLS", "a certificate and its key", "one of them")
         _require(bool(self.tls_cert or not self.tls_client_ca), "tls_client_ca", "a server certificate", "none")
+        distinct = self.metrics_port in (None, 0) or self.metrics_port != self.port
+        _require(distinct, "metrics_port", "another port than that of the requests", self.metrics_port)
         require_pem(self.tls_client_ca, self.tls_cert, self.tls_key)
 
     @property

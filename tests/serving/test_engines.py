@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -91,6 +92,35 @@ def test_the_end_ends_tensorflow_model_server_too(models, binary):
     begin = time.monotonic()
     run_model_server(str(binary), models, ServerSettings(port=0), ending)
     assert time.monotonic() - begin < 10
+
+
+def test_tensorflow_model_server_does_not_outlive_a_launcher_that_fails(models, binary, tmp_path, monkeypatch):
+    binary.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 20\n")
+
+    def fail(*text, **options):
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.05)
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", fail)
+    with pytest.raises(BrokenPipeError):
+        run_model_server(str(binary), models, ServerSettings(port=0), threading.Event())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_binary_of_another_machine_is_one_line(models, binary):
+    binary.write_bytes(b"\x7fELF of another machine")
+    with pytest.raises(ServingError, match="expected a program that runs here, received: Exec format error"):
+        serve(models, port=0)
+
+
+@pytest.mark.usefixtures("binary")
+def test_a_port_of_the_metrics_that_is_taken_is_one_line(models):
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServingError, match=f"0.0.0.0:{port}: expected a free address .* with --metrics-port"):
+            serve(models, port=0, metrics_port=port)
 
 
 @pytest.mark.usefixtures("binary")

@@ -27,6 +27,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 
 from mammogan_tf.errors import ServingError
+from mammogan_tf.serving import metrics
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.log import JsonFormatter, json_log
 from mammogan_tf.serving.servable import Servable
@@ -307,6 +308,15 @@ def test_metrics_end_with_the_server(exported):
         assert reader.connect_ex(("127.0.0.1", server.metrics_port)) == 0
     with socket.socket() as reader:
         assert reader.connect_ex(("127.0.0.1", server.metrics_port)) != 0
+
+
+def test_a_connection_that_says_nothing_to_the_metrics_is_closed(exported, monkeypatch):
+    monkeypatch.setattr(metrics, "SILENCE_SECONDS", 0.2)
+    with (
+        Server(exported, port=0, metrics_port=0) as server,
+        socket.create_connection(("127.0.0.1", server.metrics_port), timeout=10) as silent,
+    ):
+        assert silent.recv(1) == b""
 
 
 def test_a_metrics_port_in_use_is_one_line(exported):

@@ -12,6 +12,11 @@ def test_settings_that_do_not_fit_are_one_line(pem):
     for name in ("max_batch_size", "max_queue"):
         with pytest.raises(ServingError, match=f"{name}: expected 1 or more, received: 0"):
             ServerSettings(**{name: 0})
+    with pytest.raises(
+        ServingError, match="metrics_port: expected another port than that of the requests, received: 8500"
+    ):
+        ServerSettings(port=8500, metrics_port=8500)
+    ServerSettings(port=0, metrics_port=0)
     for value in (float("inf"), float("nan"), -1.0):
         with pytest.raises(ServingError, match=f"batch_timeout_ms: expected 0 to 60000, received: {value}"):
             ServerSettings(batch_timeout_ms=value)
