@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from mammogan_tf_cli.main import cli
 
-__all__ = ["assert_one_line", "call", "commands", "fails", "little_room", "start", "unfinished_files"]
+__all__ = ["SCRIPT", "assert_one_line", "call", "commands", "fails", "little_room", "start", "unfinished_files"]
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = "from mammogan_tf_cli.main import cli; cli(prog_name='mammogan-tf')"

@@ -1,5 +1,6 @@
 """``benchmark``: how fast it is, as ratios in one run."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,19 @@ from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["benchmark"]
 
-json_option = click.option("--json", "report", type=UserPath(dir_okay=False), help="Write the figures there.")
+
+def _require_place(context: click.Context, parameter: click.Parameter, report: Path | None) -> Path | None:
+    """Tries to write there before the work begins, which may take many minutes."""
+    if report and (report.is_file() or not report.exists()):
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=report.parent):
+            pass
+    return report
+
+
+json_option = click.option(
+    "--json", "report", type=UserPath(dir_okay=False), callback=_require_place, help="Write the figures there."
+)
 
 
 def rounds_option(default: int) -> Callable[[Any], Any]:
@@ -146,7 +159,7 @@ def generate(model: Path, count: int, rounds: int, report: Path | None) -> None:
 @benchmark.command()
 @click.option("--models", type=folder, default=Path("saved_models"), help="Folder of <model>/<version>/.")
 @rounds_option(10)
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=2.0, help="Of each measurement of throughput.")
+@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=2.0, help="Of each measurement of throughput.")
 @json_option
 def serve(models: Path, rounds: int, seconds: float, report: Path | None) -> None:
     """The embedded server against the same SavedModels in process: added latency, throughput, gain by batching.

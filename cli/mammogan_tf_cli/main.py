@@ -1,6 +1,7 @@
 """The command ``mammogan-tf``."""
 
 import errno
+import os
 import signal
 import sys
 import warnings
@@ -26,6 +27,7 @@ __all__ = ["cli"]
 warnings.filterwarnings("ignore", module="PIL|pydicom")  # They name no file; what makes one unreadable is an error.
 
 CLOSED = {
+    errno.ENOENT,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -60,10 +62,12 @@ class OneLineErrors(click.Group):
                 raise click.UsageError(
                     f"{text!a}: expected a name in UTF-8, received: other bytes; rename it"
                 ) from error
+        ctx.meta["words"] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
+        _open_closed_outputs()
         try:
             return super().invoke(ctx)
         except ConfigError as error:
@@ -83,10 +87,23 @@ class OneLineErrors(click.Group):
             ) from error
 
     def _to_save_memory(self, ctx: click.Context) -> str:
-        command = self.get_command(ctx, ctx.invoked_subcommand or "")
-        options = {name for parameter in command.params for name in parameter.opts} if command else set()
+        command: click.Command = self
+        for word in ctx.meta["words"]:
+            command = (isinstance(command, click.Group) and command.get_command(ctx, word)) or command
+        options = {name for parameter in command.params for name in parameter.opts}
         smaller = [name for name in ("--batch-size", "--widths", "--size") if name in options]
         return f"lower {' or '.join(smaller)}" if smaller else "end other programs, or take a larger machine"
+
+
+def _open_closed_outputs() -> None:
+    """Where the standard outputs are closed (``2>&-``) the next file to be opened would take their place."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 def _memory_errors() -> tuple[type[Exception], ...]:

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.timing import in_turns, spread
-from mammogan_tf.benchmark.training import PACKAGES, device
 from mammogan_tf.config import GANConfig, UNetConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.pipeline import gan_batches, segmentation_batches
-from mammogan_tf.environment import versions
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.segmentation import build_supervised
 from mammogan_tf.training.strategy import set_up_device
@@ -63,9 +62,9 @@ def benchmark_input(
         "films_per_s": preparation,
         "wait_share": shares,
         "input_wait_share": max(share["median"] for share in shares.values()),
+        "batch": {"train-gan": gan.batch_size, "train-unet": unet.batch_size},
         "precision": policy,
-        "device": device(),
-        "versions": versions(*PACKAGES),
+        **measured_on(),
     }
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.timing import in_turns, spread
-from mammogan_tf.benchmark.training import PACKAGES, device
-from mammogan_tf.environment import versions
 from mammogan_tf.inference.generate import generate_folder, masks_of_model
-from mammogan_tf.inference.models import load_generator
+from mammogan_tf.inference.models import BATCH, load_generator
 
 __all__ = ["benchmark_generation", "format_generation"]
 
@@ -50,11 +49,11 @@ def benchmark_generation(model: Path, count: int = 256, rounds: int = 10) -> dic
     rates = in_turns({"bare": lambda: rate(lambda: generator(*inputs)), "written": written}, rounds)
     return {
         "count": count,
+        "batch": BATCH,
         "size": generator.size,
         "films_per_s": {name: spread(values) for name, values in rates.items()},
         "generate_ratio": spread(rates["written"] / rates["bare"]),
-        "device": device(),
-        "versions": versions(*PACKAGES),
+        **measured_on(),
     }
 
 

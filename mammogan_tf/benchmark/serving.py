@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
-from mammogan_tf.benchmark.training import PACKAGES
+from mammogan_tf.config import require
 from mammogan_tf.console import Progress, silent_errors
-from mammogan_tf.environment import versions
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.inference.exports import open_export
 from mammogan_tf.serving.aio import AsyncMammoganClient
@@ -61,9 +61,11 @@ def benchmark_serving(
         the gain its ceiling: films a second in process at batch :data:`MANY_CLIENTS` over those at batch 1.
 
     Raises:
+        ConfigError: another time than 0.1 s to an hour.
         ModelError: a model is missing.
         ServingError: nothing can be served.
     """
+    require(0.1 <= seconds <= 3600, "seconds", "0.1 to 3600", seconds)
     found = {}
     with ExitStack() as stack:
         address = stack.enter_context(_served(models, {}))
@@ -79,8 +81,7 @@ def benchmark_serving(
         "throughput_ratio": min(model["throughput_ratio"]["median"] for model in found.values()),
         "batching_gain": min(model["batching_gain"]["median"] for model in found.values()),
         "models": found,
-        "cores": os.cpu_count(),
-        "versions": versions(*PACKAGES),
+        **measured_on(),
     }
 
 
@@ -138,7 +139,7 @@ def _measure(
 
 def format_serving(result: dict[str, Any]) -> str:
     """The figures as a table for a terminal."""
-    lines = [f"{'':34}{'unet':>24}{'generator':>24}"]
+    lines = [f"{'':34}{'unet':>30}{'generator':>30}"]
     rows = {
         "one film in process, ms": lambda model: _scaled(model["latency_s"]["in_process"], 1000),
         "one film served, ms": lambda model: _scaled(model["latency_s"]["served"], 1000),
@@ -155,7 +156,7 @@ def format_serving(result: dict[str, Any]) -> str:
     for title, value in rows.items():
         cells = [value(result["models"][name]) for name in MODELS]
         shown = [f"{cell['median']:.2f} [{cell['p10']:.2f}, {cell['p90']:.2f}]" for cell in cells]
-        lines.append(f"{title:34}" + "".join(f"{cell:>24}" for cell in shown))
+        lines.append(f"{title:34}" + "".join(f"{cell:>30}" for cell in shown))
     return "\n".join(lines)
 
 
@@ -206,19 +207,22 @@ def _local_rate(local: Callable[[Inputs], object], inputs: Inputs, seconds: floa
 def _films_per_second(address: str, name: str, clients: int, batch: int, size: int, seconds: float) -> float:
     """What some clients get out of a server, each with one request at a time."""
 
-    async def one(until: float, inputs: Inputs) -> int:
+    inputs = _inputs(name, size, batch)
+
+    async def one(client: AsyncMammoganClient, until: float) -> int:
         films = 0
-        async with AsyncMammoganClient(address) as client:
-            while time.perf_counter() < until:
-                await _ask(client, name, inputs)
-                films += batch
+        while time.perf_counter() < until:
+            await _ask(client, name, inputs)
+            films += batch
         return films
 
     async def all_of_them() -> float:
-        inputs = _inputs(name, size, batch)
-        begin = time.perf_counter()
-        films = await asyncio.gather(*(one(begin + seconds, inputs) for _ in range(clients)))
-        return sum(films) / (time.perf_counter() - begin)
+        async with AsyncExitStack() as stack:
+            asking = [await stack.enter_async_context(AsyncMammoganClient(address)) for _ in range(clients)]
+            await asyncio.gather(*(_ask(client, name, inputs) for client in asking))  # They connect.
+            begin = time.perf_counter()
+            films = await asyncio.gather(*(one(client, begin + seconds) for client in asking))
+            return sum(films) / (time.perf_counter() - begin)
 
     return asyncio.run(all_of_them())
 

@@ -1,7 +1,5 @@
 """What a training step costs: the shipped step, the textbook's, and PyTorch's, in one run."""
 
-import os
-import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,19 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig
 from mammogan_tf.console import Progress
-from mammogan_tf.environment import versions
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.segmentation import build_supervised
 from mammogan_tf.training.strategy import set_up_device
 
-__all__ = ["PACKAGES", "benchmark_gan_training", "benchmark_unet_training", "device", "format_training"]
-
-PACKAGES = ("mammogan-tf", "tensorflow", "keras", "grpcio", "torch")
-"""Whose versions stand beside the figures."""
+__all__ = ["benchmark_gan_training", "benchmark_unet_training", "format_training"]
 
 Step = Callable[[], object]
 
@@ -62,14 +57,6 @@ def benchmark_unet_training(
 ) -> dict[str, Any]:
     """Measures one step of the U-Net, as :func:`benchmark_gan_training` does; there is no textbook's."""
     return _benchmark(config, batch_sizes, rounds, compiled, progress, _unet_steps)
-
-
-def device() -> str:
-    """What is computed on: the first GPU, else the processor and its number of cores."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def format_training(result: Mapping[str, Any]) -> str:
@@ -114,8 +101,7 @@ def _benchmark(
         "batches": batches,
         "precision": policy,
         "deterministic": config.deterministic,
-        "device": device(),
-        "versions": versions(*PACKAGES),
+        **measured_on(),
     }
 
 

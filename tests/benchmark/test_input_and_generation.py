@@ -2,9 +2,11 @@
 
 import json
 import os
+import platform
 
 import pytest
 
+from mammogan_tf.benchmark.machine import measured_on
 from tests.command_line import call, fails
 
 
@@ -30,6 +32,9 @@ def test_generate(gan_run, tmp_path):
     found = json.loads((tmp_path / "generate.json").read_text())
     rates = found["films_per_s"]
     assert found["generate_ratio"]["median"] == pytest.approx(rates["written"]["median"] / rates["bare"]["median"])
+    assert found["device"] == measured_on()["device"] != platform.machine()
+    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert found["TF_ENABLE_ONEDNN_OPTS"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS")
 
 
 def test_there_is_nothing_to_generate_with(tmp_path):

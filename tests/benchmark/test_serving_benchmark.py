@@ -41,6 +41,16 @@ def test_it_measures_for_as_long_as_it_is_told(tmp_path, monkeypatch):
     assert asked == [tmp_path, 3, 0.5]
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0"])
+def test_a_time_that_is_none_is_refused(seconds):
+    assert call("benchmark", "serve", "--seconds", seconds).exit_code == 2
+
+
+def test_figures_that_could_not_be_written_are_not_measured(tmp_path):
+    (tmp_path / "file").touch()
+    fails("benchmark", "serve", "--json", tmp_path / "file" / "figures.json", says="file: expected to read or write it")
+
+
 def test_a_model_that_is_missing_is_said_before_any_is_measured(unet_run, tmp_path, monkeypatch):
     export_runs([unet_run], tmp_path)
     monkeypatch.setattr("mammogan_tf.benchmark.serving._measure", lambda *given: pytest.fail("measured"))

@@ -17,7 +17,7 @@ import pytest
 from mammogan_tf import __version__
 from mammogan_tf.errors import ConfigError, DataError, ModelError, ServingError
 from mammogan_tf_cli.main import cli
-from tests.command_line import ROOT, call, commands, fails, start
+from tests.command_line import ROOT, SCRIPT, call, commands, fails, start
 
 COMMANDS = dict(commands())
 HEAVY = {"tensorflow", "keras", "numpy", "pandas", "PIL", "skimage", "scipy", "matplotlib", "grpc"}
@@ -116,6 +116,7 @@ def test_the_projects_own_errors_are_one_line(failing, error, status):
         (errno.ENOSPC, "write there", "free some space"),
         (errno.EDQUOT, "write there", "free some space"),
         (errno.EACCES, "read or write it", "choose another path or change its permissions"),
+        (errno.ENOENT, "read or write it", "choose another path or change its permissions"),
         (errno.EROFS, "read or write it", "choose another path or change its permissions"),
     ],
 )
@@ -139,6 +140,35 @@ def test_exhausted_memory_is_one_line(failing):
     for error in (MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\n\tat")):
         failing(error)
         fails("fail", says="memory: expected enough ... received: too little; lower --batch-size or --size")
+
+
+def test_a_command_of_a_group_has_options_that_save_memory(monkeypatch):
+    def fail():
+        raise MemoryError
+
+    option = click.Option(["--batch-size"], expose_value=False)
+    monkeypatch.setitem(
+        cli.commands["benchmark"].commands, "fail", click.Command("fail", params=[option], callback=fail)
+    )
+    fails("benchmark", "fail", says="received: too little; lower --batch-size")
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+def test_outputs_may_be_closed(tmp_path, closed):
+    close = "import os; " + "".join(f"os.close({number}); " for number in closed)
+    script = f"import os, sys; {close}os.execv(sys.executable, [sys.executable, '-c', {SCRIPT!r}, *sys.argv[1:]])"
+    audited = start("data", "phantom", tmp_path / "films", "--patients", 6, script=script)
+    stdout, stderr = audited.communicate(timeout=120)
+    assert (audited.returncode, stdout if 1 in closed else "", stderr if 2 in closed else "") == (0, "", "")
+    assert (tmp_path / "films" / "Info.txt").exists()
+
+
+def test_the_package_runs_as_a_module():
+    script = "import runpy; runpy.run_module('mammogan_tf_cli', run_name='__main__')"
+    process = start("--help", script=script)
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert stdout.startswith("Usage: mammogan-tf [OPTIONS] COMMAND")
 
 
 def test_mistakes_of_the_program_keep_their_traceback(failing):
