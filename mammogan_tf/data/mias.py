@@ -138,7 +138,11 @@ def parse_record(text: str, where: str) -> Record:
     label, place = SEVERITIES[rest[0]], rest[1:]
     if not place or place[0] == "*NOTE":
         return Record(film, tissue, kind, label)
-    need(len(place) == 3 and all(re.fullmatch(r"\d+", number) for number in place), "x, y and radius", " ".join(place))
+    need(
+        len(place) == 3 and all(re.fullmatch("[0-9]{1,9}", number) for number in place),
+        "x, y and radius",
+        " ".join(place),
+    )
     x, y, radius = map(int, place)
     need(max(x, y) < EXTENT and 0 < radius < EXTENT, f"a circle on {EXTENT}x{EXTENT} pixels", " ".join(place))
     return Record(film, tissue, kind, label, (float(x), float(EXTENT - 1 - y), float(radius)))

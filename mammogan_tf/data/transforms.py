@@ -63,7 +63,7 @@ def augment_film(
     outside the canvas is black background.
 
     Args:
-        image: float32 [C, C, 1] in [0, 1], C >= size: a film, or a film with some of its surroundings.
+        image: float32 [C, C, 1] in [0, 1], C - size even, 0 or more: a film, or a film with some of its surroundings.
         label_map: uint8 [C, C].
         key: int64 [2]; the same key gives the same film.
         size: S.

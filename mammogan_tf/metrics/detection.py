@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import label, maximum
 
-from mammogan_tf.config import LESION
+from mammogan_tf.config import LESION, require
 from mammogan_tf.errors import DataError
 
 __all__ = ["FreeResponse", "components", "free_response"]
@@ -109,8 +109,10 @@ def free_response(
         iou: in (0, 1]; 0.1 because circles drawn by hand are generous.
 
     Raises:
+        ConfigError: another ``iou``.
         DataError: the shapes differ.
     """
+    require(0 < iou <= 1, "iou", "a number above 0, at most 1", iou)
     truth, found = np.asarray(truth), np.asarray(found)
     scores = np.ones(found.shape) if scores is None else np.asarray(scores, np.float64)
     if truth.ndim != 3 or truth.shape != found.shape or truth.shape != scores.shape:
@@ -137,7 +139,7 @@ def _compare(truth: np.ndarray, found: np.ndarray, scores: np.ndarray, iou: floa
     shape = (lesion_count + 1, candidate_count + 1)
     both = np.bincount(np.ravel(lesions * shape[1] + candidates), minlength=shape[0] * shape[1]).reshape(shape)
     either = both.sum(axis=1, keepdims=True) + both.sum(axis=0, keepdims=True) - both
-    hits = (both >= iou * either)[1:, 1:]
+    hits = (both >= iou * either - 1e-9)[1:, 1:]  # 0.55 x 100 is a little more than 55.
     candidate_scores = np.reshape(maximum(scores, candidates, np.arange(1, shape[1])), -1)
     best = np.where(hits, candidate_scores, MISSED).max(axis=1, initial=MISSED)
     return best, candidate_scores[~hits.any(axis=0)]

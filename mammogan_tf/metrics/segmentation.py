@@ -101,8 +101,10 @@ def region_dice(truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
 
 def _regions(truth: np.ndarray, found: np.ndarray, classes: Classes) -> tuple[np.ndarray, np.ndarray]:
     truth, found = np.asarray(truth), np.asarray(found)
-    if truth.shape != found.shape:
-        raise DataError(f"label maps: expected two of the same shape, received: {truth.shape} and {found.shape}")
+    if truth.shape != found.shape or truth.ndim < 2:
+        raise DataError(
+            f"label maps: expected two [..., H, W] of the same shape, received: {truth.shape} and {found.shape}"
+        )
     members = list(classes) if isinstance(classes, Collection) else [classes]
     return np.isin(truth, members), np.isin(found, members)
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mammogan_tf.errors import DataError
+from mammogan_tf.config import LESION
+from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.metrics.detection import FreeResponse, components, free_response
 
 
@@ -103,6 +104,16 @@ def test_a_rate_allows_as_many_false_alarms_as_it_says():
     nothing = np.zeros(0)
     response = FreeResponse(100, nothing, nothing, np.arange(50), np.arange(50) / 50)
     assert len(response.at(0.29).false_scores) == 29
+
+
+def test_an_overlap_of_hundredths_counts_at_its_limit():
+    truth, found = np.zeros((2, 1, 10, 10), np.uint8)
+    truth[:] = LESION
+    found[0].flat[:55] = LESION
+    assert free_response(truth, found, iou=0.55).sensitivity == 1
+    for iou in (0, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="iou: expected a number above 0, at most 1"):
+            free_response(truth, found, iou=iou)
 
 
 def test_different_shapes_are_refused():

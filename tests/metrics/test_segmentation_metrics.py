@@ -67,6 +67,12 @@ def test_one_value_an_image_with_any_leading_axes():
     assert dice(TRUTH[0], TRUTH[0], 1) == 1
 
 
+@pytest.mark.parametrize("measure", [dice, iou, hd95, sensitivity, precision])
+def test_a_row_of_pixels_is_no_label_map(measure):
+    with pytest.raises(DataError, match=r"two \[..., H, W\] of the same shape, received: \(4,\) and \(4,\)"):
+        measure(np.ones(4), np.ones(4), 1)
+
+
 def test_different_shapes_are_refused():
     for measure in (dice, hd95):
         with pytest.raises(DataError, match="same shape"):
