@@ -21,6 +21,7 @@ __all__ = [
     "numbered_folders",
     "plain_path",
     "read_json",
+    "require_place",
     "visible_pngs",
     "write_bytes",
     "write_json",
@@ -72,6 +73,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         unnamed = isinstance(error, OSError) and error.filename is None and error.errno in FULL
         if isinstance(error, OSError) and (unnamed or error.filename == str(temporary)):
             error.filename = str(path)  # The name that its user knows.
+        raise
+
+
+def require_place(path: str | os.PathLike[str]) -> None:
+    """Raises OSError where :func:`atomic_path` could not write to ``path``, whose folder need not be there yet."""
+    path = Path(path)
+    if _standard_output(path) is not None or (path.exists() and not path.is_file()):
+        return
+    folder = path.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename = str(path)  # The name that its user knows.
         raise
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from mammogan_tf.files import atomic_path, locked, numbered_folders, read_json, write_bytes, write_json, write_text
+from mammogan_tf.files import (
+    atomic_path,
+    locked,
+    numbered_folders,
+    read_json,
+    require_place,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -138,6 +147,20 @@ def test_a_folder_that_is_gone_is_named_by_the_file_that_was_meant(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         write()
     assert error.value.filename == str(tmp_path / "folder" / "file.txt")
+
+
+def test_a_place_where_nothing_can_be_written_is_known_before(tmp_path):
+    require_place(tmp_path / "new" / "folder" / "file.json")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as refused:
+        require_place(tmp_path / "file" / "file.json")
+    assert refused.value.filename == str(tmp_path / "file" / "file.json")
+    (tmp_path / "link").symlink_to(tmp_path / "file" / "file.json")
+    with pytest.raises(NotADirectoryError):
+        require_place(tmp_path / "link")
+    for place in ("/dev/null", "/dev/stdout", tmp_path / "file"):
+        require_place(place)
 
 
 def test_json_of_windows_is_read(tmp_path):

@@ -1,6 +1,5 @@
 """``benchmark``: how fast it is, as ratios in one run."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,22 @@ import click
 
 from mammogan_tf.config import PRECISIONS, PRESETS, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console
+from mammogan_tf.files import require_place, write_json
 from mammogan_tf_cli.options import UserPath, data_option, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["benchmark"]
 
 
-def _require_place(context: click.Context, parameter: click.Parameter, report: Path | None) -> Path | None:
-    """Tries to write there before the work begins, which may take many minutes."""
-    if report and (report.is_file() or not report.exists()):
-        report.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=report.parent):
-            pass
+def _writable(context: click.Context, parameter: click.Parameter, report: Path | None) -> Path | None:
+    """Before the work begins, which may take many minutes."""
+    if report:
+        require_place(report)
     return report
 
 
 json_option = click.option(
-    "--json", "report", type=UserPath(dir_okay=False), callback=_require_place, help="Write the figures there."
+    "--json", "report", type=UserPath(dir_okay=False), callback=_writable, help="Write the figures there."
 )
 
 
@@ -175,8 +173,6 @@ def serve(models: Path, rounds: int, seconds: float, report: Path | None) -> Non
 
 
 def _tell(result: dict[str, Any], format_: Callable[[dict[str, Any]], str], report: Path | None) -> None:
-    from mammogan_tf.files import write_json
-
     click.echo(format_(result))
     if report:
         write_json(report, result)

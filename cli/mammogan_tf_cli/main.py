@@ -27,7 +27,6 @@ __all__ = ["cli"]
 warnings.filterwarnings("ignore", module="PIL|pydicom")  # They name no file; what makes one unreadable is an error.
 
 CLOSED = {
-    errno.ENOENT,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -45,6 +44,7 @@ AWAY = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV}
 ADVICE = {
     **dict.fromkeys(FULL, ("write there", "free some space")),
     **dict.fromkeys(CLOSED, ("read or write it", "choose another path or change its permissions")),
+    errno.ENOENT: ("find it, or the folder that it is to be in", "see whether both are there"),
     **dict.fromkeys(AWAY, ("read or write it", "see that its disk is there, then try again")),
 }
 """What was expected, and what to do."""
@@ -77,6 +77,8 @@ class OneLineErrors(click.Group):
         except OSError as error:
             if error.errno not in ADVICE:
                 raise
+            if error.errno == errno.ENOENT and error.filename is None:
+                raise  # Not a path that a user named.
             where = error.filename or "output"
             expected, advice = ADVICE[error.errno]
             message = f"{where}: expected to {expected}, received: {error.strerror}; {advice}"
@@ -103,6 +105,7 @@ def _open_closed_outputs() -> None:
             if nowhere != number:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
+            os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 

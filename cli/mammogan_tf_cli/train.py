@@ -342,8 +342,12 @@ def _train(
 
     context = click.get_current_context()
     strategy = make_strategy(strategy_name, Console())
-    require_divisible(resumed.config if resumed else config, strategy)
-    run = one_run(strategy, resumed, create, workdir / str(context.info_name))
+
+    def create_shared() -> Any:
+        require_divisible(config, strategy)
+        return create()
+
+    run = one_run(strategy, resumed, create_shared, workdir / str(context.info_name))
     console = Console(quiet=not is_chief(strategy))
     if not resumed:
         name = context.params["preset"]

@@ -15,7 +15,7 @@ __all__ = ["measured_on"]
 
 
 def measured_on() -> dict[str, Any]:
-    """``device`` (the first GPU, else the processor), ``cores`` that this process may use, ``TF_ENABLE_ONEDNN_OPTS`` and
+    """``device`` (the first GPU, else the processor), ``cores`` by this process's affinity, ``TF_ENABLE_ONEDNN_OPTS`` and
     ``versions``.
     """
     return {

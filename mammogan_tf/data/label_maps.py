@@ -32,6 +32,7 @@ PALETTE = np.array([(0, 0, 0), (0, 114, 178), (230, 159, 0), (204, 121, 167), (2
 """RGB of each class, from the palette of Okabe and Ito (2008), which colour-blind readers can tell apart."""
 
 CLASS_OF = {tuple(colour): value for value, colour in enumerate(PALETTE.tolist())}
+"""Values by colour."""
 
 AS_ITS_FILM = ("Chest wall", "as on the film")
 """Key and text by which the PNG of a label map says that it was not turned."""
@@ -146,18 +147,26 @@ def read_label_map(path: str | os.PathLike[str], size: int | None = None) -> np.
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: expected {expected}, received: {error}; write it again") from error
     if mode not in ("P", "L"):
-        raise DataError(f"{path}: expected {expected}, received: mode {mode}; save it as greyscale of 8 bits")
+        raise DataError(
+            f"{path}: expected {expected}, received: mode {mode}; save it as greyscale of 8 bits with these values"
+        )
     strange = np.setdiff1d(label_map, range(len(CLASSES)))
     if strange.size:
         values = ", ".join(map(str, strange[:8])) + (", ..." if strange.size > 8 else "")
         raise DataError(f"{path}: expected {expected}, received: {values}; map them to {dict(enumerate(CLASSES))}")
-    colours = [CLASS_OF.get(tuple(palette[value])) if mode == "P" else value for value in np.unique(label_map)]
-    if None not in colours and colours != np.unique(label_map).tolist():
+    if mode == "P" and _is_sorted_otherwise(np.unique(label_map), palette):
         raise DataError(
             f"{path}: expected {expected}, received: their colours in another order, in which a program has sorted them; "
-            "save it as greyscale of 8 bits with the values"
+            "save it as greyscale of 8 bits with these values"
         )
     return label_map if size is None or label_map.shape == (size, size) else shrink_label_map(label_map, size)
+
+
+def _is_sorted_otherwise(values: np.ndarray, palette: np.ndarray) -> bool:
+    """Whether a palette [N, 3] gives each of the values the colour of a class, and not all of them their own."""
+    colours = [tuple(palette[value].tolist()) for value in values if value < len(palette)]
+    shown = [CLASS_OF.get(colour) for colour in colours]
+    return len({*shown}) == len(values) and None not in shown and shown != values.tolist()
 
 
 def read_masks(path: Path, names: Sequence[str], advice: str) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """What the embedded server counts, for Prometheus."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
@@ -47,7 +48,8 @@ class Metrics:
 
         def handle_in_time(connection: Any, *arguments: Any) -> Any:
             connection.settimeout(SILENCE_SECONDS)  # Each has a thread.
-            return handle(connection, *arguments)
+            with suppress(TimeoutError):
+                return handle(connection, *arguments)
 
         server.RequestHandlerClass = handle_in_time
 

@@ -16,7 +16,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
 from mammogan_tf.serving.servable import MOST_EXAMPLES
-from mammogan_tf.serving.server import nothing_to_serve, require_free_address
+from mammogan_tf.serving.server import DRAIN_SECONDS, nothing_to_serve, require_free_address
 from mammogan_tf.serving.settings import ServerSettings
 from mammogan_tf.serving.versions import Library, version_folders
 
@@ -71,7 +71,11 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
                 pass
         finally:
             process.terminate()
-            status = process.wait()
+            try:
+                status = process.wait(DRAIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                status = process.wait()
     if not ending.is_set():
         raise ServingError(f"{BINARY}: expected it to serve, received: exit status {status}; its output above says why")
 

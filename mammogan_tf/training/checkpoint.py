@@ -18,6 +18,7 @@ from mammogan_tf.config import KEEP
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.files import plain_path, read_json, write_json
+from mammogan_tf.training.workers import GONE
 
 __all__ = ["Checkpoints", "compute_in_float32", "load_network", "newest_checkpoint"]
 
@@ -63,6 +64,8 @@ class Checkpoints:
             return
         try:
             self._write(self._to / f"step-{step}")
+        except GONE:  # It holds sums over all workers.
+            raise
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).partition(" [Op:")[0].rpartition("; ")[2]
             raise ModelError(

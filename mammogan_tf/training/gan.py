@@ -205,6 +205,7 @@ def _train(
         losses, watched = model.take(), {}
         require_finite("step", step, losses)
         if step % config.sample_every == 0 or step == config.steps:
+            model.require_finite()
             estimate_statistics(model.averaged, generator_inputs(training, config))
             watched = monitor(step)
             best.offer(step, -from_chief(model.distribute_strategy, watched["validation_kid"]))

@@ -9,6 +9,7 @@ import tensorflow as tf
 from mammogan_tf.console import Console
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.transforms import one_hot, to_network_range
+from mammogan_tf.errors import ModelError
 from mammogan_tf.losses import wasserstein_critic
 from mammogan_tf.metrics.distribution import kid, standardise
 from mammogan_tf.metrics.features import radiomics_features
@@ -69,9 +70,17 @@ class ValidationMonitor:
         the training's own estimate, the critic knows the training films by heart.
         ``diversity``: 1 - SSIM of two synthetic films of one mask, over 1 - SSIM of the two breasts of a patient; left out
         where no patient has two different films.
+
+        Raises:
+            ModelError: the generator makes films that are not finite.
         """
         count = len(self._images)
         synthetic = np.concatenate([self._synthetic(draw * count) for draw in range(DRAWS)])
+        if not np.isfinite(synthetic).all():
+            raise ModelError(
+                f"step {step}: expected finite films, received: others; start another run with another --seed, or with "
+                "--precision float32"
+            )
         real, fake = (self._scores(to_network_range(films)) for films in (self._images, synthetic[:count]))
         values = {
             "validation_kid": kid(*standardise(self._texture, radiomics_features(synthetic))),

@@ -18,7 +18,7 @@ PAUSE = 1.0
 
 
 def wait_for_all(console: Console) -> None:
-    """Listens at the own address of ``TF_CONFIG`` until somebody listens at each of the others.
+    """Listens at the own address of ``TF_CONFIG`` until somebody listens at each of the others, all at once.
 
     The console hears of who is missing.
 
@@ -29,9 +29,9 @@ def wait_for_all(console: Console) -> None:
     others = cluster()
     task = json.loads(os.environ["TF_CONFIG"])["task"]
     own = others.pop(f"{task['type']} {task['index']}")
-    missing, told = list(others.values()), None
+    told = None
     with _listening(own) as listener:
-        while missing := [address for address in missing if not _listens(address)]:
+        while missing := [address for address in others.values() if not _listens(address)]:
             if missing != told:
                 console.line(f"waiting for the other workers of TF_CONFIG: {', '.join(missing)}")
             told = missing

@@ -17,7 +17,7 @@ from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
 
-__all__ = ["anywhere", "cluster", "from_chief", "is_chief", "one_run", "own_copy", "require_same", "workers"]
+__all__ = ["GONE", "anywhere", "cluster", "from_chief", "is_chief", "one_run", "own_copy", "require_same", "workers"]
 
 KINDS = ("chief", "worker")
 """Of tasks, as TensorFlow names those that train."""
@@ -68,6 +68,10 @@ def cluster() -> dict[str, str]:
 
 def _is_address(value: Any) -> bool:
     host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    try:
+        host.encode("idna")
+    except UnicodeError:  # An empty or a long part between two dots.
+        return False
     return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 65536
 
 
@@ -107,24 +111,23 @@ def _sum_over_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf
 
 
 def require_same(strategy: tf.distribute.Strategy, trained_with: Mapping[str, Any]) -> None:
-    """Keeps processes apart that would not train the same; all of them have to ask for it at the same place.
+    """Keeps processes apart that would not train the same; all of them have to ask for it at the same place in :func:`own_copy`.
 
     Args:
         trained_with: by name what has to be the same in all of them, as JSON, beside the versions of the packages.
 
     Raises:
-        ModelError: something is not, in every process; or another worker is gone.
+        ModelError: something is not, in every process.
     """
     if workers(strategy) == 1:
         return
-    with _all_there(strategy, "start all of them again"):
-        packages = versions("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
-        for name, value in {"versions": packages, **trained_with}.items():
-            if _differs(strategy, json.dumps(value, sort_keys=True).encode()):
-                raise ModelError(
-                    f"{name}: expected the same in all workers, received: {value} here, another in some; "
-                    "give all of them the same command, data and versions"
-                )
+    packages = versions("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
+    for name, value in {"versions": packages, **trained_with}.items():
+        if _differs(strategy, json.dumps(value, sort_keys=True).encode()):
+            raise ModelError(
+                f"{name}: expected the same in all workers, received: {value} here, another in some; "
+                "give all of them the same command, data and versions"
+            )
 
 
 def _differs(strategy: tf.distribute.Strategy, value: bytes) -> bool:

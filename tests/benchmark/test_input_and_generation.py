@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 
 import pytest
 
@@ -32,8 +31,7 @@ def test_generate(gan_run, tmp_path):
     found = json.loads((tmp_path / "generate.json").read_text())
     rates = found["films_per_s"]
     assert found["generate_ratio"]["median"] == pytest.approx(rates["written"]["median"] / rates["bare"]["median"])
-    assert found["device"] == measured_on()["device"] != platform.machine()
-    assert found["cores"] == len(os.sched_getaffinity(0))
+    assert found.items() >= measured_on().items()
     assert found["TF_ENABLE_ONEDNN_OPTS"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS")
 
 

@@ -48,7 +48,13 @@ def test_a_time_that_is_none_is_refused(seconds):
 
 def test_figures_that_could_not_be_written_are_not_measured(tmp_path):
     (tmp_path / "file").touch()
-    fails("benchmark", "serve", "--json", tmp_path / "file" / "figures.json", says="file: expected to read or write it")
+    fails(
+        "benchmark",
+        "serve",
+        "--json",
+        tmp_path / "file" / "figures.json",
+        says="figures.json: expected to read or write it",
+    )
 
 
 def test_a_model_that_is_missing_is_said_before_any_is_measured(unet_run, tmp_path, monkeypatch):

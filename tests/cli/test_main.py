@@ -116,7 +116,7 @@ def test_the_projects_own_errors_are_one_line(failing, error, status):
         (errno.ENOSPC, "write there", "free some space"),
         (errno.EDQUOT, "write there", "free some space"),
         (errno.EACCES, "read or write it", "choose another path or change its permissions"),
-        (errno.ENOENT, "read or write it", "choose another path or change its permissions"),
+        (errno.ENOENT, "find it, or the folder that it is to be in", "see whether both are there"),
         (errno.EROFS, "read or write it", "choose another path or change its permissions"),
     ],
 )
@@ -172,6 +172,9 @@ def test_the_package_runs_as_a_module():
 
 
 def test_mistakes_of_the_program_keep_their_traceback(failing):
+    failing(OSError(errno.ENOENT, "No usable temporary directory found"))
+    with pytest.raises(OSError, match="No usable temporary"):
+        call("fail")
     failing(OSError(errno.EBADF, "Bad file descriptor"))
     with pytest.raises(OSError, match="Bad file descriptor"):
         call("fail")

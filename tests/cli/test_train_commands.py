@@ -166,7 +166,7 @@ def test_devices_and_checkpoints_are_those_asked_for(tree, monkeypatch, command,
         seen.update(options)
         raise DataError("enough: expected nothing more, received: nothing")
 
-    monkeypatch.setattr("mammogan_tf.training.strategy.make_strategy", lambda name: name)
+    monkeypatch.setattr("mammogan_tf.training.strategy.make_strategy", lambda name, console: name)
     monkeypatch.setattr("mammogan_tf.training.workers.is_chief", lambda strategy: True)
     monkeypatch.setattr("mammogan_tf.training.workers.one_run", lambda strategy, *rest: None)
     monkeypatch.setattr(f"mammogan_tf.training.{train}", stop)

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -125,6 +128,17 @@ def test_a_palette_that_a_program_has_sorted_is_refused(tmp_path, order):
     own.putpalette([grey for value in range(5) for grey in [60 * value] * 3])  # Of somebody else: its indices count.
     own.save(tmp_path / "own.png")
     np.testing.assert_array_equal(read_label_map(tmp_path / "own.png"), [[0, 1, 2, 3, 4]])
+
+
+@pytest.mark.parametrize("palette", [bytes(3 * 256), bytes(3 * 2), bytes(range(6))])
+def test_a_palette_that_shows_no_classes_does_not_count(tmp_path, palette):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 5, 1, 8, 3, 0, 0, 0)  # Pillow itself writes no values beyond a palette.
+    parts = {b"IHDR": header, b"PLTE": palette, b"IDAT": zlib.compress(bytes([0, 0, 1, 2, 3, 4])), b"IEND": b""}
+    (tmp_path / "map.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts.items()))
+    np.testing.assert_array_equal(read_label_map(tmp_path / "map.png"), [[0, 1, 2, 3, 4]])
 
 
 def test_a_label_map_says_whether_it_lies_as_its_film(tmp_path):

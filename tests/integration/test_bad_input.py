@@ -137,7 +137,7 @@ def test_a_mask_that_is_no_label_map(gan_run, tmp_path, pixels, says):
 
 def test_no_masks(gan_run, tmp_path):
     options = ["--count", 1, "--out", tmp_path / "out"]
-    fails("generate", gan_run, *options, "--masks", tmp_path / "none", says="received: no .png file there")
+    fails("generate", gan_run, *options, "--masks", tmp_path / "none", says="received: no such folder")
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks" / "a.png").touch()
     fails("generate", gan_run, *options, "--masks", tmp_path / "masks", says="a.png: expected an index PNG")

@@ -310,13 +310,14 @@ def test_metrics_end_with_the_server(exported):
         assert reader.connect_ex(("127.0.0.1", server.metrics_port)) != 0
 
 
-def test_a_connection_that_says_nothing_to_the_metrics_is_closed(exported, monkeypatch):
+def test_a_connection_that_says_nothing_to_the_metrics_is_closed_without_a_word(exported, monkeypatch, capfd):
     monkeypatch.setattr(metrics, "SILENCE_SECONDS", 0.2)
     with (
         Server(exported, port=0, metrics_port=0) as server,
         socket.create_connection(("127.0.0.1", server.metrics_port), timeout=10) as silent,
     ):
         assert silent.recv(1) == b""
+    assert "Exception" not in capfd.readouterr().err
 
 
 def test_a_metrics_port_in_use_is_one_line(exported):

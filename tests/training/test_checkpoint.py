@@ -217,6 +217,16 @@ def test_a_full_disk_leaves_the_checkpoints_as_they_were(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-10"]
 
 
+def test_a_worker_that_is_gone_is_no_full_disk(tmp_path, monkeypatch):
+    def lose(self, path):
+        raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", lose)
+    with pytest.raises(tf.errors.UnavailableError):
+        checkpoints(tmp_path, *variables(1.0)).save(10)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_room(tmp_path):
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
     with pytest.raises(ModelError, match=r"checkpoints: expected room for a checkpoint, received: .*; free") as caught:

@@ -9,6 +9,7 @@ from mammogan_tf.config import GANConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
+from mammogan_tf.errors import ModelError
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.monitor import COLLAPSED, ValidationMonitor
 from mammogan_tf.training.strategy import set_up_device
@@ -32,6 +33,14 @@ def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model
     assert set(first) == {"validation_kid", "validation_wasserstein", "diversity"}
     assert first == second
     np.testing.assert_array_equal(model.random.state.numpy(), before)
+
+
+def test_films_that_are_no_films_end_the_training(model, films):
+    monitor = ValidationMonitor(model, films, films, 4, Console(quiet=True))
+    for weight in model.averaged.weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    with pytest.raises(ModelError, match="step 2: expected finite films, received: others; start another run"):
+        monitor(2)
 
 
 def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, films):
