@@ -8,6 +8,7 @@ import click
 
 from mammogan_tf.config import (
     KEEP,
+    LABELS,
     LESION_LOSSES,
     LESION_OUTLINES,
     PRECISIONS,
@@ -92,7 +93,10 @@ class Labels(Listed):
     name = "labels"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
-        return tuple(word.strip() for word in str(value).split(","))
+        labels = tuple(word.strip() for word in str(value).split(","))
+        if not {*labels} <= {*LABELS}:
+            self.fail(f"expected some of {','.join(LABELS)}, received: {value}", parameter, context)
+        return labels
 
 
 def config_file(command: Command) -> Command:

@@ -175,6 +175,12 @@ def test_devices_and_checkpoints_are_those_asked_for(tree, monkeypatch, command,
     assert seen == (expected if command == "cross-validate" else {**expected, "finish": False})
 
 
+@pytest.mark.parametrize("classes", ["benign,dense", ""])
+def test_classes_that_there_are_not_are_named_by_their_option(tree, classes):
+    says = f"'--classes': expected some of benign,malignant,normal, received: {classes}"
+    fails("train-gan", "--data", tree, "--classes", classes, says=says, status=2)
+
+
 def test_the_command_line_wins_over_the_file(tree, tmp_path, asked):
     file = tmp_path / "run.yaml"
     file.write_text(f"data: {tree}\nsize: 32\nkeep-background: true\nlearning_rate: 0.01\nepochs: 7\nseed:\n")
