@@ -50,7 +50,7 @@ def cluster() -> dict[str, str]:
         raise ConfigError(
             f"TF_CONFIG: expected JSON with cluster and task, received: {' '.join(text.split())[:80]}"
         ) from error
-    if others := [kind for kind in kinds if kind not in KINDS]:
+    if others := [kind for kind, addresses in kinds.items() if addresses and kind not in KINDS]:
         raise ConfigError(f"TF_CONFIG: expected a cluster of {' and '.join(KINDS)}, received: {', '.join(others)}")
     if not all(isinstance(addresses, list) for addresses in kinds.values()) or not all(
         map(_is_address, tasks.values())

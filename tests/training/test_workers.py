@@ -258,7 +258,7 @@ def together(monkeypatch):
     """Makes the strategy of one of a chief and two workers, with two devices each; the chief's value is given."""
 
     def make(kind, index, chiefs_value=0.0):
-        machines = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+        machines = {"chief": ["a:1"], "worker": ["b:1", "c:1"], "ps": []}
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": machines, "task": {"type": kind, "index": index}}))
         monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", SimpleNamespace)
         other = 2 * chiefs_value if kind != "chief" else 0.0
