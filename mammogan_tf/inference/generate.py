@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, LESION, require
@@ -16,6 +17,7 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.pictures import save_picture, synthetic_notes, to_bytes
+from mammogan_tf.serving.placement import find_lean
 
 __all__ = [
     "MaskSet",
@@ -58,6 +60,11 @@ class MaskSet:
             )
         names = [self.names[row] for row in rows]
         return MaskSet(self.label_maps[rows], self.labels[rows], names, self.usable[rows])
+
+    def leaning_right(self) -> list[str]:
+        """Names of those whose breast is wider on the right, as where the chest wall lies there."""
+        lean = find_lean(tf.constant(self.label_maps, tf.int32)).numpy()
+        return [name for name, each in zip(self.names, lean, strict=True) if each > 0]
 
     def without_lesions(self) -> "MaskSet":
         """The same anatomies, normal."""

@@ -56,7 +56,8 @@ class Generator:
     rounding, a film depends on its own seed, label map and label alone. ``masks`` is a file of the label maps it was trained
     on, ``labels`` are those of the films; of others it knows nothing, and it raises DataError, as it does for numbers that
     are not whole. A generator that is served takes seeds only, and any label: its ``z_dim``, the length of the noise
-    vector, is None.
+    vector, is None. ``view`` is what it was trained on, None where that is not known; label maps of ``"whole"`` films need their
+    chest wall on the left.
     """
 
     size: int
@@ -66,6 +67,7 @@ class Generator:
     z_dim: int | None = None
     _draw: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
     labels: tuple[str, ...] = LABELS
+    view: str | None = None
 
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return self._in_parts(self._predict, to_numbers("seeds", seeds, np.int64, DataError), label_maps, labels)
@@ -164,8 +166,8 @@ def load_generator(path: str | Path) -> Generator:
             images = live(tf.constant(noise), tf.constant(label_maps), tf.constant(labels))
             return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
 
-        masks, labels = run.masks_path, run.trained_labels
-        return Generator(size, _short_name(path), masks, predict_live, z_dim, predict_live, labels)
+        masks, labels, view = run.masks_path, run.trained_labels, run.config.data.view
+        return Generator(size, _short_name(path), masks, predict_live, z_dim, predict_live, labels, view)
 
     export = open_export(path, "generator", "generate_seeded", "seed")
     from_seed, from_noise = export.signature("generate_seeded"), export.signature("serving_default")
@@ -187,6 +189,7 @@ def load_generator(path: str | Path) -> Generator:
         z_dim,
         predict_from(from_noise, "noise"),
         tuple(export.contract("trained_labels")),
+        export.contract("view"),
     )
 
 

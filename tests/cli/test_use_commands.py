@@ -109,6 +109,18 @@ def test_the_label_is_that_of_the_mask_or_the_one_given(gan_run, masks, tmp_path
     assert labels["given"] == {"clear": "malignant", "lesion": "malignant"}
 
 
+def test_masks_that_are_mirrored_are_told(gan_run, tmp_path):
+    half = np.tril(np.ones((16, 16), np.uint8))  # Widest at the left.
+    for name, label_map in (("right", half), ("wrong", half[:, ::-1])):
+        save_label_map(tmp_path / name / "a.png", label_map)
+        told = call(
+            "generate", gan_run, "--count", 1, "--masks", tmp_path / name, "--out", tmp_path / f"of-{name}"
+        ).stderr
+        assert ("1 of 1 masks, such as a, are wider on the right; the chest wall belongs on the left" in told) == (
+            name == "wrong"
+        )
+
+
 def test_a_label_that_the_generator_does_not_know_is_refused_before_masks_are_looked_for(gan_run, tmp_path):
     run = shutil.copytree(gan_run, tmp_path / "run")
     config = read_json(run / "config.json")
