@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.prepared import cache_folder
 from mammogan_tf.data.splits import Split
+from mammogan_tf.errors import ModelError
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run, run_folders
@@ -85,9 +87,11 @@ def find_reference(
 
 
 def _find_judge(folder: Path, config: UNetConfig, split: Split) -> Run | None:
-    for found in map(Run.open, run_folders(folder, "train-unet")):
-        if (found.config, found.split) == (config, split):
-            return found
+    for path in run_folders(folder, "train-unet"):
+        with suppress(ModelError):  # Of sources that knew other options, say: it is no judge for these.
+            found = Run.open(path)
+            if (found.config, found.split) == (config, split):
+                return found
     return None
 
 

@@ -21,7 +21,7 @@ from mammogan_tf.evaluation.compare import read_report
 from mammogan_tf.evaluation.reference import find_reference, judges_folder
 from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluate_images
 from mammogan_tf.evaluation.writing import write_card
-from mammogan_tf.files import write_json
+from mammogan_tf.files import read_json, write_json
 from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.card import with_measured
 from mammogan_tf.training.conditioning import condition
@@ -143,6 +143,9 @@ def test_a_judge_that_is_broken_is_made_again(run, films, tmp_path):
     judge.model_path.write_bytes(network[:100])
     assert find_reference(*arguments).judge.path == judge.path
     assert len(judge.model_path.read_bytes()) == len(network)
+    config = read_json(judge.path / "config.json")
+    write_json(judge.path / "config.json", config | {"an_option": "of other sources"})
+    assert find_reference(*arguments).judge.path.name == "00002"
 
 
 def test_a_run_without_card_and_report_gets_no_card(run, tmp_path, capsys):
