@@ -32,6 +32,9 @@ def test_generate(gan_run, tmp_path):
     rates = found["films_per_s"]
     assert found["generate_ratio"]["median"] == pytest.approx(rates["written"]["median"] / rates["bare"]["median"])
     assert found.items() >= measured_on().items()
+    assert found["device"]
+    assert found["cores"] >= 1
+    assert found["versions"]["tensorflow"]
     assert found["TF_ENABLE_ONEDNN_OPTS"] == os.environ.get("TF_ENABLE_ONEDNN_OPTS")
 
 

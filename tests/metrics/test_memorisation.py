@@ -136,6 +136,11 @@ def test_verdict_names_what_broke_the_rule(found, membership, word):
     assert word in result.reasons[0]
 
 
+def test_nothing_that_was_compared_passes_nothing():
+    assert verdict({}).reasons == ("nothing was compared",)
+    assert not verdict({}).passed
+
+
 def test_a_reason_contradicts_no_limit():
     """Numbers that rounding would turn into the limits they break."""
     spaces = {"pixels": Closeness(0.7996, 127 / 504, 0), "features": Closeness(0.5, 0.2502, 0)}

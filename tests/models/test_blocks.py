@@ -215,3 +215,13 @@ def test_batch_dropout_drops_whole_channels_of_each_film():
     np.testing.assert_array_equal(kept, np.broadcast_to(kept[:, :1, :1], kept.shape))
     assert set(np.unique(kept)) == {0, 1 / 0.5}
     assert (kept[0] != kept[1]).any()
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_the_critic_sees_films_in_float32_whatever_precision_the_networks_have(precision):
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        assert Emphasis(3.0)(tf.zeros([1, 16, 16, 1])).dtype == tf.float32
+    finally:
+        keras.config.set_dtype_policy(usual)
