@@ -144,8 +144,8 @@ def generate(
         generator.require_labels([number])
     if masks:
         available = masks_of_folder(masks, generator.size)
-        leaning = available.leaning_right()
-        if generator.view == "whole" and 2 * len(leaning) > len(available.names):
+        leaning = available.leaning_right() if generator.view == "whole" else []
+        if 2 * len(leaning) > len(available.names):
             click.echo(
                 f"{masks}: {len(leaning)} of {len(available.names)} masks, such as {leaning[0]}, are wider on the right; "
                 "the chest wall belongs on the left: mirror them if it is not",

@@ -1,7 +1,5 @@
 """Waits for the other processes that train together, before TensorFlow does, which no signal ends then."""
 
-import json
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -9,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ModelError
-from mammogan_tf.training.workers import cluster
+from mammogan_tf.training.workers import cluster, own_task
 
 __all__ = ["wait_for_all"]
 
@@ -27,8 +25,7 @@ def wait_for_all(console: Console) -> None:
         ModelError: another program has the port.
     """
     others = cluster()
-    task = json.loads(os.environ["TF_CONFIG"])["task"]
-    own = others.pop(f"{task['type']} {task['index']}")
+    own = others.pop(own_task())
     told = None
     with _listening(own) as listener:
         while missing := [address for address in others.values() if not _listens(address)]:

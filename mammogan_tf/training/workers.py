@@ -17,7 +17,18 @@ from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
 
-__all__ = ["GONE", "anywhere", "cluster", "from_chief", "is_chief", "one_run", "own_copy", "require_same", "workers"]
+__all__ = [
+    "GONE",
+    "anywhere",
+    "cluster",
+    "from_chief",
+    "is_chief",
+    "one_run",
+    "own_copy",
+    "own_task",
+    "require_same",
+    "workers",
+]
 
 KINDS = ("chief", "worker")
 """Of tasks, as TensorFlow names those that train."""
@@ -45,7 +56,7 @@ def cluster() -> dict[str, str]:
         config = json.loads(text)
         kinds = dict(config["cluster"])
         tasks = {f"{kind} {n}": address for kind in KINDS for n, address in enumerate(kinds.get(kind, ()))}
-        own = f"{config['task']['type']} {config['task']['index']}"
+        own = _name_of_task(config)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"TF_CONFIG: expected JSON with cluster and task, received: {' '.join(text.split())[:80]}"
@@ -64,6 +75,15 @@ def cluster() -> dict[str, str]:
     if own not in tasks:
         raise ConfigError(f"TF_CONFIG: expected a task of its cluster ({', '.join(tasks)}), received: {own}")
     return tasks
+
+
+def own_task() -> str:
+    """The name of this process in :func:`cluster`, where ``TF_CONFIG`` names one."""
+    return _name_of_task(json.loads(os.environ["TF_CONFIG"]))
+
+
+def _name_of_task(config: Mapping[str, Any]) -> str:
+    return f"{config['task']['type']} {config['task']['index']}"
 
 
 def _is_address(value: Any) -> bool:
