@@ -122,7 +122,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="mammogan-tf")
 def cli() -> None:
-    """Train, judge and serve mask-conditioned synthetic mammograms. For research, never for diagnosis.
+    """Train, evaluate and serve mask-conditioned synthetic mammograms. For research, never for diagnosis.
 
     \b
     Start here:    mammogan-tf quickstart
