@@ -78,17 +78,53 @@ C = TypeVar("C")
 
 
 def require(holds: bool, name: str, expected: str, received: Any) -> None:
+    """Raises ConfigError, in one line, unless what is expected of the value of this name holds."""
     if not holds:
         raise ConfigError(f"{name}: expected {expected}, received: {received}")
 
 
+_IN_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    tuple[int, ...]: "a list of whole numbers",
+    tuple[str, ...]: "a list of words",
+}
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type of a field. A bool is no number, and neither is an infinity."""
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
+    return type(value) is hint and (hint is not float or math.isfinite(value))
+
+
+class _Checked:
+    """A dataclass whose fields are of their types. A list becomes a tuple, a whole number a float where one is asked for."""
+
+    def __post_init__(self) -> None:
+        for name, hint in typing.get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            value = tuple(value) if isinstance(value, list) else value
+            value = float(value) if hint is float and type(value) is int else value
+            require(_is_a(value, hint), name, _IN_WORDS.get(hint, "named values"), repr(value))
+            object.__setattr__(self, name, value)
+
+
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(_Checked):
     """How films are prepared and split.
 
-    ``size`` is the height and width in pixels; ``view`` one of :data:`VIEWS`, ``lesions`` one of :data:`LESION_OUTLINES`;
-    ``keep_background`` leaves labels and strips on the film, as in the paper; ``min_mask_confidence`` leaves films out of
-    training whose automatic mask is less to be trusted; ``validation`` and ``test`` are shares of the *patients*.
+    Attributes:
+        size: height and width in pixels, a power of two.
+        view: one of :data:`VIEWS`.
+        lesions: one of :data:`LESION_OUTLINES`.
+        keep_background: leaves labels and strips on the film, as in the paper.
+        min_mask_confidence: films whose automatic mask has less are left out of training.
+        validation: share of the *patients* whose films choose the state that is kept.
+        test: share of the *patients* that no training sees.
+        split_seed: of the split.
     """
 
     size: int = 64
@@ -101,6 +137,7 @@ class DataConfig:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.size >= 16 and self.size & (self.size - 1) == 0, "size", "a power of two, 16 or more", self.size)
         require(self.view in VIEWS, "view", " | ".join(VIEWS), self.view)
         require(self.lesions in LESION_OUTLINES, "lesions", " | ".join(LESION_OUTLINES), self.lesions)
@@ -109,11 +146,20 @@ class DataConfig:
         for name in ("validation", "test"):
             share = getattr(self, name)
             require(0 < share < 0.5, name, "a share of the patients between 0 and 0.5", share)
+        require(self.split_seed >= 0, "split_seed", "0 or more", self.split_seed)
 
 
 @dataclass(frozen=True)
-class _TrainConfig:
-    """What both trainings share."""
+class _TrainConfig(_Checked):
+    """What both trainings share.
+
+    Attributes:
+        data: how the films are prepared.
+        batch_size: films in a batch, of all devices together.
+        precision: one of :data:`PRECISIONS`.
+        seed: of first weights, order, augmentation, noise and interpolation.
+        deterministic: takes operations alone that give the same bits each time on the same device.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     batch_size: int = 16
@@ -122,6 +168,7 @@ class _TrainConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(1 <= self.batch_size <= MOST_IN_A_BATCH, "batch_size", f"1 to {MOST_IN_A_BATCH}", self.batch_size)
         require(self.precision in PRECISIONS, "precision", " | ".join(PRECISIONS), self.precision)
         require(0 <= self.seed < 2**32, "seed", "0 to 4294967295", self.seed)
@@ -131,10 +178,17 @@ class _TrainConfig:
 class UNetConfig(_TrainConfig):
     """Training of the segmentation network.
 
-    ``widths`` are the channels of each level, top to bottom: where none are given, 16, doubled with each halving of the side
-    up to 128, down to 4 x 4 (:attr:`level_widths`); ``attention`` puts gates on the skips; ``lesion_loss`` is one
-    of :data:`LESION_LOSSES`; a film with a lesion comes ``lesion_repeats`` times an epoch; ``ema`` is the decay of the
-    averaged weights, which are judged and kept.
+    Attributes:
+        widths: channels of each level, top to bottom; where there are none, 16, doubled with each halving of the side up to
+            128, down to 4 x 4 (:attr:`level_widths`).
+        attention: puts gates on the skips.
+        dropout: share of the channels that is dropped at the bottom.
+        lesion_loss: one of :data:`LESION_LOSSES`.
+        lesion_repeats: times that a film with a lesion comes in an epoch.
+        ema: decay of the averaged weights, which are validated and kept.
+        learning_rate: of Adam at the start; it falls as half a cosine.
+        epochs: passes over the training films.
+        patience: epochs without a better validation Dice after which training stops.
     """
 
     batch_size: int = 8
@@ -170,7 +224,11 @@ class UNetConfig(_TrainConfig):
 
 @dataclass(frozen=True)
 class CrossValidationConfig(UNetConfig):
-    """Cross-validation of the segmentation network. The folds are the test shares: ``data.test`` does not count."""
+    """Cross-validation of the segmentation network.
+
+    Attributes:
+        folds: parts of the patients, each of them the test films of one network; ``data.test`` does not count.
+    """
 
     folds: int = 5
 
@@ -183,17 +241,31 @@ class CrossValidationConfig(UNetConfig):
 class GANConfig(_TrainConfig):
     """Training of the conditional DCGAN with WGAN-GP.
 
-    ``labels`` are those of the films that take part. ``variants`` of each whole film are trained on beside it
-    (:mod:`mammogan_tf.data.variants`); windows are moved at random as it is, and masks from a cross-validation are of the
-    films alone. ``width`` is the number of channels at full resolution; it doubles with each halving of the side, up to
-    ``max_width``; the generator has ``generator_least`` at least. ``critic`` is one of :data:`CRITICS`, ``gp`` is lambda of
-    the gradient penalty (Gulrajani et al. 2017, equation 3), ``n_critic`` the critic updates to one generator update,
-    ``steps`` counts generator updates, over which both learning rates fall to nothing as half a cosine; after each
-    ``sample_every`` the generator is offered as the one to keep. ``emphasis`` is the gain by which fine detail is lifted
-    before the critic sees a film, with detail and slopes beside it (:class:`mammogan_tf.models.blocks.Emphasis`); 0 leaves
-    films as they are. ``anatomy_weight`` is that of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss; there
-    is none where no U-Net draws the masks, and none of windows. ``energy_weight`` is that of
-    :func:`mammogan_tf.losses.energy_score` there, by which noise changes a film as much as real films of one mask differ.
+    Attributes:
+        masks: who outlines the anatomy that the films are conditioned on: ``"unet"`` or ``"annotation"``.
+        variants: of each whole film that are trained on beside it (:mod:`mammogan_tf.data.variants`); windows, and films
+            with masks from a cross-validation, have none.
+        z_dim: length of the noise vector.
+        width: channels at full resolution, doubled with each halving of the side.
+        max_width: the most channels that there are at any resolution.
+        generator_least: the fewest that the generator has at any.
+        labels: of the films that take part, in the order of :data:`LABELS`.
+        critic: one of :data:`CRITICS`.
+        gp: lambda, the weight of the gradient penalty (Gulrajani et al. 2017, equation 3).
+        n_critic: critic updates to one generator update.
+        emphasis: gain of the fine detail that the critic sees (:class:`mammogan_tf.models.blocks.Emphasis`); with 0 it sees
+            films as they are.
+        anatomy_weight: of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss. There is none where no U-Net draws
+            the masks, and none in windows.
+        energy_weight: of :func:`mammogan_tf.losses.energy_score` there, by which films of one mask vary more.
+        steps: generator updates, over which both learning rates fall to nothing as half a cosine.
+        generator_learning_rate: of its Adam, at the start.
+        critic_learning_rate: of its Adam, at the start.
+        beta_1: of both.
+        beta_2: of both.
+        ema: decay of the generator's averaged weights.
+        sample_every: steps between looks at the validation films, after each of which the generator may become the one to keep.
+        checkpoint_every: steps between checkpoints.
     """
 
     masks: str = "unet"
@@ -223,6 +295,7 @@ class GANConfig(_TrainConfig):
         require(self.masks in ("unet", "annotation"), "masks", "unet | annotation", self.masks)
         known = bool(self.labels) and set(self.labels) <= set(LABELS)
         require(known, "labels", f"one or more of {', '.join(LABELS)}", ", ".join(self.labels) or "none")
+        object.__setattr__(self, "labels", tuple(label for label in LABELS if label in self.labels))
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
         for name in ("gp", "emphasis", "anatomy_weight", "energy_weight", "variants"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
@@ -344,31 +417,16 @@ def from_dict(kind: type[C], values: dict[str, Any]) -> C:
     Raises:
         ConfigError: an unknown name or a value that is not acceptable.
     """
+    require(isinstance(values, dict), kind.__name__, "named values", repr(values))
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     require(not unknown, kind.__name__, f"the names {', '.join(hints)}", ", ".join(unknown))
-    arguments = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
-            value = from_dict(typing.cast(type, hints[name]), value)
-        value = tuple(value) if isinstance(value, list) else value
-        require(_is_a(value, hints[name]), name, _IN_WORDS.get(hints[name], "named values"), repr(value))
-        arguments[name] = value
-    return kind(**arguments)
-
-
-_IN_WORDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a word",
-    tuple[int, ...]: "a list of whole numbers",
-    tuple[str, ...]: "a list of words",
-}
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a value is of the type of a field. An int may stand for a float, a bool and an infinity for no number."""
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_is_a(item, typing.get_args(hint)[0]) for item in value)
-    return type(value) in (int, float) and math.isfinite(value) if hint is float else type(value) is hint
+    nested = {
+        name for name, value in values.items() if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict)
+    }
+    return kind(
+        **{
+            name: from_dict(typing.cast(type, hints[name]), value) if name in nested else value
+            for name, value in values.items()
+        }
+    )

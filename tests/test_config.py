@@ -13,7 +13,6 @@ from mammogan_tf.config import (
     UNetConfig,
     from_dict,
     preset,
-    to_dict,
 )
 from mammogan_tf.errors import ConfigError
 from tests.conformance import check_config_round_trip
@@ -124,6 +123,17 @@ def test_a_unet_goes_down_to_four_pixels_unless_told_its_widths():
         (GANConfig, {"gp": True}, "gp: expected a number, received: True"),
         (UNetConfig, {"widths": 8}, "widths: expected a list of whole numbers"),
         (UNetConfig, {"data": None}, "data: expected named values"),
+        (GANConfig, {"gp": float("inf")}, "gp: expected a number, received: inf"),
+        (GANConfig, {"deterministic": "no"}, "deterministic: expected true or false, received: 'no'"),
+        (UNetConfig, {"learning_rate": "1e-3"}, "learning_rate: expected a number, received: '1e-3'"),
+        (DataConfig, {"size": 64.0}, "size: expected a whole number, received: 64.0"),
+        (DataConfig, {"split_seed": -1}, "split_seed: expected 0 or more, received: -1"),
+        (
+            GANConfig,
+            {"labels": ("benign", "mild")},
+            "labels: expected one or more of benign, .* received: benign, mild",
+        ),
+        (GANConfig, ["gp"], r"GANConfig: expected named values, received: \['gp'\]"),
         (UNetConfig, {"n_critic": 5}, "UNetConfig: expected the names .*, received: n_critic"),
         (UNetConfig, {"data": {"sise": 64}}, "DataConfig: expected the names .*, received: sise"),
     ],
@@ -141,9 +151,17 @@ def test_an_unknown_preset_and_an_unknown_change():
         preset(UNetConfig, "default", {"colour": 1})
 
 
-def test_a_whole_number_stands_for_a_number():
-    assert from_dict(GANConfig, {"gp": 10}).gp == 10
-    assert to_dict(UNetConfig(widths=(4, 8)))["widths"] == (4, 8)
+def test_what_is_refused_is_refused_from_python_too():
+    for values in ({"gp": float("inf")}, {"steps": 1.5}, {"deterministic": "no"}, {"data": {"size": 64}}):
+        with pytest.raises(ConfigError, match=f"{next(iter(values))}: expected"):
+            GANConfig(**values)
+
+
+def test_one_value_has_one_form():
+    for config in (GANConfig(gp=10), from_dict(GANConfig, {"gp": 10})):  # type: ignore[arg-type]
+        assert repr(config.gp) == "10.0"
+    assert UNetConfig(widths=[4, 8]) == UNetConfig(widths=(4, 8))  # type: ignore[arg-type]
+    assert GANConfig(labels=("normal", "benign", "normal")).labels == ("benign", "normal")
 
 
 def test_it_needs_the_standard_library_only():

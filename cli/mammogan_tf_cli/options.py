@@ -88,15 +88,15 @@ class Widths(Listed):
 
 
 class Labels(Listed):
-    """Words such as ``benign,malignant``."""
+    """Words such as ``benign,malignant``, in whatever order."""
 
     name = "labels"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[str, ...]:
-        labels = tuple(word.strip() for word in str(value).split(","))
-        if not {*labels} <= {*LABELS}:
+        labels = {word.strip() for word in str(value).split(",")}
+        if not labels <= {*LABELS}:
             self.fail(f"expected some of {','.join(LABELS)}, received: {value}", parameter, context)
-        return labels
+        return tuple(label for label in LABELS if label in labels)
 
 
 def config_file(command: Command) -> Command:
