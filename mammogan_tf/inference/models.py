@@ -70,7 +70,10 @@ class Generator:
     view: str | None = None
 
     def __call__(self, seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return self._in_parts(self._predict, to_numbers("seeds", seeds, np.int64, DataError), label_maps, labels)
+        seeds = to_numbers("seeds", seeds, np.int64, DataError)
+        if seeds.ndim != 1:
+            raise DataError(f"seeds: expected [N], received: {list(seeds.shape)}")
+        return self._in_parts(self._predict, seeds, label_maps, labels)
 
     def noise(self, seeds: Sequence[int]) -> np.ndarray:
         """The noise that seeds stand for, float32 [N, Z].
@@ -86,18 +89,25 @@ class Generator:
         """The films of noise float32 [N, Z] in place of seeds.
 
         Raises:
+            DataError: noise of another shape, or that is not finite; and as with seeds.
             ModelError: this generator takes seeds only.
         """
         if self._draw is None:
             raise self._takes_seeds_only()
-        return self._in_parts(self._draw, np.asarray(noise, np.float32), label_maps, labels)
+        noise = to_numbers("noise", noise, np.float32, DataError)
+        if noise.ndim != 2 or noise.shape[1] != self.z_dim:
+            raise DataError(f"noise: expected [N, {self.z_dim}], received: {list(noise.shape)}")
+        if not np.isfinite(noise).all():
+            raise DataError("noise: expected finite numbers, received: some that are not")
+        return self._in_parts(self._draw, noise, label_maps, labels)
 
     def _takes_seeds_only(self) -> ModelError:
         return ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
 
     def require_labels(self, labels: Sequence[int] | np.ndarray) -> None:
         """Raises DataError where a label is none that the generator was trained on."""
-        _require_range("labels", labels, len(LABELS))
+        if len(labels):
+            _require_range("labels", labels, len(LABELS))
         unknown = [label for number, label in enumerate(LABELS) if label not in self.labels and number in labels]
         if unknown:
             raise DataError(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mammogan_tf.config import require
+from mammogan_tf.config import WALKS, require
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.made_masks import between
 from mammogan_tf.errors import DataError
@@ -43,10 +43,11 @@ def walk(
         Films and label maps, uint8 [F, S, S] each.
 
     Raises:
-        ConfigError: too few frames, or a seed that is no 64-bit integer.
+        ConfigError: another kind, too few frames, or a seed that is no 64-bit integer.
         DataError: two masks of one label are wanted, and there is one.
         ModelError: a generator that takes seeds only.
     """
+    require(kind in WALKS, "walk", " | ".join(WALKS), kind)
     require(frames >= 2, "count", "2 or more films for a walk", frames)
     require(0 <= seed < 2**63 - 1, "seed", f"0 to {2**63 - 2}", seed)
     begin, end = generator.noise([seed, seed + 1])

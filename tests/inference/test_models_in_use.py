@@ -246,3 +246,16 @@ def test_as_many_seeds_as_label_maps_and_labels(gan_run):
             generator(np.zeros(seeds), label_maps, np.zeros(labels))
     with pytest.raises(DataError, match=r"labels: expected \[N\], received: \[1, 1\]"):
         generator(np.zeros(1), label_maps, np.zeros((1, 1)))
+    with pytest.raises(DataError, match=r"seeds: expected \[N\], received: \[1, 1\]"):
+        generator(np.zeros((1, 1)), label_maps, np.zeros(1))
+    generator.require_labels([])
+
+
+def test_noise_is_finite_and_as_long_as_in_training(gan_run):
+    generator, rest = load_generator(gan_run), (np.zeros((1, SIZE, SIZE), np.uint8), np.zeros(1))
+    assert generator.from_noise(np.zeros((1, 8)), *rest).shape == (1, SIZE, SIZE)
+    with pytest.raises(DataError, match=r"noise: expected \[N, 8\], received: \[1, 3\]"):
+        generator.from_noise(np.zeros((1, 3)), *rest)
+    for value in (np.nan, np.inf):
+        with pytest.raises(DataError, match="noise: expected finite numbers"):
+            generator.from_noise(np.full((1, 8), value), *rest)

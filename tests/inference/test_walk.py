@@ -92,6 +92,8 @@ def test_noise_of_one_number_walks_on_a_line(generator, masks):
 
 
 def test_walks_that_cannot_be(generator, masks):
+    with pytest.raises(ConfigError, match=r"walk: expected noise \| mask, received: nosie"):
+        walk(generator, masks, "nosie", 3)
     with pytest.raises(ConfigError, match="count: expected 2 or more films for a walk, received: 1"):
         walk(generator, masks, "noise", 1)
     two = MaskSet(masks.label_maps[:2], np.array([0, 2]), masks.names[:2])
