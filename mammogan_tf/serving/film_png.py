@@ -21,8 +21,8 @@ def decode_films(png: tf.Tensor, size: int) -> tf.Tensor:
     """PNGs, string [B], greyscale or RGB, 8 or 16 bit, any size, as float32 [B, size, size, 1] in [0, 1].
 
     Of 16 bits the darkest pixel becomes 0 and the brightest 1, as in :func:`mammogan_tf.data.film.read_grey`. A film keeps its
-    proportions: it is shrunk by area to fit, and black fills the right or the bottom. The size that the header announces is
-    checked before anything is unpacked.
+    proportions: it is shrunk by area to fit, and black fills the right or the bottom. A smaller one is enlarged bilinearly, as by
+    :func:`mammogan_tf.data.preparation.shrink`. The size that the header announces is checked before anything is unpacked.
     """
     film = tf.TensorSpec([size, size, 1], tf.float32)
     return tf.map_fn(lambda one: _decode(one, size), png, fn_output_signature=film)
@@ -51,7 +51,12 @@ def _decode(png: tf.Tensor, size: int) -> tf.Tensor:
         lambda: (tf.constant(0, tf.uint16), tf.constant(65535, tf.uint16)),
     )
     low, high = tf.cast(darkest, tf.float32), tf.cast(brightest, tf.float32)
-    film = tf.math.divide_no_nan(tf.image.resize(pixels, target, method="area") - low, high - low)
+    resized = tf.cond(
+        tf.reduce_max(sides) < size,
+        lambda: tf.image.resize(pixels, target, method="bilinear"),
+        lambda: tf.image.resize(pixels, target, method="area"),
+    )
+    film = tf.math.divide_no_nan(resized - low, high - low)
     return tf.ensure_shape(tf.image.pad_to_bounding_box(film, 0, 0, size, size), [size, size, 1])
 
 

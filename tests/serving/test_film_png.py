@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from mammogan_tf.data.film import read_grey
+from mammogan_tf.data.preparation import shrink
 from mammogan_tf.serving.film_png import decode_films, encode_films
 
 
@@ -50,6 +51,11 @@ def test_a_wide_png_keeps_its_proportions_and_is_shrunk_by_area():
     film = decode(png_bytes(pixels), 4)
     np.testing.assert_allclose(film[:2], pixels.reshape(2, 3, 4, 3).mean(axis=(1, 3)) / 255, atol=1e-6)
     assert (film[2:] == 0).all()
+
+
+def test_a_png_smaller_than_the_network_is_enlarged_as_a_film_on_disk_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40)).astype(np.uint8)
+    np.testing.assert_allclose(decode(png_bytes(pixels), 64) * 255, shrink(pixels, 64), atol=1.0)
 
 
 def test_a_png_thinner_than_a_pixel_keeps_one():
