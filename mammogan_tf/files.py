@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new, never a half-written mixture."""
+"""Files: written atomically, so that a reader sees the old content or the new one; locks, and folders of versions."""
 
 import errno
 import fcntl
@@ -61,7 +61,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    temporary = path.with_name(
+        f".{secrets.token_hex(8)}{path.suffix}"
+    )  # Not longer than the longest names that there are.
     try:
         yield temporary
         with temporary.open("rb") as stream:

@@ -37,6 +37,12 @@ def test_the_temporary_file_lies_beside_with_the_same_suffix(tmp_path):
     assert (tmp_path / "picture.png").read_bytes() == b"new"
 
 
+def test_a_name_may_be_as_long_as_the_file_system_takes_it(tmp_path):
+    path = tmp_path / ("n" * 251 + ".txt")  # 255 bytes.
+    write_text(path, "new")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
 def test_two_who_write_the_same_file_have_a_temporary_one_each(tmp_path):
     with atomic_path(tmp_path / "file") as one, atomic_path(tmp_path / "file") as other:
         one.write_bytes(b"one")
