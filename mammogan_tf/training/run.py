@@ -225,17 +225,27 @@ def run_folders(workdir: str | Path, command: str) -> list[Path]:
 
 def newest_run(workdir: str | Path, command: str, data: Sequence[str | Path], prepared: DataConfig) -> Run | None:
     """The newest run of a command whose network is there, below ``workdir``, on these data sets, prepared and split in this
-    way, or None."""
+    way, or None.
+
+    Raises:
+        ModelError: one that is as new cannot be read, so that it cannot be told whether it is meant.
+    """
     for path in reversed(run_folders(workdir, command)):
         if (path / MODEL).exists():
-            run = Run.open(path)
+            try:
+                run = Run.open(path)
+            except ModelError as error:
+                raise ModelError(f"{error}; name the run that is meant, or move this one away") from error
             if run.is_on(data) and run.config.data == prepared:
                 return run
     return None
 
 
 def patient_digits(patient: str) -> str:
-    """Digits that stand for a patient, whose name or number is not to be read in a run; who tries all numbers finds hers."""
+    """The first 16 hexadecimal digits of the SHA-256 of a patient's id.
+
+    A pseudonym, which keeps names and numbers out of a run. It hides nothing from somebody who tries all ids.
+    """
     return hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 

@@ -130,6 +130,13 @@ def test_the_newest_finished_run_on_the_same_data(tmp_path):
     assert newest(keep_background=True) is None
     assert newest(command="train-gan") is None
 
+    broken = make(size=64)
+    (broken.path / "config.json").write_text('{"command": "train-unet", "data_path": [], "augment": true}')
+    with pytest.raises(
+        ModelError, match=r"00006: .* received: augment\); name the run that is meant, or move this one away"
+    ):
+        newest()
+
 
 TRAININGS = pytest.mark.parametrize(
     ("finished", "train"), [("unet_run", train_unet), pytest.param("gan_run", train_gan, marks=pytest.mark.slow)]
