@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from mammogan_tf.config import require
 from mammogan_tf.replicas import total
 
 __all__ = [
@@ -153,7 +154,12 @@ def energy_score(real: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Ten
 
     Returns:
         A float32 scalar, in the unit of the distance between films.
+
+    Raises:
+        ConfigError: another S.
     """
+    side = real.shape[1]
+    require(side == 8 or side % 16 == 0, "energy_score", "films of 8 pixels, or of a multiple of 16", side)
     scores = []
     for side in (16, 8):
         y, x, other = (_shrunk(film, side) for film in (real, first, second))

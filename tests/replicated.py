@@ -71,13 +71,13 @@ def _overflow(replica: int, out: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from mammogan_tf.training.strategy import scaled, set_up_device
+    from mammogan_tf.training.strategy import set_up_device, with_loss_scaling
 
     strategy = _logical_cpus(2)
     set_up_device("mixed_float16", 0, deterministic=True)
     with strategy.scope():
         weight = keras.Variable([1.0, 1.0])
-        optimizer = scaled(keras.optimizers.SGD(0.5))
+        optimizer = with_loss_scaling(keras.optimizers.SGD(0.5))
         optimizer.build([weight])
 
     @tf.function

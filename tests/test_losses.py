@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from mammogan_tf.errors import ConfigError
 from mammogan_tf.losses import (
     anatomy_loss,
     cross_entropy,
@@ -95,6 +96,14 @@ def test_energy_score(side):
     real, first, second = films(0, 0, side=side), films(1, 1, side=side), films(1, -1, side=side)
     apart = side * ((1 + 1) / 2 - np.array([0, 2]) / 2)
     assert float(energy_score(real, first, second)) == pytest.approx(apart.mean(), rel=1e-2)
+
+
+def test_energy_score_of_films_that_cannot_be_shrunk_is_refused():
+    film = tf.zeros([1, 24, 24, 1])
+    with pytest.raises(
+        ConfigError, match="energy_score: expected films of 8 pixels, or of a multiple of 16, received: 24"
+    ):
+        energy_score(film, film, film)
 
 
 def test_energy_score_is_lowest_where_films_vary_as_real_ones_do():

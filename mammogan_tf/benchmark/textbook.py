@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from mammogan_tf.models.penalised import film_by_film
+from mammogan_tf.models.penalised import with_constant_deviation
 from mammogan_tf.training.wgan_gp import WGANGP
 
 __all__ = ["TextbookWGANGP"]
@@ -13,7 +13,7 @@ class TextbookWGANGP(WGANGP):
 
     def __init__(self, *arguments, **options) -> None:
         super().__init__(*arguments, **options)
-        self.penalised_critic = film_by_film(self.critic)
+        self.penalised_critic = with_constant_deviation(self.critic)
 
     def _fakes(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
         conditions = zip(self._parts(batch["mask"]), self._parts(batch["label"]), strict=True)

@@ -134,7 +134,11 @@ def attention_gate(skip: keras.KerasTensor, gate: keras.KerasTensor, name: str) 
 
 @keras.saving.register_keras_serializable("mammogan_tf")
 class BatchDropout(layers.SpatialDropout2D):
-    """Drops whole channels, by one draw for the whole batch, however many replicas share it. Keeps the shape [B, H, W, C]."""
+    """Spatial dropout: drops channels of each film by a draw of its own. [B, H, W, C] to the same shape.
+
+    Every replica draws for the whole batch and takes its own rows, so that a film loses the same channels however many
+    replicas share the batch.
+    """
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
@@ -151,11 +155,17 @@ class BatchDropout(layers.SpatialDropout2D):
 class Emphasis(layers.Layer):
     """A film as the critic sees it: with fine detail lifted, and beside it detail and slopes alone, compressed.
 
-    ``x + g (x - b3(x)) + g / 2 (x - b7(x))``, and ``asinh(d / q) / 4`` of each d: the finest detail ``x - b3(x)``, and the
-    steps to the right and to the lower neighbour. Here x is the film in whole grey levels, q = 2 / 255 apart, as it is
-    saved, and b3 and b7 are binomial blurs of 3 and 7 pixels. The gradient goes past the rounding. That is of one octave;
-    each further one makes the blurs twice as wide and adds ``x - b3(x)`` with twice the weight of what was the finest, so
-    that a film of twice the side is seen as it was, and what only it shows is lifted further.
+    Of a film x in whole grey levels, q = 2 / 255 apart, as it is saved, the channels are
+
+    0. the film with its fine detail lifted, ``x + g (x - b3(x)) + g / 2 (x - b7(x))``;
+    1. its finest detail alone, compressed: ``asinh((x - b3(x)) / q) / 4``;
+    2. the step to the right neighbour, compressed in the same way;
+    3. the step to the lower neighbour.
+
+    b3 and b7 are binomial blurs of 3 and 7 pixels. The gradient goes past the rounding. That is of one octave; each further
+    one makes the blurs twice as wide and adds ``x - b3(x)`` with twice the weight of what was the finest, so that a film of
+    twice the side is seen as it was, and what only it shows is lifted further. The gradient penalty is that of the critic
+    as a function of these channels, not of the film.
 
     The amplitude of a mammogram's spectrum falls about 550-fold from its coarsest waves to its finest. A critic whose slope is
     bounded per unit of *grey level* therefore hardly sees texture. Seen through the linear filter all scales weigh about
@@ -187,13 +197,14 @@ class Emphasis(layers.Layer):
             return film
         saved = ops.round((film + 1) * 127.5) / 127.5 - 1
         film = film + ops.stop_gradient(saved - film)
+        details = [film - _blur(film, row) for _, row in self.blurs]
         lifted = film
-        for weight, row in self.blurs:
-            detail = film - _blur(film, row)
+        for (weight, _), detail in zip(self.blurs, details, strict=True):
             lifted += weight * detail
+        finest = details[-1]
         right = ops.concatenate([film[:, :, 1:], film[:, :, -1:]], axis=2) - film
         down = ops.concatenate([film[:, 1:], film[:, -1:]], axis=1) - film
-        shown = ops.concatenate([detail, right, down], axis=-1)
+        shown = ops.concatenate([finest, right, down], axis=-1)
         return ops.concatenate([lifted, ops.arcsinh(127.5 * shown) / 4], axis=-1)
 
     def compute_output_shape(self, input_shape):

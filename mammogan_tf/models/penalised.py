@@ -1,4 +1,4 @@
-"""The critic as its gradient penalty sees it."""
+"""The critic as its gradient penalty sees it: with the same weights and scores, and derivatives that cost less."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ from keras import layers, ops
 
 from mammogan_tf.models.blocks import MinibatchDeviation
 
-__all__ = ["film_by_film", "piecewise_linear"]
+__all__ = ["with_constant_deviation", "without_second_derivatives"]
 
 
-def film_by_film(critic: keras.Model) -> keras.Model:
+def with_constant_deviation(critic: keras.Model) -> keras.Model:
     """The critic with the deviation within the batch held constant, by the same weights.
 
     The penalty is about the slope at each film, whatever the other films of the batch are (Gulrajani et al. 2017, section 4).
@@ -22,14 +22,15 @@ def film_by_film(critic: keras.Model) -> keras.Model:
     Returns:
         A model that shares the weights of ``critic`` and scores as it does. It is for training: save ``critic``.
     """
-    return _with_twins(critic, MinibatchDeviation, lambda layer, **common: _ConstantDeviation(**common))
+    return _replace(critic, MinibatchDeviation, lambda layer, **common: _ConstantDeviation(**common))
 
 
-def piecewise_linear(critic: keras.Model) -> keras.Model:
-    """The critic :func:`film_by_film`, each LeakyReLU of which says that its second derivative is none.
+def without_second_derivatives(critic: keras.Model) -> keras.Model:
+    """The critic :func:`with_constant_deviation`, whose LeakyReLU layers have no second derivative.
 
-    TensorFlow's says that it is zero, and the backward pass of a gradient penalty then runs through the whole critic once
-    more, with zeros. Here it stops at each layer, with the same result.
+    LeakyReLU is piecewise linear, so that its second derivative is zero wherever there is one. TensorFlow's returns a tensor of
+    zeros, and the backward pass of a gradient penalty then runs through the whole critic once more, with zeros. Here it
+    returns None, and the pass stops there: the same values and gradients by fewer convolutions.
 
     Args:
         critic: a functional model whose only non-linearities are LeakyReLU and the deviation within the batch.
@@ -37,16 +38,18 @@ def piecewise_linear(critic: keras.Model) -> keras.Model:
     Returns:
         A model that shares the weights of ``critic`` and scores as it does. It is for training: save ``critic``.
     """
-    return _with_twins(
-        film_by_film(critic), layers.LeakyReLU, lambda layer, **common: _Kink(layer.negative_slope, **common)
+    return _replace(
+        with_constant_deviation(critic),
+        layers.LeakyReLU,
+        lambda layer, **common: _PiecewiseLinear(layer.negative_slope, **common),
     )
 
 
-def _with_twins(model: keras.Model, kind: type[layers.Layer], twin: Callable[..., layers.Layer]) -> keras.Model:
-    """The model with its own layers, but for those of one kind."""
+def _replace(model: keras.Model, kind: type[layers.Layer], substitute: Callable[..., layers.Layer]) -> keras.Model:
+    """The model with its own layers, and a substitute for each of one kind."""
 
     def choose(layer: layers.Layer) -> layers.Layer:
-        return twin(layer, name=layer.name, dtype=layer.dtype_policy) if isinstance(layer, kind) else layer
+        return substitute(layer, name=layer.name, dtype=layer.dtype_policy) if isinstance(layer, kind) else layer
 
     return keras.models.clone_model(model, clone_function=choose)
 
@@ -56,15 +59,17 @@ class _ConstantDeviation(MinibatchDeviation):
         return ops.stop_gradient(super().deviation(x))
 
 
-class _Kink(layers.LeakyReLU):
+class _PiecewiseLinear(layers.LeakyReLU):
+    """LeakyReLU whose gradient is a constant factor of its input, as far as a second derivative is concerned."""
+
     def call(self, x):
         slope = self.negative_slope
 
         @tf.custom_gradient
-        def kink(x):
+        def leaky_relu(x):
             def backward(upstream):
                 return tf.raw_ops.LeakyReluGrad(gradients=upstream, features=tf.stop_gradient(x), alpha=slope)
 
             return tf.nn.leaky_relu(x, slope), backward
 
-        return kink(x)
+        return leaky_relu(x)

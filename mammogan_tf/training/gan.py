@@ -30,7 +30,7 @@ from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.stepped import fit
-from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
+from mammogan_tf.training.strategy import require_divisible, set_up_device, sharing, with_loss_scaling
 from mammogan_tf.training.wgan_gp import WGANGP
 from mammogan_tf.training.workers import from_chief, own_copy, require_same
 
@@ -73,7 +73,7 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP, unet: keras.Mo
         seed=config.seed,
     )
     model.compile(
-        generator_optimizer=scaled(_adam(config, config.generator_learning_rate, config.steps)),
+        generator_optimizer=with_loss_scaling(_adam(config, config.generator_learning_rate, config.steps)),
         critic_optimizer=_adam(config, config.critic_learning_rate, config.steps * config.n_critic),
     )
     return model
@@ -86,7 +86,7 @@ def _adam(config: GANConfig, rate: float, updates: int) -> keras.Optimizer:
 
 
 def generator_inputs(films: FilmSet, config: GANConfig) -> Iterator[dict[str, tf.Tensor]]:
-    """What the generator gets for the films, in batches as large as in training, each drawn from all over the set."""
+    """What the generator gets for the films, in batches of a step's size to less than twice that, each from all over the set."""
     films = films.spaced(MOST_TRAINING).cropped()
     noise = seeded_noise(tf.range(len(films)), config.z_dim)
     count = max(1, len(films) // (config.batch_size * config.n_critic))

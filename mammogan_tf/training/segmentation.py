@@ -29,7 +29,7 @@ from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.stepped import fit
-from mammogan_tf.training.strategy import require_divisible, scaled, set_up_device, sharing
+from mammogan_tf.training.strategy import require_divisible, set_up_device, sharing, with_loss_scaling
 from mammogan_tf.training.supervised import Supervised
 from mammogan_tf.training.workers import from_chief, own_copy, require_same
 
@@ -241,7 +241,7 @@ def build_supervised(config: UNetConfig, steps_per_epoch: int) -> Supervised:
     judged = JUDGED[config.data.view]
     model = Supervised(unet, loss=LOSSES[config.lesion_loss], judged=judged, ema=config.ema)
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
-    model.compile(scaled(keras.optimizers.Adam(rate)))
+    model.compile(with_loss_scaling(keras.optimizers.Adam(rate)))
     return model
 
 

@@ -26,7 +26,7 @@ class Stepped(keras.Model):
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
         self.step = self.add_weight((), "zeros", dtype="int64", trainable=False, name="step")
-        self.built = True  # Of networks that are: so Keras saves its weights.
+        self.built = True  # Its networks are built already; Keras refuses save_weights otherwise.
         self.trackers: dict[str, keras.metrics.Metric] = {}
 
     def compile(self, *arguments, **options) -> None:

@@ -14,10 +14,10 @@ __all__ = [
     "choose_precision",
     "make_strategy",
     "require_divisible",
-    "scaled",
     "set_up_device",
     "several_machines",
     "sharing",
+    "with_loss_scaling",
 ]
 
 
@@ -97,12 +97,13 @@ def choose_precision(precision: str) -> str:
 
 
 def set_up_device(precision: str, seed: int, deterministic: bool) -> str:
-    """Sets the global precision policy and seeds, and returns the policy's name.
+    """Clears Keras's session, sets the precision policy and the seeds of the process, and returns the policy's name.
 
     Args:
         precision: ``auto``, ``float32``, ``mixed_bfloat16`` or ``mixed_float16``.
         seed: of the initial weights and of dropout.
-        deterministic: make runs on the same device bit-identical, where that costs speed.
+        deterministic: make runs on the same device bit-identical, where that costs speed. It stays so for the process:
+            TensorFlow has no way back.
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -113,7 +114,7 @@ def set_up_device(precision: str, seed: int, deterministic: bool) -> str:
     return policy
 
 
-def scaled(optimizer: keras.Optimizer) -> keras.Optimizer:
+def with_loss_scaling(optimizer: keras.Optimizer) -> keras.Optimizer:
     """Wraps an optimizer against float16 underflow where the policy asks for it.
 
     A custom ``train_step`` gets no automatic loss scaling in Keras 3: it must call ``scale_loss`` itself.

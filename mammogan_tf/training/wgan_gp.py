@@ -13,7 +13,7 @@ from mammogan_tf.losses import (
     wasserstein_generator,
 )
 from mammogan_tf.models.blocks import Emphasis
-from mammogan_tf.models.penalised import piecewise_linear
+from mammogan_tf.models.penalised import without_second_derivatives
 from mammogan_tf.replicas import own_part, replicas
 from mammogan_tf.training.averaging import average_into
 from mammogan_tf.training.stepped import Stepped
@@ -24,10 +24,14 @@ __all__ = ["WGANGP"]
 class WGANGP(Stepped):
     """A conditional generator against a critic that sees film, mask and label together.
 
-    One ``train_step`` takes a batch of ``n_critic * B`` real films: critic update k uses those in the rows k,
-    k + n_critic, ..., the generator update follows with the masks of the first of these parts; where there is an energy score,
-    with every other one of them, twice, so that each replica needs an even number of films. So each part is the same however
-    many replicas share the batch. An average of the generator's weights is kept beside it.
+    One ``train_step`` takes a batch of ``n_critic * B`` real films:
+
+    - critic update k = 0, 1, ... sees the rows ``k::n_critic``, B of them. The synthetic films of all these updates are made in
+      one pass, since the generator stays as it is between them. The penalty is taken where the emphasis has been applied;
+    - the generator update has the masks of the rows ``0::n_critic``; with an energy score every other one of them, twice, with
+      two noises, so that each replica needs an even number of films.
+
+    So each part is the same however many replicas share the batch. An average of the generator's weights is kept beside it.
 
     Args:
         generator: dict of noise [B, Z], mask [B, S, S, C], label [B] to films [B, S, S, 1] in [-1, 1].
@@ -61,7 +65,7 @@ class WGANGP(Stepped):
         super().__init__("wgan_gp")
         self.generator = generator
         self.critic = critic
-        self.penalised_critic = piecewise_linear(critic)
+        self.penalised_critic = without_second_derivatives(critic)
         self.averaged = keras.models.clone_model(generator)
         self.averaged.set_weights(generator.get_weights())
         self.averaged.trainable = False
@@ -105,7 +109,7 @@ class WGANGP(Stepped):
         return tf.unstack(tf.reshape(batch, [-1, self.n_critic, *batch.shape[1:]]), axis=1)
 
     def _fakes(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        """Films for all the critic updates: the generator stays as it is between them."""
+        """Synthetic films for each critic update."""
         return self._parts(self.generator(self._with_noise(batch), training=True))
 
     def _with_noise(self, condition: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

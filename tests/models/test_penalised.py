@@ -7,7 +7,7 @@ from keras import layers
 from mammogan_tf.losses import gradient_penalty
 from mammogan_tf.models.blocks import MinibatchDeviation
 from mammogan_tf.models.dcgan import build_critic
-from mammogan_tf.models.penalised import piecewise_linear
+from mammogan_tf.models.penalised import without_second_derivatives
 
 SIZE, BATCH = 16, 4
 
@@ -37,7 +37,7 @@ def slopes(critic: keras.Model, film: int) -> tf.Tensor:
 
 
 def test_it_scores_as_the_critic_does_by_the_same_weights(critic):
-    twin = piecewise_linear(critic)
+    twin = without_second_derivatives(critic)
     assert {id(weight) for weight in twin.weights} == {id(weight) for weight in critic.weights}
     np.testing.assert_array_equal(twin(films()), critic(films()))
 
@@ -45,7 +45,7 @@ def test_it_scores_as_the_critic_does_by_the_same_weights(critic):
 def test_it_computes_in_float32_as_the_critic_does_under_any_policy(critic):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        twin = piecewise_linear(critic)
+        twin = without_second_derivatives(critic)
     finally:
         keras.config.set_dtype_policy("float32")
     computing = [layer for layer in twin.layers if not isinstance(layer, layers.InputLayer)]
@@ -56,7 +56,7 @@ def test_each_films_slope_is_its_own(critic):
     others = slopes(critic, 0)[1:]
     tied = any(isinstance(layer, MinibatchDeviation) for layer in critic.layers)
     assert (float(tf.reduce_max(tf.abs(others))) > 0) == tied, "the deviation ties the films of a batch together"
-    twin = slopes(piecewise_linear(critic), 0)
+    twin = slopes(without_second_derivatives(critic), 0)
     assert float(tf.reduce_max(tf.abs(twin[0]))) > 0
     np.testing.assert_array_equal(twin[1:], tf.zeros_like(twin[1:]))
 
@@ -68,7 +68,7 @@ def test_the_penalty_has_the_same_gradient_without_the_way_back_through_the_crit
     x = layers.LeakyReLU(0.1)(layers.Conv2D(4, 3, strides=2)(x))
     critic = keras.Model(image, layers.Dense(1, name="score")(layers.Flatten()(x)))
     batch, found = films(), {}
-    for kind, network in (("plain", critic), ("twin", piecewise_linear(critic))):
+    for kind, network in (("plain", critic), ("twin", without_second_derivatives(critic))):
         with tf.GradientTape() as tape:
             penalty = gradient_penalty(network, batch["image"], -batch["image"], tf.linspace(0.1, 0.9, BATCH))
         found[kind] = tape.gradient(penalty, critic.trainable_variables)

@@ -9,7 +9,13 @@ import tensorflow as tf
 from mammogan_tf.config import GANConfig, UNetConfig
 from mammogan_tf.errors import ConfigError
 from mammogan_tf.training import strategy
-from mammogan_tf.training.strategy import choose_precision, make_strategy, require_divisible, scaled, set_up_device
+from mammogan_tf.training.strategy import (
+    choose_precision,
+    make_strategy,
+    require_divisible,
+    set_up_device,
+    with_loss_scaling,
+)
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -101,7 +107,7 @@ def test_determinism_on_request(monkeypatch):
 def test_only_float16_is_scaled(precision):
     set_up_device(precision, 0, False)
     optimizer = keras.optimizers.Adam()
-    result = scaled(optimizer)
+    result = with_loss_scaling(optimizer)
     if precision == "mixed_float16":
         assert isinstance(result, keras.optimizers.LossScaleOptimizer)
         assert result.inner_optimizer is optimizer
