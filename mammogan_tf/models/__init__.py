@@ -1,0 +1,1 @@
+"""The networks: ``unet``, ``dcgan`` (generator and critic), the ``blocks`` that they share, and the critic as ``penalised``."""
