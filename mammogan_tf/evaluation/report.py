@@ -92,7 +92,6 @@ def evaluate(
         generator, view = load_generator(run.path), run.config.data.view
         use = measure_use(evidence.train, evidence.real, generator, view, out / USE, seed, recipe, console)
         evidence = replace(evidence, use=use)
-    assert isinstance(run.config, GANConfig)
     step = run.ended_with.get("best_step")
     report = _report(evidence, str(run.path), step, "gan", masks_from(run), run.config.data, console)
     write_report(report, evidence, out)
@@ -114,8 +113,7 @@ def gather(
     console = console or Console()
     _require_own_folder(out, films)
     run.require_finished("train-gan")
-    config = run.config
-    assert isinstance(config, GANConfig)
+    config = run.config_of(GANConfig)
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
     _make_folder(out)

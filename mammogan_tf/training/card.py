@@ -21,8 +21,7 @@ wherever it is shown, and it supplements real, annotated films but does not stan
 
 def unet_card(run: Run, report: dict[str, Any]) -> str:
     """The card of a segmentation network, in Markdown."""
-    config = run.config
-    assert isinstance(config, UNetConfig)
+    config = run.config_of(UNetConfig)
     kinds = [report["dice"][kind] for kind in ("cleaned", "as_it_is")]
     rows = [f"| {region} | " + " | ".join(_mean_of_films(kind[region]) for kind in kinds) + " |" for region in kinds[0]]
     return f"""# U-Net: anatomy and lesions on mammograms
@@ -126,8 +125,7 @@ def with_measured(card: str, measured: str) -> str:
 
 def gan_card(run: Run, report: dict[str, Any]) -> str:
     """The card of a generator, in Markdown."""
-    config = run.config
-    assert isinstance(config, GANConfig)
+    config = run.config_of(GANConfig)
     labels = ", ".join(run.trained_labels)
     return f"""# Generator: mask-conditioned synthetic mammograms
 

@@ -55,40 +55,59 @@ def create_gan_run(
     if not has_variants(config, unet):
         config = dataclasses.replace(config, variants=0)
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
-    names = {film.id for film in films}
     left_out = [film.id for film in films if not _labels_shown(film, config.data.view) & {*config.labels}]
     if config.masks == "annotation":
         return Run.create(workdir, config, split.without(left_out), data)
-    if unet is None or unet.command not in MASKS or not unet.finished:
-        received = "none" if unet is None else str(unet.path)
-        advice = "run train-unet first"
-        if unet and unet.command in MASKS:
-            advice = f"go on with: mammogan-tf {unet.command} --resume {unet.path}"
-        raise ModelError(
-            f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; {advice}"
-        )
+
+    unet = _require_teacher(unet)
+    names = {film.id for film in films}
     if unet.command == "cross-validate":
-        missing = sorted(names - {*unet.split.test})
-        if missing:
-            raise ModelError(
-                f"{unet.path}: expected masks of all films, received: none of {', '.join(missing[:5])}; "
-                "cross-validate on the same data"
-            )
-        same_split = False
+        _require_masks_of(names, unet)
+        _require_prepared_alike(config, unet, split_too=False)
+        chosen, masks = split.without(left_out), unet.masks_path
     else:
         its_films = {*unet.split.train, *unet.split.validation, *unet.split.test}
         same_split = names <= its_films
-        left_out += sorted(its_films - names)
+        _require_prepared_alike(config, unet, split_too=same_split)
+        chosen, masks = (
+            (unet.split if same_split else split).without([*left_out, *(its_films - names)]),
+            unet.model_path,
+        )
+        if not same_split:
+            _require_unseen(chosen, unet, films)
+    require_apart(chosen, films)
+    return Run.create(workdir, config, chosen, data, {MASKS[unet.command]: masks})
+
+
+def _require_teacher(unet: Run | None) -> Run:
+    """Refuses what is no finished run that masks can come from."""
+    if unet and unet.command in MASKS and unet.finished:
+        return unet
+    received = "none" if unet is None else str(unet.path)
+    advice = "run train-unet first"
+    if unet and unet.command in MASKS:
+        advice = f"go on with: mammogan-tf {unet.command} --resume {unet.path}"
+    raise ModelError(
+        f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; {advice}"
+    )
+
+
+def _require_masks_of(names: set[str], folds: Run) -> None:
+    """Refuses a cross-validation that did not have all of these films."""
+    missing = sorted(names - {*folds.split.test})
+    if missing:
+        raise ModelError(
+            f"{folds.path}: expected masks of all films, received: none of {', '.join(missing[:5])}; "
+            "cross-validate on the same data"
+        )
+
+
+def _require_prepared_alike(config: GANConfig, unet: Run, *, split_too: bool) -> None:
+    """Refuses a U-Net that saw other pictures of the films than the GAN will; with its split, all options have to be the same."""
     for name, wanted in vars(config.data).items():
         trained = getattr(unet.config.data, name)
-        if trained != wanted and (same_split or name in ("size", "view", "keep_background")):
+        if trained != wanted and (split_too or name in ("size", "view", "keep_background")):
             raise ModelError(f"{unet.path}: expected a U-Net trained with {name} {wanted}, received: {name} {trained}")
-    chosen = (unet.split if same_split else split).without(left_out)
-    require_apart(chosen, films)
-    if unet.command == "train-unet" and not same_split:
-        _require_unseen(chosen, unet, films)
-    masks = unet.masks_path if unet.command == "cross-validate" else unet.model_path
-    return Run.create(workdir, config, chosen, data, {MASKS[unet.command]: masks})
 
 
 def _labels_shown(film: Film, view: str) -> set[str]:
@@ -98,9 +117,9 @@ def _labels_shown(film: Film, view: str) -> set[str]:
 
 
 def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
-    """Refuses a U-Net that was trained or chosen by films of patients that are to be kept apart.
+    """Refuses a U-Net that was trained or chosen by films of test patients.
 
-    Whose a film is says the run, and by now perhaps the data set otherwise: it is refused for either.
+    The run and the data set may name different patients for a film by now: either is enough to refuse it.
     """
     patients = {film.id: film.patient for film in films}
     now = {name: patient_digits(patient) for name, patient in patients.items()}
@@ -118,16 +137,15 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     """The films with the masks that this run's generator is conditioned on.
 
     From a U-Net, the anatomy is what the network finds, or found in cross-validation, and the lesions are the annotated
-    ones; from annotations, the masks stay as they are. A window's is found with its margin, as what lies around it says what it
-    shows: crop it afterwards. The background is black where the mask says background, unless the
-    run keeps it.
+    ones; from annotations, the masks stay as they are. The mask of a window is found with a margin of film around it, which
+    helps the U-Net to tell what the window shows: crop it afterwards. The background is black where the mask says background,
+    unless the run keeps it.
 
     Raises:
         DataError: a film is not one of those that were cross-validated.
         ModelError: the run's U-Net is missing or broken.
     """
-    config = run.config
-    assert isinstance(config, GANConfig)
+    config = run.config_of(GANConfig)
     find = _finder(run) if config.masks == "unet" else None
 
     def change(some: FilmSet) -> FilmSet:
@@ -142,13 +160,15 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
 
 def masks_from(run: Run) -> str:
     """Where the masks of a GAN's run come from: ``unet``, ``cross-validation`` or ``annotation``."""
-    assert isinstance(run.config, GANConfig)
-    return "cross-validation" if (run.path / MASKS["cross-validate"]).exists() else run.config.masks
+    return "cross-validation" if (run.path / MASKS["cross-validate"]).exists() else run.config_of(GANConfig).masks
 
 
 def has_variants(config: GANConfig, unet: Run | None = None) -> bool:
-    """Whether films can be moved with their masks: windows are moved as it is, and masks of a cross-validation are of the
-    films alone."""
+    """Whether there can be variants of the films.
+
+    Windows have none, as they are moved at random while they are trained on; nor have films with masks from a
+    cross-validation, which found those of the films alone.
+    """
     of_films_alone = config.masks == "unet" and unet is not None and unet.command == "cross-validate"
     return config.data.view == "whole" and not of_films_alone
 
@@ -159,8 +179,7 @@ def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: 
     Raises:
         DataError: a film cannot be read, or there is no room for what is prepared.
     """
-    config = run.config
-    assert isinstance(config, GANConfig)
+    config = run.config_of(GANConfig)
     data = config.data
     if not config.variants:
         return training
@@ -178,8 +197,7 @@ def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
     Raises:
         ModelError: the U-Net is broken.
     """
-    config, path = run.config, run.unet_path
-    assert isinstance(config, GANConfig)
+    config, path = run.config_of(GANConfig), run.unet_path
     if not config.anatomy_weight or not path.exists() or config.data.view == "roi":
         return None
     unet = load_network(path)

@@ -78,8 +78,6 @@ def cross_validate(
         ModelError: as in :func:`train_unet`, or another process trains the run.
     """
     console = console or Console()
-    config = run.config
-    assert isinstance(config, CrossValidationConfig)
     if strategy and workers(strategy) > 1:
         raise ConfigError(ONE_MACHINE)
     with own_copy(run, strategy or tf.distribute.get_strategy()):
@@ -91,8 +89,7 @@ def _train_folds(
     run: Run, films: Sequence[Film], console: Console, strategy: tf.distribute.Strategy | None, keep: int
 ) -> tuple[list[Run], list[dict], FilmSet]:
     """The runs of the folds, trained, their reports, and all films."""
-    config = run.config
-    assert isinstance(config, CrossValidationConfig)
+    config = run.config_of(CrossValidationConfig)
     if sorted(run.split.test) != sorted(film.id for film in films):
         raise DataError(
             f"{run.path}: expected the {len(run.split.test)} films that it began with, received: {len(films)}; "

@@ -130,8 +130,7 @@ def train_gan(
             no picture.
     """
     console = console or Console()
-    config = run.config
-    assert isinstance(config, GANConfig)
+    config = run.config_of(GANConfig)
     strategy = strategy or tf.distribute.get_strategy()
     require_divisible(config, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
@@ -179,8 +178,7 @@ def _train(
     Returns the best weights, the history and the seconds that all of it took.
     """
     varied, training, validation = parts
-    config = run.config
-    assert isinstance(config, GANConfig)
+    config = run.config_of(GANConfig)
     watch, best = Stopwatch(), BestWeights(model.averaged)
     variables = [
         *model.variables,

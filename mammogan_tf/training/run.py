@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
 from mammogan_tf.data.film import Film
@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 Config = UNetConfig | GANConfig
+
+C = TypeVar("C", bound=Config)
 
 CONFIG = "config.json"
 MODEL = "model.keras"
@@ -62,8 +64,9 @@ class Run:
     ) -> "Run":
         """Makes the next free run directory below ``workdir`` and writes down what will run, and on which data sets.
 
-        ``files`` are copied into it under their names, and ``patients.json`` says by :func:`patient_digits` of whom each of
-        the ``films`` is, for a training on others that is not to see her again. It is a run once all of that is there.
+        ``files`` are copied into it under their names. ``patients.json`` names the patient of each of the ``films`` by
+        :func:`patient_digits`, for a later training that must not mix them up with its test patients. It is a run once all of
+        that is there.
         """
         command = next(name for name, kind in CONFIGS.items() if type(config) is kind)
         parent = Path(workdir) / command
@@ -117,6 +120,16 @@ class Run:
                 f"{path}: expected a run directory, received: broken config.json or split.json ({error})"
             ) from error
 
+    def config_of(self, kind: type[C]) -> C:
+        """The hyper-parameters, where they are of this kind.
+
+        Raises:
+            ModelError: the run is of another command.
+        """
+        if not isinstance(self.config, kind):
+            raise ModelError(f"{self.path}: expected a run with a {kind.__name__}, received: a {self.command} run")
+        return self.config
+
     @property
     def model_path(self) -> Path:
         """The trained network: the best U-Net, or the averaged generator. It exists once the run is finished."""
@@ -157,7 +170,7 @@ class Run:
 
     @property
     def patients(self) -> dict[str, str]:
-        """By film id the :func:`patient_digits` of her whose film it is, as she was known when the run began.
+        """By film id the :func:`patient_digits` of its patient, as known when the run began.
 
         Raises:
             ModelError: the file that says so is missing or broken.

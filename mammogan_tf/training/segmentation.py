@@ -93,8 +93,7 @@ def train_unet(
             last good checkpoint stays. Or there is no network yet to ``finish`` with.
     """
     console = console or Console()
-    config = run.config
-    assert isinstance(config, UNetConfig)
+    config = run.config_of(UNetConfig)
     strategy = strategy or tf.distribute.get_strategy()
     require_divisible(config, strategy)
     policy = set_up_device(config.precision, config.seed, config.deterministic)
@@ -155,8 +154,7 @@ def _train(
     finish: bool,
 ) -> tuple[BestWeights, float]:
     """Trains to the last epoch, or until none is better; the best weights and the seconds that all of it took."""
-    config = run.config
-    assert isinstance(config, UNetConfig)
+    config = run.config_of(UNetConfig)
     background, steps = config.data.keep_background, _steps_per_epoch(config, training)
     strategy = model.distribute_strategy
     watch, best = Stopwatch(), BestWeights(model.averaged)

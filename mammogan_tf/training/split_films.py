@@ -1,4 +1,4 @@
-"""The films of a run: those of each part of its split, prepared, and digits that stand for them."""
+"""The films of a run: those of each part of its split, prepared, and fingerprints of them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def require_pictures(**counts: int) -> None:
 def _require_seen_once(**parts: FilmSet) -> None:
     """Raises DataError where a picture is in two parts of a split: a whole film that two data sets have, each under its own id.
 
-    Windows of one film are drawn by its id, so that they differ; pictures without anything on them are alike, whosever they are.
+    The windows of such a film differ, since they are drawn by its id. Pictures with nothing on them do not count.
     """
     places: dict[str, tuple[str, str]] = {}
     for part, films in parts.items():
@@ -67,17 +67,17 @@ def _require_seen_once(**parts: FilmSet) -> None:
 
 
 def fingerprint(*parts: FilmSet) -> str:
-    """Digits that differ where the films, their masks or their labels do."""
+    """Digits of a SHA-256 of the films, their masks and their labels."""
     return _digits(*(each for part in parts for each in (part.images, part.films, part.label_maps, part.labels)))
 
 
 def mean_grey(films: FilmSet) -> float:
-    """Of all films, of 255: it tells other films under the same names, also where they are rounded otherwise."""
+    """Mean grey value of all films, of 255. It differs for other films under the same names, and hardly by rounding."""
     return round(float(films.films.mean()), 2)
 
 
 def fingerprints(films: FilmSet) -> list[str]:
-    """For each picture digits that differ where what the film shows there does, with or without a margin around it."""
+    """For each picture digits of a SHA-256 of its film within the crop, so that a margin around it does not count."""
     return [_digits(picture) for picture in films.cropped().films]
 
 

@@ -30,6 +30,12 @@ def test_what_is_created_is_opened(run, tmp_path):
     assert opened.model_path == run.path / "model.keras"
 
 
+def test_the_hyper_parameters_are_those_of_its_command(run):
+    assert run.config_of(UNetConfig) is run.config
+    with pytest.raises(ModelError, match="00001: expected a run with a GANConfig, received: a train-unet run"):
+        run.config_of(GANConfig)
+
+
 def test_the_environment_is_written_down(run):
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
