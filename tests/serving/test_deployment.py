@@ -214,8 +214,9 @@ def test_the_protoset_is_complete():
 def test_the_grpcurl_requests_are_answered(address, model):
     # A 1 x 1 PNG stands in for the film.
     png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    encode = r"$(base64 < film.png | tr -d '\n')"
     texts = [block.split("\n", 2)[2].split("\nJSON")[0] for block in blocks("sh") if "<<JSON" in block]
-    requests = [json.loads(text.replace("$(base64 -w0 film.png)", png).replace("64}", "16}")) for text in texts]
+    requests = [json.loads(text.replace(encode, png).replace("64}", "16}")) for text in texts]
     request = next(request for request in requests if request["model_spec"]["name"] == model)
     message = json_format.ParseDict(request, predict_pb2.PredictRequest())
     with grpc.insecure_channel(address) as channel:
