@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from mammogan_tf.errors import ServingError
 
-__all__ = ["require_pem"]
+__all__ = ["File", "require_pem"]
 
 File = str | os.PathLike[str]
 

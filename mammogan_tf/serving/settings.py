@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving.pem import require_pem
+from mammogan_tf.serving.pem import File, require_pem
 
 __all__ = ["MOST_BATCH_TIMEOUT_MS", "ServerSettings"]
+
+MOST_PORT = 65_535
 
 MOST_BATCH_TIMEOUT_MS = 60_000
 """No client waits longer for company."""
@@ -31,13 +33,15 @@ class ServerSettings:
     max_batch_size: int = 32
     batch_timeout_ms: float = 0.0
     max_queue: int = 256
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
+    tls_cert: File | None = None
+    tls_key: File | None = None
+    tls_client_ca: File | None = None
     metrics_port: int | None = None
     poll_seconds: float = 1.0
 
     def __post_init__(self) -> None:
+        for name, port in (("port", self.port), ("metrics_port", self.metrics_port)):
+            _require(port is None or 0 <= port <= MOST_PORT, name, f"0 to {MOST_PORT}", port)
         _require(self.max_batch_size >= 1, "max_batch_size", "1 or more", self.max_batch_size)
         most = MOST_BATCH_TIMEOUT_MS
         _require(0 <= self.batch_timeout_ms <= most, "batch_timeout_ms", f"0 to {most}", self.batch_timeout_ms)
@@ -54,8 +58,8 @@ class ServerSettings:
         """Certificate, key and the clients' authority; None without TLS."""
         if self.tls_cert is None or self.tls_key is None:
             return None
-        authority = self.tls_client_ca.read_bytes() if self.tls_client_ca else None
-        return self.tls_cert.read_bytes(), self.tls_key.read_bytes(), authority
+        authority = Path(self.tls_client_ca).read_bytes() if self.tls_client_ca else None
+        return Path(self.tls_cert).read_bytes(), Path(self.tls_key).read_bytes(), authority
 
 
 def _require(holds: bool, name: str, expected: str, received: Any) -> None:

@@ -17,8 +17,20 @@ def test_settings_that_do_not_fit_are_one_line(pem):
     ):
         ServerSettings(port=8500, metrics_port=8500)
     ServerSettings(port=0, metrics_port=0)
+    for name in ("port", "metrics_port"):
+        ServerSettings(**{name: 65_535})
+        for port in (-1, 65_536, 70_000):
+            with pytest.raises(ServingError, match=f"^{name}: expected 0 to 65535, received: {port}$"):
+                ServerSettings(**{name: port})
     for value in (float("inf"), float("nan"), -1.0):
         with pytest.raises(ServingError, match=f"batch_timeout_ms: expected 0 to 60000, received: {value}"):
             ServerSettings(batch_timeout_ms=value)
         with pytest.raises(ServingError, match=f"poll_seconds: expected more than 0 and finite, received: {value}"):
             ServerSettings(poll_seconds=value)
+
+
+def test_files_for_tls_may_be_strings(pem):
+    paths = {name: pem / file for name, file in zip(("tls_cert", "tls_key"), ("server.pem", "server.key"), strict=True)}
+    paths["tls_client_ca"] = pem / "ca.pem"
+    settings = ServerSettings(**{name: str(path) for name, path in paths.items()})
+    assert settings.pem == tuple(path.read_bytes() for path in paths.values())
