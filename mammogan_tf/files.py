@@ -15,6 +15,7 @@ from typing import Any
 
 __all__ = [
     "FULL",
+    "MOST_NUMBER",
     "atomic_path",
     "in_use",
     "locked",
@@ -30,6 +31,9 @@ __all__ = [
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says where it has no room for a file."""
+
+MOST_NUMBER = 2**63 - 1
+"""The largest version number of TensorFlow Serving, which counts in int64."""
 
 
 def in_use(folder: Path) -> bool:
@@ -128,7 +132,7 @@ def numbered_folders(folder: str | os.PathLike[str]) -> dict[int, Path]:
     return {
         int(path.name): path
         for path in sorted(Path(folder).iterdir())
-        if re.fullmatch("[0-9]{1,18}", path.name) and path.is_dir()
+        if re.fullmatch("[0-9]{1,19}", path.name) and int(path.name) <= MOST_NUMBER and path.is_dir()
     }
 
 

@@ -57,6 +57,13 @@ def test_folders_are_numbered_by_names_of_digits(tmp_path):
     assert numbered_folders(tmp_path) == {n: tmp_path / str(n) for n in (7, 1000, 20261128120000)}
 
 
+def test_numbers_are_those_of_64_bits(tmp_path):
+    numbers = (1_796_000_000_123_456_789, 2**63 - 1)  # As time.time_ns() has them; the last.
+    for number in (*numbers, 2**63, 10**19):
+        (tmp_path / str(number)).mkdir()
+    assert numbered_folders(tmp_path) == {n: tmp_path / str(n) for n in numbers}
+
+
 def test_a_link_is_written_through_and_stays_one(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     for content in (b"first", b"second"):

@@ -41,7 +41,7 @@ def write_version(
         The version's directory.
 
     Raises:
-        ModelError: it cannot be written.
+        ModelError: it cannot be written, or no version number is left after the largest there.
     """
     name = contract["model"]
     parent = Path(to) / name
@@ -134,6 +134,10 @@ def _publish(temporary: Path, parent: Path) -> Path:
     number = max(files.numbered_folders(parent), default=0)
     while True:
         number += 1
+        if number > files.MOST_NUMBER:
+            raise ModelError(
+                f"{parent}: expected versions below {files.MOST_NUMBER}, received: that one; give it a smaller number"
+            )
         version = parent / str(number)
         try:
             return temporary.rename(version)

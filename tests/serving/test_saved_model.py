@@ -141,6 +141,14 @@ def test_versions_count_up_and_leave_nothing_beside_them(tmp_path, live_unet):
     assert f"| `segment_png` | `png` string [B] | {outputs} |\n" in card
 
 
+def test_after_the_last_number_there_is_none(tmp_path, live_unet):
+    last = tmp_path / "unet" / str(2**63 - 1)
+    last.mkdir(parents=True)
+    with pytest.raises(ModelError, match="expected versions below 9223372036854775807, received: that one; give it"):
+        export_unet(live_unet, tmp_path)
+    assert list((tmp_path / "unet").iterdir()) == [last]
+
+
 def test_an_export_that_fails_leaves_nothing(tmp_path, live_generator):
     with pytest.raises(ModelError, match="room for an export"):
         export_generator(live_generator, tmp_path, masks=tmp_path / "absent.npz")
