@@ -16,11 +16,21 @@ FIELDS = {
     np.dtype(np.float32): "float_val",
     np.dtype(np.float64): "double_val",
     np.dtype(np.int32): "int_val",
+    np.dtype(np.int16): "int_val",
+    np.dtype(np.uint16): "int_val",
+    np.dtype(np.int8): "int_val",
+    np.dtype(np.uint8): "int_val",
     np.dtype(np.int64): "int64_val",
+    np.dtype(np.uint32): "uint32_val",
+    np.dtype(np.uint64): "uint64_val",
     np.dtype(np.bool_): "bool_val",
     np.dtype(object): "string_val",
 }
-FLOAT, INT, STRING = (dtype.as_datatype_enum for dtype in (tf.float32, tf.int32, tf.string))
+"""Where the values of each type stand; other types, such as half precision, are left to TensorFlow."""
+
+PACKED = {"float_val": b"\x2a", "double_val": b"\x32", "bool_val": b"\x5a"}
+"""Tags of the fields that lie packed on the wire as arrays lie in memory: little-endian, of one width."""
+
 STRING_BYTES = 24
 """What TensorFlow holds for a string beside its characters."""
 
@@ -62,22 +72,24 @@ class Input:
         """
         sides = [dim.size for dim in proto.tensor_shape.dim]
         count, content, dtype = math.prod(sides), proto.tensor_content, self._dtype
-        if content and dtype.hasobject:
-            return self._strings(proto)
-        if content or dtype not in FIELDS:
+        if dtype not in FIELDS or (content and dtype.hasobject):
+            return self._parsed(proto)
+        if content:
             if len(content) != count * dtype.itemsize:
                 raise self._wrong_content(proto)
             return np.frombuffer(content, dtype).reshape(sides)
-        values = np.asarray(getattr(proto, FIELDS[dtype]), dtype)[:count]
+        field = FIELDS[dtype]
+        values = np.asarray(getattr(proto, field), np.int32 if field == "int_val" else dtype)[:count]
+        values = values.astype(dtype, copy=False)  # What is too large for a small integer loses its upper bits.
         if len(values) < count:
             last = values[-1] if len(values) else b"" if dtype.hasobject else 0
             values = np.concatenate([values, np.full(count - len(values), last, dtype)])
         return values.reshape(sides)
 
-    def _strings(self, proto: tensor_pb2.TensorProto) -> np.ndarray:
-        """Strings in ``tensor_content``: the lengths of all of them, then their bytes."""
+    def _parsed(self, proto: tensor_pb2.TensorProto) -> np.ndarray:
+        """By TensorFlow itself: types without a field of their own, and strings in ``tensor_content``."""
         try:
-            return tf.io.parse_tensor(proto.SerializeToString(), tf.string).numpy()
+            return tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(self._type)).numpy()
         except tf.errors.InvalidArgumentError as error:
             raise self._wrong_content(proto) from error
 
@@ -100,31 +112,30 @@ class Input:
 
 
 def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
-    """Writes an array into an empty ``proto``, in the field of its type: clients of TensorFlow Serving look for it there."""
-    if array.dtype == np.float32:
-        _write(proto, FLOAT, array.shape, b"\x2a", array)  # float_val, tag 5: packed, little-endian.
-    elif array.dtype == np.int32 and array.size and array.min() >= 0 and array.max() < 128:
-        _write(proto, INT, array.shape, b"\x3a", array.astype(np.uint8))  # int_val, tag 7: varints of one byte.
-    elif array.dtype == np.int32:
-        _write(proto, INT, array.shape)
-        proto.int_val.extend(array.ravel().tolist())
-    elif array.dtype.hasobject:
-        _write(proto, STRING, array.shape)
-        proto.string_val.extend(array.ravel().tolist())
-    else:
+    """Writes an array into an empty ``proto``, in the field of its type: clients of TensorFlow Serving look for it there.
+
+    Types that :data:`FIELDS` does not name go into ``tensor_content``.
+    """
+    field = FIELDS.get(array.dtype)
+    if field is None:
         proto.CopyFrom(tf.make_tensor_proto(array))
+        return
+    proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
+    for side in array.shape:
+        proto.tensor_shape.dim.add(size=side)
+    if field in PACKED:
+        _pack(proto, PACKED[field], array)
+    elif field == "int_val" and array.size and array.min() >= 0 and array.max() < 128:
+        _pack(proto, b"\x3a", array.astype(np.uint8))  # Tag 7: varints of one byte.
+    else:
+        getattr(proto, field).extend(array.ravel().tolist())
 
 
-def _write(
-    proto: tensor_pb2.TensorProto, dtype: int, shape: Sequence[int], tag: bytes = b"", packed: np.ndarray | None = None
-) -> None:
+def _pack(proto: tensor_pb2.TensorProto, tag: bytes, values: np.ndarray) -> None:
     """On the wire a packed field differs from ``tensor_content`` (tag 0x22) by its tag alone, so the values need not be
     set one by one: a hundred times faster."""
-    proto.dtype = dtype
-    for side in shape:
-        proto.tensor_shape.dim.add(size=side)
-    if packed is not None and packed.size:
-        wire = tensor_pb2.TensorProto(tensor_content=packed.tobytes()).SerializeToString()
+    if values.size:
+        wire = tensor_pb2.TensorProto(tensor_content=values.tobytes()).SerializeToString()
         proto.MergeFromString(tag + wire[1:])
 
 

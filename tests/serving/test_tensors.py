@@ -14,6 +14,9 @@ def received(array: np.ndarray, proto: tensor_pb2.TensorProto) -> np.ndarray:
     return free.to_array(proto)
 
 
+INTEGERS = (np.int8, np.uint8, np.int16, np.uint16, np.uint32, np.uint64)
+
+
 @pytest.mark.parametrize(
     "array",
     [
@@ -23,6 +26,10 @@ def received(array: np.ndarray, proto: tensor_pb2.TensorProto) -> np.ndarray:
         np.int32([128, 0]),
         np.int32([127, -1]),
         np.int64([2**40, -3]),
+        *(np.array([0, 127, np.iinfo(kind).min, np.iinfo(kind).max], kind) for kind in INTEGERS),
+        np.float16([0.5, -1]),
+        np.array([0.5, -1], tf.bfloat16.as_numpy_dtype),
+        np.complex64([1 + 2j]),
         np.array([True, False]),
         np.array([[b"film", b""]], object),
         np.zeros((0, 4), np.float32),
@@ -43,6 +50,43 @@ def test_the_fields_of_their_type_hold_the_values():
     proto = tensor_pb2.TensorProto()
     to_proto(np.int32([1, 2]), proto)
     assert (list(proto.int_val), proto.tensor_content) == ([1, 2], b"")
+
+
+@pytest.mark.parametrize(
+    ("field", "array"),
+    [
+        ("double_val", np.float64([0.5, -1])),
+        ("int64_val", np.int64([2**40, -3])),
+        ("bool_val", np.array([True, False])),
+        *(("int_val", np.array([1, np.iinfo(kind).max], kind)) for kind in INTEGERS[:4]),
+        ("uint32_val", np.uint32([1, 2**32 - 1])),
+        ("uint64_val", np.uint64([1, 2**64 - 1])),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value.dtype),
+)
+def test_clients_find_the_values_in_the_field_of_their_type(field, array):
+    proto = tensor_pb2.TensorProto()
+    to_proto(array, proto)
+    assert (list(getattr(proto, field)), proto.tensor_content) == (array.tolist(), b"")
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.int8, tf.uint16, tf.int16], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("values", [[], [7], [7, 100], [300, -1, 0, 5]])
+def test_small_integers_are_read_as_tensorflow_reads_them(dtype, values):
+    proto = tensor([3], dtype, int_val=values)
+    expected = tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
+    found = received(expected, proto)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16], ids=lambda dtype: dtype.name)
+def test_half_precision_is_read_from_the_bits_in_its_field(dtype):
+    array = np.array([0.5, -1, -1], dtype.as_numpy_dtype)
+    proto = tensor([3], dtype, half_val=array[:2].view(np.uint16).tolist())
+    np.testing.assert_array_equal(received(array, proto), array)
+    with pytest.raises(Refusal, match="expected 3 values, received: 5 bytes"):
+        received(array, tensor([3], dtype, tensor_content=bytes(5)))
 
 
 def tensor(sides, dtype=tf.float32, **fields) -> tensor_pb2.TensorProto:
