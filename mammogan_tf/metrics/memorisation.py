@@ -201,6 +201,11 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None, ne
         if math.isnan(found.ratio):
             reasons.append(f"{space}: nothing to compare with, as all unseen real images are training images")
             continue
+        if not math.isfinite(found.ratio):
+            reasons.append(
+                f"{space}: median distance {found.ratio} times that of unseen real images, not a finite number"
+            )
+            continue
         if not found.near <= MOST_NEAR:
             share = _beyond(100 * MOST_NEAR, 100 * found.near, decimals=0)
             reasons.append(f"{space}: {share}% nearer than {NEAR}% of the unseen real images (at most {MOST_NEAR:.0%})")

@@ -125,6 +125,7 @@ def test_verdict_at_the_limits():
         (Closeness(1, 0.05, 1), None, "half"),
         (Closeness(1, MOST_NEAR + 0.01, 0), None, "unseen"),
         (Closeness(LEAST_RATIO - 0.01, 0.05, 0), None, "median"),
+        (Closeness(float("inf"), 0.05, 0), None, "not a finite number"),
         (Closeness(1, 0.05, 0), MOST_MEMBERSHIP + 0.01, "AUC"),
         (Closeness(1, 0.05, 0), float("nan"), "AUC"),
     ],
