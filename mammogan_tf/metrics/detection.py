@@ -80,7 +80,12 @@ class FreeResponse:
         return np.array(rows).reshape(-1, 3)
 
     def at(self, rate: float) -> "FreeResponse":
-        """What scores above the lowest threshold that leaves at most ``rate`` false positives per image."""
+        """What scores above the lowest threshold that leaves at most ``rate`` false positives per image.
+
+        Raises:
+            ConfigError: a ``rate`` below 0, or one that is not finite.
+        """
+        require(0 <= rate < np.inf, "rate", "a finite number of 0 or more", rate)
         allowed = int(rate * self.images + 1e-9)  # 0.29 x 100 is a little less than 29.
         threshold = max(np.sort(self.false_scores)[::-1][allowed : allowed + 1], default=MISSED)
         kept = self.false_scores > threshold
@@ -105,12 +110,12 @@ def free_response(
         truth: integer label maps [N, H, W].
         found: integer label maps of the same shape.
         scores: float [N, H, W], for example the probability of a lesion: what is found scores its highest pixel, for
-            :meth:`FreeResponse.curve`. Without it everything found scores 1.
+            :meth:`FreeResponse.curve`; all finite. Without it everything found scores 1.
         iou: in (0, 1]; 0.1 because circles drawn by hand are generous.
 
     Raises:
         ConfigError: another ``iou``.
-        DataError: the shapes differ.
+        DataError: the shapes differ, or a score is not finite.
     """
     require(0 < iou <= 1, "iou", "a number above 0, at most 1", iou)
     truth, found = np.asarray(truth), np.asarray(found)
@@ -120,6 +125,8 @@ def free_response(
             f"label maps: expected stacks [N, H, W] of one shape, received: {truth.shape}, {found.shape}, "
             f"scores {scores.shape}"
         )
+    if not np.isfinite(scores).all():
+        raise DataError("scores: expected finite numbers, received: others; give probabilities, not their logarithms")
     lesion_scores, false_scores = [], []
     for maps in zip(truth, found, scores, strict=True):
         of_lesions, of_none = _compare(*maps, iou)

@@ -106,6 +106,20 @@ def test_a_rate_allows_as_many_false_alarms_as_it_says():
     assert len(response.at(0.29).false_scores) == 29
 
 
+@pytest.mark.parametrize("rate", [-0.5, float("nan"), float("inf")])
+def test_a_rate_is_a_number_of_0_or_more(rate):
+    with pytest.raises(ConfigError, match=f"rate: expected a finite number of 0 or more, received: {rate}"):
+        free_response(blank(), blank()).at(rate)
+
+
+@pytest.mark.parametrize("score", [float("nan"), -float("inf"), float("inf")])
+def test_scores_that_are_no_numbers_are_refused(score):
+    scores = np.zeros((1, 16, 16))
+    scores[0, 0, 0] = score
+    with pytest.raises(DataError, match="scores: expected finite numbers, received: others; give probabilities"):
+        free_response(with_lesions(UPPER), with_lesions(UPPER), scores)
+
+
 def test_an_overlap_of_hundredths_counts_at_its_limit():
     truth, found = np.zeros((2, 1, 10, 10), np.uint8)
     truth[:] = LESION
