@@ -91,15 +91,16 @@ def bootstrap(
     judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     values, patients = values[judged], np.asarray(patients).reshape(len(patients), -1)[judged]
     names, members = np.unique(patients, return_inverse=True)
-    if len(names) < MIN_PATIENTS:
-        return not_computed(f"needs {MIN_PATIENTS} patients or more, found {len(names)}")
+    count = len(names) if independent is None else min(independent, len(names))
+    if count < MIN_PATIENTS:
+        return not_computed(f"needs {MIN_PATIENTS} patients or more, found {count}")
     members = members.reshape(patients.shape)
     same = np.all(members == members[:, :1], axis=1)
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
     row_weights = np.where(same, draws[:, members[:, 0]], draws[:, members].prod(axis=2))
     estimates = [statistic(values, weights) if weights.any() else np.nan for weights in row_weights]
     value = statistic(values, np.ones(len(values), int))
-    return _estimate(value, np.array(estimates), len(values), independent or len(names))
+    return _estimate(value, np.array(estimates), len(values), count)
 
 
 def _estimate(value: float, estimates: np.ndarray, count: int, patients: int) -> Estimate:

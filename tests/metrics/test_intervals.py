@@ -74,6 +74,18 @@ def test_rows_that_were_not_judged_are_left_out():
     assert (estimate["n"], estimate["patients"]) == (3, 3)
 
 
+@pytest.mark.parametrize("independent", [0, 1, 2])
+def test_too_few_independent_patients_give_no_number(independent):
+    estimate = bootstrap(np.arange(8.0), np.arange(8), independent=independent)
+    assert estimate == {"not computed": f"needs {MIN_PATIENTS} patients or more, found {independent}"}
+
+
+def test_no_more_patients_are_independent_than_there_are():
+    values, patients = np.append(np.arange(5.0), np.nan), np.arange(6)
+    assert bootstrap(values, patients, independent=6) == bootstrap(values, patients)
+    assert bootstrap(values, patients, independent=3)["patients"] == 3
+
+
 @pytest.mark.parametrize("values", [[1.0, 2.0, np.nan, np.nan], [np.nan] * 4])
 def test_too_few_patients_give_no_number(values):
     estimate = bootstrap(np.array(values), np.array(list("abcd")))
