@@ -35,7 +35,8 @@ class Manifolds:
 def standardise(reference: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     """Scales every feature to mean 0 and deviation 1 *of the reference*; features constant there are left out.
 
-    Without it the feature with the largest unit would decide every distance alone.
+    A feature is constant if its deviation is at most ``1e-9 * (1 + abs(mean))``, which rounding alone can give. Without the
+    scaling the feature with the largest unit would decide every distance alone.
 
     Args:
         reference: [N, D]; ``others``: [M, D] each.
@@ -86,6 +87,9 @@ def radiomics_frechet_distance(real: np.ndarray, synthetic: np.ndarray) -> float
     Deep features share a scale, handcrafted ones do not: hence :func:`standardise`. Theirs has some 464 features and is
     given as a logarithm, so it does not compare with this one. Which features, how many and how many images decide the
     number: read it beside its floor only.
+
+    The report's ``radiomics_frechet`` takes the training films for ``real`` and is a mean over sets of as many synthetic
+    images as there are unseen films. Its features are scaled once for all measures, so it calls :func:`frechet_distance`.
 
     Args:
         real: [N, D]; synthetic: [M, D].

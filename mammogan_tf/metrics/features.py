@@ -89,7 +89,7 @@ def power_spectrum(image: np.ndarray) -> np.ndarray:
     """Radially averaged power spectrum of an image [H, W], mean taken off, under a Hann window against edge effects.
 
     Returns:
-        float64 [R], R = min(H, W) // 2: mean power at the frequencies 1 .. R cycles per image width (R: Nyquist).
+        float64 [R], R = min(H, W) // 2: mean power at the frequencies 1 .. R cycles per shorter side of the image (R: Nyquist).
     """
     window = np.outer(np.hanning(image.shape[0]), np.hanning(image.shape[1]))
     power = np.abs(np.fft.fft2((image - image.mean()) * window)) ** 2 / image.size

@@ -76,8 +76,8 @@ def hd95(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
         classes: the class, or the classes that together make up the region.
 
     Returns:
-        float64 [...], 0 or more; **nan where the region is in neither map; the diagonal of the image, the largest
-        distance there can be, where it is in one map only**, so that an average cannot be improved by finding nothing.
+        float64 [...], 0 or more; **nan where the region is in neither map; the diagonal of the image where it is in
+        one map only**, so that an average cannot be improved by finding nothing.
 
     Raises:
         DataError: the two shapes differ.
