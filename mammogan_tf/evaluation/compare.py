@@ -19,6 +19,15 @@ from mammogan_tf.training.run import Run, is_run
 
 __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
 
+Types = dict[str, type | tuple[type, ...]]
+
+READ: Types = {"size": int, "view": str, "segmented_by": str, "judge": str, "memorisation": dict, "measures": dict}
+VERDICT: Types = {"passed": bool, "judged": list, "reasons": list}
+ESTIMATE: Types = {"value": (int, float), "low": (int, float), "high": (int, float), "n": int, "patients": int}
+"""What :func:`compare` reads of a report, of its verdict and of an estimate, with the types of ``report.schema.json``."""
+
+NOT_COMPUTED: Types = {"not computed": str}
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -66,20 +75,38 @@ def read_report(path: Path) -> Reported:
             raise DataError(
                 f"{file}: expected a report of format {FORMAT}, received: {report['format']}; write it again"
             )
+        _require_content(report)
         patients = file.with_name(PATIENTS)
         kept = read_json(patients) if patients.exists() else {}
-        if not isinstance(kept, dict):
+        if not isinstance(kept, dict) or not isinstance(kept.get("without", {}), dict):
             raise ValueError(f"other JSON in {PATIENTS}")
     except ValueError as error:
         raise DataError(f"{file}: expected a report, received: a broken file ({error}); write it again") from error
     if is_run(path):
         _require_of_its_generator(path, file, report)
-    return Reported(str(path), report, kept["without"] if kept.get("report") == digest(report) else {})
+    return Reported(str(path), report, kept.get("without", {}) if kept.get("report") == digest(report) else {})
+
+
+def _require_content(report: dict[str, Any]) -> None:
+    """Raises ValueError where something that :func:`compare` reads is missing."""
+    _require_types("report", report, READ)
+    _require_types("memorisation", report["memorisation"], VERDICT)
+    for section, estimates in report["measures"].items():
+        _require_types("measures", report["measures"], {section: dict})
+        for key, estimate in estimates.items():
+            _require_types(section, estimates, {key: dict})
+            _require_types(f"{section}, {key}", estimate, ESTIMATE if "value" in estimate else NOT_COMPUTED)
+
+
+def _require_types(where: str, found: dict[str, Any], types: Types) -> None:
+    for key, kind in types.items():
+        if not isinstance(found.get(key), kind):
+            raise ValueError(f"{where}: {key} is missing, or of another type")
 
 
 def _require_of_its_generator(run: Path, file: Path, report: dict[str, Any]) -> None:
-    """Refuses the report of what a run had before it went on."""
-    kept, judged = Run.open(run).ended_with.get("best_step"), report["step"]
+    """Refuses a report on the generator that a run had before it was resumed."""
+    kept, judged = Run.open(run).ended_with.get("best_step"), report.get("step")
     if kept != judged:
         raise DataError(
             f"{file}: expected a report of the run's generator, of step {kept}, received: one of step {judged}; "
@@ -90,10 +117,10 @@ def _require_of_its_generator(run: Path, file: Path, report: dict[str, Any]) -> 
 def difference(first: Reported, other: Reported, section: str, key: str) -> Estimate:
     """``other`` minus ``first``, with a 95 % interval of :func:`half_width` standard errors.
 
-    Where both know what they would be without each patient, or block of them, and these are the same, the error is that of the
-    paired differences by the jackknife (Efron and Stein 1981); else the two errors are added as those of independent
-    values, which is too wide for the same films and right for others. What does not know its error by the jackknife, such
-    as a median, has that of the longer half of its interval: one half may end where the measure's scale does.
+    Where both reports have the values without each patient, or block of patients, and for the same ones, the error is that of
+    the paired differences by the jackknife (Efron and Stein 1981). Else the two errors are added as those of independent
+    values, which is too wide for the same films and right for others. A measure without such values, such as a median, has
+    its error from the longer half of its interval: the other half may end where the measure's scale does.
     """
     a, b = first.estimate(section, key), other.estimate(section, key)
     for reported, estimate in ((first, a), (other, b)):
@@ -130,7 +157,7 @@ def _jackknife(without: Sequence[float]) -> float:
 
 
 def compare(paths: Sequence[Path], out: Path | None = None) -> str:
-    """A Markdown table of all measures: a column for each report, and for each but the first its difference to that.
+    """A Markdown table of all measures: a column for each report, and for each but the first one its difference to the first.
 
     An asterisk marks a difference whose interval leaves 0 out.
 

@@ -193,12 +193,43 @@ def test_what_is_no_report(tmp_path):
         file.write_text(content)
         with pytest.raises(DataError, match=says):
             read_report(tmp_path)
-    file.write_text(json.dumps({"format": 5, "measures": {}}))
-    (tmp_path / "patients.json").write_text("[]")
-    with pytest.raises(DataError, match=r"other JSON in patients\.json"):
-        read_report(tmp_path)
+    write(tmp_path, 0.5, None)
+    for content in ("[]", '{"without": []}'):
+        (tmp_path / "patients.json").write_text(content)
+        with pytest.raises(DataError, match=r"other JSON in patients\.json"):
+            read_report(tmp_path)
+    report = json.loads(file.read_text())
+    (tmp_path / "patients.json").write_text(json.dumps({"report": digest(report)}))
+    assert read_report(tmp_path).without == {}
     with pytest.raises(DataError, match="2 to 26 reports, received: 1"):
         compare([tmp_path])
+
+
+WHOLE = {"value": 1, "low": 0.5, "high": 1.5, "n": 8, "patients": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"measures": []}, "report: measures"),
+        ({"measures": {"fidelity": []}}, "measures: fidelity"),
+        ({"measures": {"fidelity": {"ssim_own_film": 0.5}}}, "fidelity: ssim_own_film"),
+        ({"measures": {"fidelity": {"ssim_own_film": {}}}}, "fidelity, ssim_own_film: not computed"),
+        *(
+            ({"measures": {"fidelity": {"ssim_own_film": WHOLE | {key: "0.5"}}}}, f"fidelity, ssim_own_film: {key}")
+            for key in WHOLE
+        ),
+        *(({key: None}, f"report: {key}") for key in ("size", "view", "segmented_by", "judge", "memorisation")),
+        ({"memorisation": {"passed": True, "reasons": []}}, "memorisation: judged"),
+    ],
+)
+def test_a_report_that_lacks_what_is_read_is_broken(tmp_path, changes, says):
+    write(tmp_path, 0.5, None, measures={"fidelity": {"ssim_own_film": WHOLE}})
+    read_report(tmp_path)
+    write(tmp_path, 0.5, None, **changes)
+    says = rf"received: a broken file \({says} is missing, or of another type\); write it again"
+    with pytest.raises(DataError, match=says):
+        read_report(tmp_path)
 
 
 def test_a_table_takes_the_place_of_no_report(tmp_path):
