@@ -30,6 +30,22 @@ UNREAD = "too many answers wait to be read; try again later"
 class Batcher:
     """Runs jobs on ``executor``, those of one servable and kind together, one pass at a time.
 
+    What becomes of an entry (:class:`_Entry`), and which method makes the move::
+
+        _enter --> waiting --(_start_if_due: _take, _start)--> running --(finish, in _start)--> answered
+                      |                                           |
+                      |--(_refuse)--> answered: a refusal         |
+                      |--(answer, _leave)--> abandoned            |--(answer)--> abandoned, and the pass goes on
+
+    ``_enter`` refuses a request that has no room before there is an entry. ``_refuse`` is for an entry whose deadline
+    passed or whose answer was held back too long (``_start_if_due``), and for one that gives way
+    (``_give_up_the_newest_held``). An entry is abandoned where its client gives up, which cancels ``answer``.
+
+    A queue (:class:`_Queue`) waits for the end of its pass (``running``); else until its first entry has waited for
+    ``timeout`` or a pass is full; or, where all answers are held back (``held``), for clients to read others
+    (``_forget``). At each of these moves, and at its ``alarm``, ``_start_if_due`` starts a pass, sets the next alarm, or
+    forgets a queue without entries.
+
     ``max_batch_size`` counts the examples of a pass; ``timeout`` is how many seconds a pass may wait to fill up;
     ``max_queue`` is how many requests may wait, together as large as two of the largest messages; ``observe`` is told the
     model and examples of what runs together, of its largest pass where it takes several. A request whose answer
@@ -67,7 +83,8 @@ class Batcher:
                 the deadline passed before the job's turn, or what the servable says.
         """
         entry = self._enter(servable, job, client)
-        receipt = entry.receipt  # gRPC keeps what it calls at the end, which so knows nothing of request and answer.
+        # gRPC holds the done callback for the life of the call, so it must not reference the request or the response.
+        receipt = entry.receipt
         when_done(lambda context: self._forget(receipt))
         try:
             response, examples = await entry.answer
@@ -76,9 +93,9 @@ class Batcher:
             self._leave((servable, job.kind), entry)
             raise
         finally:
-            del entry  # What a failed pass raises keeps this frame, and is kept by the entry.
+            del entry  # It holds the exception of a failed pass, whose traceback holds this frame.
         if isinstance(response, Refusal):
-            raise Refusal(response.code, str(response))  # With this frame, which it is not to be in as well.
+            raise Refusal(response.code, str(response))  # A fresh one: this frame holds the response.
         return response, examples
 
     def hurry(self) -> None:
@@ -87,7 +104,7 @@ class Batcher:
         self._start_what_is_due()
 
     def _forget(self, receipt: Receipt) -> None:
-        """Counts the answer as unread no longer, or never."""
+        """Stops counting the answer as unread; where there is none yet, it never will be counted."""
         self.unread.remove(receipt)
         self._start_what_is_due(only_held=True)
 
