@@ -22,7 +22,7 @@ SHOWN = 12
 """Findings of one sort that :func:`format_audit` prints."""
 
 MOST_FILMS = 16
-"""Of one patient, four examinations: with more it may be that all films were given the same *Patient ID*."""
+"""Films of one patient, four examinations, above which all films may have been given the same *Patient ID*."""
 
 
 def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dict[str, Any]:

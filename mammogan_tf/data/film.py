@@ -30,7 +30,7 @@ SIDES = ("left", "right")
 TISSUES = ("F", "G", "D")
 
 AUTOMATIC = 255
-"""In a drawn mask: the pixel is of the class that the automatic anatomy finds."""
+"""Value in a drawn mask of a pixel whose class the automatic anatomy finds."""
 
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 """Tags of a TIFF: *Bits Per Sample* and *Sample Format*, one for each channel, and *Photometric Interpretation*."""

@@ -23,13 +23,14 @@ INSIDE = 0.9
 """Share of a circle that must lie on the breast: six of mini-MIAS have 0.84 or less, the others 0.95 or more."""
 
 MOST_LESION = 0.5
-"""Of a picture: a mask with more may be inverted."""
+"""Share of a picture that a mask draws as a lesion, above which the mask may be inverted."""
 
 WHITE, MOST_WHITE = 0.9, 0.3
-"""As bright, in shares of the brightest pixel, is at most this share of a film: 0.2 in mini-MIAS, 0.62 in the median negative."""
+"""A pixel is white from this share of the brightest one on, and at most this share of a film is white: 0.2 in mini-MIAS, 0.62 in
+the median negative."""
 
 MODALITIES = ("MG", "CR", "DX", "RG", "OT")
-"""Of mammograms in DICOM: mammography, plates, digital and digitised films, and whatever says nothing."""
+"""Modalities of mammograms in DICOM: mammography, plates, digital and digitised films, and whatever says nothing."""
 
 OUTLINE_SIZE = 256
 """Longer side of the film, in pixels, on which the breast's outline is found."""

@@ -9,23 +9,23 @@ from mammogan_tf.data.label_maps import shrink_label_map
 __all__ = ["add_lesion", "between", "remove_lesions", "vary"]
 
 ROTATION = 5.0
-"""Degrees about the middle of the chest wall, at most."""
+"""Largest rotation about the middle of the chest wall, in degrees."""
 
 SCALE = 1.1
 STRETCH = 1.08
-"""Factors at most: of both directions together, and of one against the other."""
+"""Largest factors: of both directions together, and of one against the other."""
 
 SHIFT = 0.04
-"""Along the chest wall, in sides of the map, at most."""
+"""Largest shift along the chest wall, in sides of the map."""
 
 BEND = 0.02
 """Standard deviation of the elastic displacement, in sides of the map (Simard, Steinkraus and Platt 2003)."""
 
 SMOOTHNESS = 0.12
-"""Scale over which it changes, in sides of the map."""
+"""Scale over which the elastic displacement changes, in sides of the map."""
 
 FINE = 8
-"""Pixels to one of the map, in each direction, in which a circle is drawn before it is shrunk by area."""
+"""Pixels, in each direction, for one of the map while a circle is drawn, before it is shrunk by area."""
 
 
 def remove_lesions(label_map: np.ndarray) -> np.ndarray:

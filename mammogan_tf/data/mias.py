@@ -60,7 +60,7 @@ class Record:
 
 
 PLACES = ("", "all-mias")
-"""Of the films and ``Info.txt`` in the folder of the data: as they lie there, or as the archive unpacks."""
+"""Where the films and ``Info.txt`` may be in the folder of the data: at its top, or where the archive unpacks."""
 
 
 def find_root(root: str | os.PathLike[str]) -> Path:

@@ -35,7 +35,7 @@ SLIVER = 0.01
 """Share of a film's longer side: tissue drawn further beyond the automatic outline at the chest wall is not cut off."""
 
 MOST_PIXELS = 2 * 89_478_485
-"""Of all pictures of a film: they are kept in one PNG, and Pillow opens no larger one."""
+"""Most pixels of all pictures of a film together: they are kept in one PNG, and Pillow opens no larger one."""
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,9 @@ AUGMENTATIONS = {
     "whole": Augmentation(),
     "roi": Augmentation(rotation=45.0, scale=LARGEST_ZOOM - 1, shift=LARGEST_SHIFT, elastic=0.02, mirror=0.5),
 }
-"""By view. A whole film is never mirrored and not bent: its chest wall lies on the left, and networks that had seen it on the
-right, or tissue out of shape, outlined muscle and dense tissue worse. Windows of a test vary as much as the shift and
-the scale of the roi view."""
+"""The augmentation of each view. A whole film is never mirrored and not bent: its chest wall lies on the left, and networks
+that had seen it on the right, or tissue out of shape, outlined muscle and dense tissue worse. Windows of a test vary as much
+as the shift and the scale of the roi view."""
 
 
 def augment_film(

@@ -11,7 +11,7 @@ from mammogan_tf.data.label_maps import shrink_label_map
 __all__ = ["make_variants"]
 
 FINE = 8
-"""Pixels to one of the variant, in each direction, in which a film is moved. With fewer, its finest waves fade."""
+"""Pixels of the film, in each direction, for one of the variant while the film is moved. With fewer, its finest waves fade."""
 
 CELLS = 5
 """Cells of the mesh, down and across, whose knots are moved; within a cell the film is bent evenly."""

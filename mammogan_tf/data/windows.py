@@ -29,10 +29,10 @@ CANVAS = 1.5
 """Side of what is cut out, in sides of the window."""
 
 LARGEST_SHIFT = 0.15
-"""Of a fixed window off the centre, in sides of the window, down and across."""
+"""Largest shift of a fixed window off the centre, down and across, in sides of the window."""
 
 LARGEST_ZOOM = 1.25
-"""Of a fixed window, in and out."""
+"""Largest factor by which a fixed window is enlarged or shrunk."""
 
 TISSUE_RADII = (20 / 1024, 100 / 1024)
 """Radii of the made-up lesions that windows of normal films are put around, in sides of the film's square: the middle

@@ -65,7 +65,7 @@ def between(
 
 
 def _over_two_sides(first: np.ndarray, second: np.ndarray, statistic: Statistic, seed: int) -> Estimate:
-    """:func:`over_patients` of the rows of two sides, which are of these patients; the smaller side says how sure it is."""
+    """:func:`over_patients` of the rows of two sides, given each row's patient; Student's t counts the smaller side."""
     fewest = min(len(np.unique(side)) for side in (first, second))
     if fewest < MIN_PATIENTS:
         return not_computed(f"needs {MIN_PATIENTS} patients or more on either side, found {fewest}")

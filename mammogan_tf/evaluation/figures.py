@@ -15,12 +15,12 @@ from mammogan_tf.metrics.intervals import Estimate
 __all__ = ["gallery", "grouped_bars", "histograms", "intervals", "scatter", "spectra"]
 
 COLOURS = {"synthetic": "#d55e00", "real": "#0072b2", "control": "#999999"}
-"""Of the kinds of data: colour-blind safe (Okabe and Ito), told apart in greyscale print too."""
+"""Colours of the kinds of data: colour-blind safe (Okabe and Ito), told apart in greyscale print too."""
 
 MARKERS = {"synthetic": "D", "real": "o", "control": "x"}
 
 CYCLE = ("#56b4e9", "#0072b2", "#003f66", "#e69f00", "#d55e00", "#999999")
-"""Of series that are no kinds of data."""
+"""Colours of series that are no kinds of data."""
 
 
 def grouped_bars(groups: Sequence[str], series: Mapping[str, Sequence[Estimate]], label: str) -> bytes:

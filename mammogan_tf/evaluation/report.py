@@ -39,10 +39,12 @@ __all__ = ["evaluate", "evaluate_images", "gather"]
 USE = "use.jsonl"
 
 MOST_CHANGED = 0.01
-"""Share of the pixels of training masks that may have changed: a U-Net on another device rounds otherwise."""
+"""Share of the pixels of training masks that may have changed.
+
+The same U-Net on another device rounds differently, so a few mask pixels may change."""
 
 MOST_BRIGHTER = 1.0
-"""Grey levels of 255 by which training films may have come to be brighter or darker in the mean, for rounding."""
+"""Grey levels, of 255, by which the mean of the training films may differ from what the run has noted, for rounding."""
 
 
 def evaluate(
@@ -220,9 +222,9 @@ def _make_folder(out: Path) -> None:
 
 
 def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> None:
-    """Refuses other films of the same names, of which no network knows any: memorisation could only pass.
+    """Refuses other films under the same names: no network has seen them, so that memorisation could only pass.
 
-    It tells them by how bright they are, and those of a GAN by their masks, too.
+    Other films are known by their mean brightness, and for a GAN by their masks, too.
     """
     training = load_split(run, films, console)[0]
     grey = mean_grey(training.cropped())
@@ -251,7 +253,7 @@ def _spaces(reference: Reference, console: Console) -> dict[str, FeatureSpace]:
 
 
 def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentation:
-    """Of the U-Net that draws the masks of a GAN, where it has one; else of the judge."""
+    """The segmentation by the U-Net that draws the masks of a GAN, or by the judge where there is no such U-Net."""
     own = unet is not None and unet.exists()
     network = load_network(unet if unet and own else reference.judge.model_path)
     test = reference.test.cropped()

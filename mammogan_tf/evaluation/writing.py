@@ -22,12 +22,12 @@ from mammogan_tf.training.run import Run, patient_digits
 __all__ = ["FORMAT", "PATIENTS", "REPORT", "digest", "write_card", "write_report"]
 
 FORMAT = 5
-"""Of ``report.json``, raised where a reader of it would go wrong."""
+"""Number of the form of ``report.json``: to be raised where a reader of the form before would go wrong."""
 
 REPORT = "report.json"
 PATIENTS = "patients.json"
-"""What each value would be ``without`` each patient or block of them, whose names are not to be read there, and the
-:func:`digest` of the ``report`` of these values."""
+"""The file with what each value would be ``without`` each patient or block of them, under digits in place of their names,
+and with the :func:`digest` of the ``report`` that these values belong to."""
 
 SHEET_ROWS = 16
 

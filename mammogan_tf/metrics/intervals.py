@@ -20,8 +20,8 @@ __all__ = [
 
 Estimate = dict[str, Any]
 """``{"value", "low", "high", "n", "patients"}``, or ``{"not computed": why}``; beside it the estimates it is read
-against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value, ``patients`` the
-patients, where it is of two sides those of the smaller one, whom Student's t counts."""
+against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value, and
+``patients`` the patients; where two sides are compared, those of the smaller side, as Student's t does."""
 
 WITHOUT = "without"
 """Key of an estimate under which the values without each patient, or block of them, are kept by name."""
@@ -40,7 +40,7 @@ def not_computed(why: str) -> Estimate:
 
 
 def half_width(count: int) -> float:
-    """Of a 95 % interval, in standard errors: Student's t for so many patients, 2.07 for 24, 4.30 for 3, 1.96 for many."""
+    """Half of a 95 % interval, in standard errors: Student's t for so many patients, 2.07 for 24, 4.30 for 3, 1.96 for many."""
     return float(stats.t.ppf(0.975, count - 1))
 
 
@@ -79,7 +79,8 @@ def bootstrap(
         statistic: takes the values and the weights of the rows; the mean unless told.
         resamples: number of bootstrap samples.
         seed: the same seed gives the same interval.
-        independent: patients that Student's t and the estimate count, where not all of them: of two sides the smaller one's.
+        independent: how many patients Student's t and the estimate count, such as those of the smaller of two sides; all where
+            None.
 
     Returns:
         ``{value, low, high, n, patients}``; ``{"not computed": why}`` with fewer than :data:`MIN_PATIENTS` patients,

@@ -37,7 +37,8 @@ MOST_MEMBERSHIP = 0.65
 """Limits of the rule: real films of 24 patients break one of the first two in 1 % of draws (``docs/metrics.md``)."""
 
 LEAST_DISTANCE_RATIO = 0.4
-"""Of :func:`near_copies`: of 322 real films of mini-MIAS, their own patient left out, none has less than 0.49."""
+"""Largest ratio that :func:`near_copies` counts. Of 322 real films of mini-MIAS, each compared with the films of other patients,
+none has less than 0.49."""
 
 RULE = (
     f"Pass: no synthetic image lies nearer to a training image than half of what the nearest unseen real image does; at "
@@ -133,7 +134,7 @@ def _distance(batch: np.ndarray, references: np.ndarray, index: np.ndarray) -> n
 
 
 def near_copies(synthetic: np.ndarray, unseen: np.ndarray) -> int:
-    """How many ratios [N] of synthetic images from :func:`distance_ratio` are of copies, by those [M] of unseen real ones.
+    """How many synthetic images are near copies, from their ratios [N] of :func:`distance_ratio` and those [M] of unseen films.
 
     Copies with noise, or darker, are farther from a training image than :class:`Closeness` takes for a copy, and where they are
     few no share and no median sees them.

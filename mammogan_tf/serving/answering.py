@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 class Call:
     """A request under way, and what the method finds out for the log.
 
-    ``deadline`` is of ``time.monotonic``; ``client`` is its connection; what ``when_done`` gets is called once the client has
-    the answer, or gave up.
+    ``deadline`` is a time of ``time.monotonic``; ``client`` names the connection; the callback that ``when_done`` gets is
+    called once the client has the answer, or gave up.
     """
 
     deadline: float
@@ -102,7 +102,7 @@ def answers(
             loop.call_soon(
                 service.record, method.__name__, model, call, code, reason, seconds
             )  # The answer goes first.
-        del request  # gRPC keeps what abort raises, and it keeps this frame.
+        del request  # gRPC keeps the exception that abort raises, whose traceback holds this frame.
         await context.abort(code, _cut(reason))
 
     return answer

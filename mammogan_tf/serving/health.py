@@ -12,10 +12,10 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 
 class Health(aio.HealthServicer):
-    """A model is SERVING while a version of it is; the server once all its models have been at the same time, and from then on
-    while at least one is. From ``enter_graceful_shutdown`` on all is NOT_SERVING.
+    """A model is SERVING while one of its versions serves. The server is SERVING once all of its models have served at the
+    same time, and from then on while at least one does. After ``enter_graceful_shutdown`` everything is NOT_SERVING.
 
-    So no server takes the place of another before it has all models, and none is taken away for one that is lost.
+    So a server does not take over from another before it has all models, and is not taken away for one lost model.
     """
 
     def __init__(self, library: Library) -> None:

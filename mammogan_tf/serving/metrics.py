@@ -16,7 +16,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 EXAMPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 SILENCE_SECONDS = 10
-"""After which a connection that says nothing is closed."""
+"""Seconds after which a silent connection is closed."""
 
 
 class Metrics:

@@ -34,9 +34,9 @@ def find_placement(label_map: tf.Tensor) -> Placement:
 
 
 def find_lean(label_map: tf.Tensor) -> tf.Tensor:
-    """How far right of the middle of the columns that a breast spans the mean of its columns lies, in widths of that span.
+    """How far the mean column of a breast lies right of the middle of the columns that it spans, in widths of that span.
 
-    A breast is widest at the chest wall, so that is on the right where the lean is positive: by 0.08 in a half ellipse.
+    A breast is widest at the chest wall, so the chest wall is on the right where this is positive: 0.08 in a half ellipse.
 
     Args:
         label_map: int32 [B, S, S].

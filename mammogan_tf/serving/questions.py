@@ -216,10 +216,10 @@ def chunks(costs: Sequence[int]) -> Iterator[slice]:
 
 
 def smaller(chunks: Sequence[slice], error: Any) -> list[slice]:
-    """The same films in slices of at most half the first, where the answer to that was too large for a message.
+    """The same films in slices of at most half the first one's length, if the answer to that one was too large for a message.
 
     Raises:
-        grpc.RpcError: that was another error, or the first is one film.
+        grpc.RpcError: ``error`` is another one, or the first slice has a single film.
     """
     films = chunks[0].stop - chunks[0].start
     if films == 1 or not is_too_large(error):

@@ -22,7 +22,7 @@ from mammogan_tf.serving.tensors import Input, to_proto
 __all__ = ["MOST_EXAMPLES", "Job", "Servable"]
 
 MOST_EXAMPLES = 4096
-"""In one request, so that none keeps a thread for minutes; as in serving/batching.config."""
+"""Most examples in one request, so that no request keeps a thread for minutes; as in serving/batching.config."""
 
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -100,7 +100,8 @@ class Servable:
             return self._together(jobs, most)
         except Refusal as refusal:
             if len(jobs) == 1:
-                return [Refusal(refusal.code, str(refusal))]  # A new one keeps no frame, and so no tensors.
+                # A fresh exception has no traceback, so it does not keep the tensors alive.
+                return [Refusal(refusal.code, str(refusal))]
             half = len(jobs) // 2
             return self.answer(jobs[:half], most) + self.answer(jobs[half:], most)
 

@@ -13,7 +13,7 @@ __all__ = ["MOST_BATCH_TIMEOUT_MS", "ServerSettings"]
 MOST_PORT = 65_535
 
 MOST_BATCH_TIMEOUT_MS = 60_000
-"""No client waits longer for company."""
+"""Largest ``batch_timeout_ms``: no client waits longer for company."""
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,8 @@ def _look(unet: keras.Model, image: tf.Tensor) -> tf.Tensor:
 
 
 def _look_either_way(unet: keras.Model, image: tf.Tensor) -> tf.Tensor:
-    """The same for films with the chest wall on either side: where a first look shows it on the right, there follows one at
-    the film mirrored, as which it lies like those that the U-Net has learned from."""
+    """The same for films with the chest wall on either side: where a first look shows it on the right, a second look is taken
+    at the mirrored film, which lies as the films do that the U-Net was trained on."""
     probabilities = _look(unet, image)
     others = tf.where(find_lean(_most_likely(probabilities)) > CLEARLY)
 

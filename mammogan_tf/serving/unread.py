@@ -5,7 +5,7 @@ import time
 __all__ = ["Receipt", "Unread"]
 
 SMALL = 2**20
-"""Largest answer, in bytes, that waits for other small ones alone, so that no large one keeps it."""
+"""Bytes up to which an answer is small: small answers have room of their own, which no large one takes."""
 
 SMALL_LIMIT, LARGE_LIMIT, CLIENT_LIMIT = 24 * 2**20, 48 * 2**20, 16 * 2**20
 """Bytes of small answers, of large ones, and of one client's. In memory they take at least twice as much, with gRPC's buffers."""

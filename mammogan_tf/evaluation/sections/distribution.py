@@ -28,7 +28,7 @@ ROUNDING = 1e-6
 """Frechet distance of scaled features up to which two sets are one."""
 
 Distance = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], float]
-"""Of two sets of features, given the patients of either."""
+"""A distance of two sets of features, given the patients of either."""
 
 
 def _fid(first: np.ndarray, second: np.ndarray, *patients: np.ndarray) -> float:
@@ -51,7 +51,7 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
 
 
 def _fine_texture(evidence: Evidence) -> Estimate:
-    """Power in the upper half of the spectrum, over that of the unseen films; the floor is theirs over the training films."""
+    """Power in the upper half of the spectrum, synthetic over unseen films; the floor: unseen over training films."""
     real, made, train = (
         np.array([power_spectrum(image)[-(image.shape[0] // 4) :].mean() for image in images])
         for images in (evidence.real.images, evidence.synthetic.images, evidence.train.images)

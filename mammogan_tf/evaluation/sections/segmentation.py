@@ -37,7 +37,7 @@ GROUPS = {f"tissue_{tissue}": f"tissue {tissue}" for tissue in TISSUES} | {label
 
 
 def _agreement(evidence: Evidence) -> dict[str, Estimate]:
-    """Of the films whose mask holds the region: one found where there is none does not count. Lesions in excess do, below."""
+    """Agreement on films whose mask holds the region: regions in excess do not count, but lesions in excess do, below."""
     truth, found = evidence.segmentation.truth, evidence.segmentation.found
     patients, seed = evidence.real.patients, evidence.seed
     other = evidence.someone_else(patients)
