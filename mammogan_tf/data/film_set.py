@@ -22,7 +22,7 @@ from mammogan_tf.errors import DataError
 
 __all__ = ["FilmSet", "load_films"]
 
-LAYERS = ("images", "films", "label_maps")
+LAYERS = ("images", "raw", "label_maps")
 
 MEMORY_LIMIT = 2**31
 """Bytes of decoded films that are kept in memory; a larger set lies in a file that is mapped into memory."""
@@ -35,7 +35,7 @@ SLICE = 512
 class FilmSet:
     """N pictures for networks of side ``size``: one of each film and of its variants, or in the roi view of its windows.
 
-    ``images`` with a black background, ``films`` as they are and ``label_maps`` are uint8 [N, C, C], where C is ``size``
+    ``images`` with a black background, ``raw`` films as they are and ``label_maps`` are uint8 [N, C, C], where C is ``size``
     or, before :meth:`cropped`, larger in the roi view. ``labels`` int32 [N] say what the picture shows, ``ids`` from which
     film it is, and ``names`` tell the pictures of a film apart: the id, with a number where it has several, also where only
     some of them were chosen. ``corners`` int [N, 2] (row, column) are where the picture of side ``size`` begins, and
@@ -44,7 +44,7 @@ class FilmSet:
     """
 
     images: np.ndarray
-    films: np.ndarray
+    raw: np.ndarray
     label_maps: np.ndarray
     labels: np.ndarray
     ids: tuple[str, ...]
@@ -58,6 +58,10 @@ class FilmSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def pictures(self, keep_background: bool) -> np.ndarray:
+        """The films with their labels and strips, or with a black background."""
+        return self.raw if keep_background else self.images
 
     def select(self, ids: Sequence[str]) -> "FilmSet":
         """The pictures of the films with these ids, in this order.
@@ -107,7 +111,7 @@ class FilmSet:
 
     def cropped(self) -> "FilmSet":
         """The pictures of side ``size``, each cut out at its own corner."""
-        pictures = self._pictures(range(len(self)), self.corners, self.size)
+        pictures = self._cut(range(len(self)), self.corners, self.size)
         return replace(self, corners=np.zeros_like(self.corners), **pictures)
 
     def in_slices(self, change: Callable[["FilmSet"], "FilmSet"]) -> "FilmSet":
@@ -121,7 +125,7 @@ class FilmSet:
         return replace(self, **changed)
 
     def _rows(self, rows: list[int]) -> "FilmSet":
-        chosen = self._pictures(rows, np.zeros((len(rows), 2), np.int64), self.images.shape[-1])
+        chosen = self._cut(rows, np.zeros((len(rows), 2), np.int64), self.images.shape[-1])
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in chosen:
@@ -132,7 +136,7 @@ class FilmSet:
                 chosen[field.name] = tuple(value[row] for row in rows)
         return replace(self, **chosen)
 
-    def _pictures(self, rows: Sequence[int], corners: np.ndarray, side: int) -> dict[str, Any]:
+    def _cut(self, rows: Sequence[int], corners: np.ndarray, side: int) -> dict[str, Any]:
         """These rows, cut out at their corners; in memory, or in a file where they are many."""
         taken = dict(zip(LAYERS, _allocate((len(LAYERS), len(rows), side, side)), strict=True))
         for name, pictures in taken.items():
@@ -177,10 +181,10 @@ def load_films(
             pixels[:, start : start + len(layers)] = np.moveaxis(layers, -1, 0)
 
         list(pool.map(decode, starts, paths))
-    images, raw_films, label_maps = pixels
+    images, raw, label_maps = pixels
     return FilmSet(
         images=images,
-        films=raw_films,
+        raw=raw,
         label_maps=label_maps,
         labels=np.array([label for note in notes for label in note.labels], np.int32),
         ids=tuple(film.id for film in owners),

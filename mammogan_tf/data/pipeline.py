@@ -46,7 +46,7 @@ def segmentation_batches(
         limits: of the augmentation.
         context: which part of a batch this process reads, for how many replicas; all of it, for one, by default.
     """
-    pictures = films.films, films.films if keep_background else films.images
+    pictures = films.raw, films.pictures(keep_background)
 
     def example(index: tf.Tensor, counter: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([tf.constant(seed, tf.int64), counter])
@@ -62,7 +62,7 @@ def segmentation_batches(
 
 def validation_batches(films: FilmSet, batch_size: int, *, keep_background: bool = False) -> tf.data.Dataset:
     """One pass over cropped films in order, without augmentation, in the format of :func:`segmentation_batches`."""
-    pictures = films.films if keep_background else films.images
+    pictures = films.pictures(keep_background)
     dataset = tf.data.Dataset.from_tensor_slices((pictures, films.label_maps)).batch(batch_size)
     return dataset.map(lambda image, label_map: (_to_float(image), one_hot(label_map))).prefetch(1)
 

@@ -81,13 +81,13 @@ class Prepared:
     """What the networks see of a film: one picture for each of its K windows, uint8 [K, C, C] each; K may be 0.
 
     Of a whole film the first picture is the film, and the others are its variants. C is the size asked for where the whole
-    film is seen, else that of a window with its margin. The background is black in ``images``, as it was in ``films``.
+    film is seen, else that of a window with its margin. The background is black in ``images``, and as it was in ``raw``.
     ``labels`` and ``corners`` (row and column where the window begins when it is not moved at random) have an entry a
     picture; ``confidence`` in [0, 1] says how far the automatic mask is to be trusted.
     """
 
     images: np.ndarray
-    films: np.ndarray
+    raw: np.ndarray
     label_maps: np.ndarray
     labels: tuple[int, ...]
     corners: tuple[tuple[int, int], ...]
@@ -156,10 +156,10 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
         moved = make_variants(*scenes, size, variants, film.random("variants"))
         layers = [np.concatenate(parts) for parts in zip(layers, moved, strict=True)]
         windows = windows * (1 + variants)
-    images, films, label_maps = layers
+    images, raw, label_maps = layers
     return Prepared(
         images=images,
-        films=films,
+        raw=raw,
         label_maps=label_maps,
         labels=tuple(window.label for window in windows),
         corners=tuple((round(row * room), round(column * room)) for row, column in (w.corner for w in windows)),

@@ -142,7 +142,7 @@ def _is_whole(entry: Path, canvas: int) -> bool:
 def _store(task: Task, options: dict) -> None:
     film, entry = task
     prepared = prepare(film, **options)
-    layers = np.stack([prepared.images, prepared.films, prepared.label_maps], axis=-1)
+    layers = np.stack([prepared.images, prepared.raw, prepared.label_maps], axis=-1)
     rows = layers.reshape(-1, *layers.shape[2:])
     if not len(rows):
         rows = np.zeros((1, *rows.shape[1:]), np.uint8)  # No window; but a PNG has a row.

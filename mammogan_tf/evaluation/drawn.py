@@ -65,9 +65,9 @@ def compare_with_drawn(
     films = [film for film in films if film.drawn is not None]
     drawn = load_films(films, size, progress=progress)
     plain = load_films([dataclasses.replace(film, drawn=None) for film in films], size)
-    raw = drawn.films.astype(np.float32) / 255
+    raw = drawn.raw.astype(np.float32) / 255
     automatic, seen = plain.label_maps, np.ones(drawn.label_maps.shape, bool)
-    for row in np.flatnonzero((plain.films != drawn.films).any(axis=(1, 2))):
+    for row in np.flatnonzero((plain.raw != drawn.raw).any(axis=(1, 2))):
         automatic[row], seen[row] = _in_drawn_square(films[row], size)
     found = {AUTOMATIC_METHOD: automatic}
     found |= {name: segment(raw) * seen for name, segment in (segmenters or {}).items()}
@@ -89,10 +89,8 @@ def compare_with_drawn(
             (out / "worst" / f"{film.id}.png").unlink(missing_ok=True)  # Of an earlier comparison.
     for name in sorted(names):
         index = drawn.ids.index(name)
-        pictures = [
-            overlay(drawn.films[index], label_maps[index]) for label_maps in (drawn.label_maps, *found.values())
-        ]
-        save_picture(out / "worst" / f"{name}.png", tile([[drawn.films[index], *pictures]]))
+        pictures = [overlay(drawn.raw[index], label_maps[index]) for label_maps in (drawn.label_maps, *found.values())]
+        save_picture(out / "worst" / f"{name}.png", tile([[drawn.raw[index], *pictures]]))
     return table
 
 

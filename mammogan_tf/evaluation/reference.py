@@ -82,7 +82,7 @@ def find_reference(
             console.line("training the segmenter that judges")
             train_unet(judge, films, console)
     if data.keep_background:
-        training, test = (dataclasses.replace(part, images=part.films) for part in (training, test))
+        training, test = (dataclasses.replace(part, images=part.raw) for part in (training, test))
     return Reference(training, test, judge)
 
 

@@ -152,7 +152,7 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
         if find:
             label_maps = np.where(some.label_maps == LESION, LESION, find(some)).astype(np.uint8)
             some = dataclasses.replace(some, label_maps=label_maps)
-        images = some.films if config.data.keep_background else some.images * (some.label_maps > 0)
+        images = some.raw if config.data.keep_background else some.images * (some.label_maps > 0)
         return dataclasses.replace(some, images=images)
 
     return films.in_slices(change)
@@ -215,8 +215,8 @@ def _finder(run: Run) -> Callable[[FilmSet], np.ndarray]:
     if not run.unet_path.exists():
         kept = f"{run.unet_path.name}, or {MASKS['cross-validate']} where it came from a cross-validation"
         raise ModelError(f"{run.path}: expected {kept}, received: neither; put it back, or start another run")
-    unet, as_they_are = load_network(run.unet_path), run.config.data.keep_background
-    return lambda films: predict_label_maps(unet, films.films if as_they_are else films.images, lesions=False)
+    unet, keep_background = load_network(run.unet_path), run.config.data.keep_background
+    return lambda films: predict_label_maps(unet, films.pictures(keep_background), lesions=False)
 
 
 def _finder_of_cross_validated(run: Run) -> Callable[[FilmSet], np.ndarray]:
@@ -238,7 +238,7 @@ def _finder_of_cross_validated(run: Run) -> Callable[[FilmSet], np.ndarray]:
         if found.shape == films.label_maps.shape:
             return found
         return (
-            dataclasses.replace(films, images=found, films=found, label_maps=found, corners=corners[chosen])
+            dataclasses.replace(films, images=found, raw=found, label_maps=found, corners=corners[chosen])
             .cropped()
             .label_maps
         )

@@ -191,11 +191,11 @@ def _predict(runs: Sequence[Run], films: FilmSet) -> tuple[Maps, Maps, np.ndarra
     anatomy = []
     for run in runs:
         unet, test = load_network(run.model_path), films.select(run.split.test)
-        for name, part in PICTURES.items():
-            pictures = getattr(test.cropped(), part)
+        for name, keep_background in PICTURES.items():
+            pictures = test.cropped().pictures(keep_background)
             found[name].append(predict_label_maps(unet, pictures))
             chances[name].append(lesion_chances(unet, pictures))
-        pictures = test.films if run.config.data.keep_background else test.images
+        pictures = test.pictures(run.config.data.keep_background)
         anatomy.append(predict_label_maps(unet, pictures, lesions=False))
     of_films = [{name: np.concatenate(parts) for name, parts in maps.items()} for maps in (found, chances)]
     return of_films[0], of_films[1], np.concatenate(anatomy)

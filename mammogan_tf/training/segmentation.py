@@ -35,8 +35,8 @@ from mammogan_tf.training.workers import from_chief, own_copy, require_same
 
 __all__ = ["PICTURES", "create_unet_run", "finished_report", "segmentation_loss", "train_unet"]
 
-PICTURES = {"cleaned": "images", "as_it_is": "films"}
-"""Ways in which a film can come, as a report calls them, and where a film set keeps them."""
+PICTURES = {"cleaned": False, "as_it_is": True}
+"""Ways in which a film can come, as a report calls them, and whether its background is kept."""
 
 JUDGED = {"whole": ("breast", "pectoral", "dense"), "roi": ("breast", "lesion")}
 """By view: the regions whose mean Dice on the validation films says which epoch is the best. On whole films too few have
@@ -245,7 +245,7 @@ def build_supervised(config: UNetConfig, steps_per_epoch: int) -> Supervised:
 
 def _test(model: keras.Model, training: FilmSet, films: FilmSet, view: str) -> dict[str, dict]:
     """What the network finds on test films, for both ways in which a film can come, beside a disc in the roi view."""
-    pictures = {name: getattr(films, part) for name, part in PICTURES.items()}
+    pictures = {name: films.pictures(keep_background) for name, keep_background in PICTURES.items()}
     found = {name: predict_label_maps(model, each) for name, each in pictures.items()}
     report: dict[str, dict] = {
         "dice": {name: mean_dice(films, label_maps) for name, label_maps in found.items()},
@@ -260,6 +260,6 @@ def _test(model: keras.Model, training: FilmSet, films: FilmSet, view: str) -> d
 
 def _overlays(model: keras.Model, films: FilmSet, keep_background: bool, count: int = 8) -> np.ndarray:
     """A sheet ``film | annotation | found`` of the first validation films."""
-    pictures = (films.films if keep_background else films.images)[:count]
+    pictures = films.pictures(keep_background)[:count]
     found = predict_label_maps(model, pictures)
     return beside(pictures, films.label_maps[:count], found)

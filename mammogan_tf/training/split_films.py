@@ -55,7 +55,7 @@ def _require_seen_once(**parts: FilmSet) -> None:
     """
     places: dict[str, tuple[str, str]] = {}
     for part, films in parts.items():
-        for picture, name in zip(films.films, films.names, strict=True):
+        for picture, name in zip(films.raw, films.names, strict=True):
             if picture.min() == picture.max():
                 continue
             other, first = places.setdefault(_digits(picture), (part, name))
@@ -68,17 +68,17 @@ def _require_seen_once(**parts: FilmSet) -> None:
 
 def fingerprint(*parts: FilmSet) -> str:
     """Digits of a SHA-256 of the films, their masks and their labels."""
-    return _digits(*(each for part in parts for each in (part.images, part.films, part.label_maps, part.labels)))
+    return _digits(*(each for part in parts for each in (part.images, part.raw, part.label_maps, part.labels)))
 
 
 def mean_grey(films: FilmSet) -> float:
     """Mean grey value of all films, of 255. It differs for other films under the same names, and hardly by rounding."""
-    return round(float(films.films.mean()), 2)
+    return round(float(films.raw.mean()), 2)
 
 
 def fingerprints(films: FilmSet) -> list[str]:
     """For each picture digits of a SHA-256 of its film within the crop, so that a margin around it does not count."""
-    return [_digits(picture) for picture in films.cropped().films]
+    return [_digits(picture) for picture in films.cropped().raw]
 
 
 def _digits(*arrays: np.ndarray) -> str:

@@ -129,7 +129,7 @@ def films() -> FilmSet:
     raw = np.broadcast_to(20 * np.arange(1, COUNT + 1, dtype=np.uint8)[:, None, None], label_maps.shape).copy()
     return FilmSet(
         images=raw * (label_maps > 0).astype(np.uint8),
-        films=raw,
+        raw=raw,
         label_maps=label_maps,
         labels=np.arange(COUNT, dtype=np.int32) % 3,
         ids=(names := tuple(f"film{number}" for number in range(COUNT))),

@@ -56,7 +56,7 @@ def test_a_set_that_lies_in_a_file_stays_in_one(mias_tree, monkeypatch, view):
     ids = list(dict.fromkeys(everything.ids))[:2]
     for part in (everything.select(ids), everything.cropped(), everything.spaced(2), everything.of_labels(["normal"])):
         assert len(part)
-        assert all(isinstance(pictures, np.memmap) for pictures in (part.images, part.films, part.label_maps))
+        assert all(isinstance(pictures, np.memmap) for pictures in (part.images, part.raw, part.label_maps))
 
 
 def test_what_is_changed_in_slices_is_as_if_changed_at_once(films, monkeypatch):
@@ -73,7 +73,7 @@ def test_what_is_changed_in_slices_is_as_if_changed_at_once(films, monkeypatch):
     assert changed.ids == films.ids
     assert isinstance(changed.images, np.memmap)
     np.testing.assert_array_equal(changed.images, films.images // 2)
-    np.testing.assert_array_equal(changed.films, films.films)
+    np.testing.assert_array_equal(changed.raw, films.raw)
     np.testing.assert_array_equal(changed.label_maps, films.label_maps + 1)
 
 

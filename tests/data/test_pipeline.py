@@ -113,7 +113,7 @@ def test_films_as_they_are_get_another_label(films):
         batches = take(segmentation_batches(cleaned, 20, seed=0, **way), 10)
         return sum(((images[..., 0] > 0.7) & (masks[..., 0] > 0)).any(axis=(1, 2)).sum() for images, masks in batches)
 
-    cleaned = dataclasses.replace(films, films=films.images)
+    cleaned = dataclasses.replace(films, raw=films.images)
     # Of the labels 3 in 5 are brighter than that; tissue, which covers half of the film, hides some of them.
     assert 200 * 0.6 * 0.3 < labelled(keep_background=True) < 200 * 0.6
     assert 200 * 0.6 * 0.3 / 2 < labelled() < 200 * 0.6 / 2
@@ -125,7 +125,7 @@ def test_validation_is_one_plain_pass_in_order(films):
     np.testing.assert_allclose(np.concatenate([images for images, _ in batches])[..., 0], films.images / 255, rtol=1e-6)
     np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches]).argmax(axis=-1), films.label_maps)
     kept = take(validation_batches(films, 3, keep_background=True), 1)[0][0]
-    np.testing.assert_allclose(kept[..., 0], films.films[:3] / 255, rtol=1e-6)
+    np.testing.assert_allclose(kept[..., 0], films.raw[:3] / 255, rtol=1e-6)
 
 
 def test_windows_are_cut_at_random_out_of_their_canvas(films):

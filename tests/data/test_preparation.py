@@ -18,7 +18,7 @@ SIZE = 64
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_chest_wall_comes_to_column_zero(make_film, side):
     prepared = prepare(make_film(grey=draw(side=side, padding=21), side=side), SIZE)
-    assert {part.shape for part in (prepared.images, prepared.films, prepared.label_maps)} == {(1, SIZE, SIZE)}
+    assert {part.shape for part in (prepared.images, prepared.raw, prepared.label_maps)} == {(1, SIZE, SIZE)}
     assert prepared.geometry == Geometry(256, 256, side == "right", left=21)
     assert prepared.label_maps[0, SIZE // 2, 0] > 0
     assert prepared.images[0, SIZE // 2, 0] == 120
@@ -74,7 +74,7 @@ def test_the_dark_edge_beside_the_chest_wall_goes_however_narrow_the_film(make_f
 
 def test_background_is_black_in_the_image_and_kept_in_the_film(make_film):
     prepared = prepare(make_film(), SIZE)
-    assert prepared.films[0, 4, 57] == 250
+    assert prepared.raw[0, 4, 57] == 250
     assert prepared.images[0, 4, 57] == 0
     (image,), (label_map,) = prepared.images, prepared.label_maps
     assert (image[label_map == 0] < 60).all()
@@ -115,7 +115,7 @@ def test_the_roi_view_shows_each_lesion_with_a_margin(make_film):
     prepared = prepare(film, SIZE, view="roi")
     canvas = canvas_size(SIZE, "roi")
     assert canvas == 1.5 * SIZE
-    assert prepared.images.shape == prepared.films.shape == prepared.label_maps.shape == (2, canvas, canvas)
+    assert prepared.images.shape == prepared.raw.shape == prepared.label_maps.shape == (2, canvas, canvas)
     for label_map, (row, column) in zip(prepared.label_maps, prepared.corners, strict=True):
         assert label_map[canvas // 2, canvas // 2] == LESION
         window = label_map[row : row + SIZE, column : column + SIZE]
@@ -152,7 +152,7 @@ def test_a_drawn_mask_takes_the_place_of_the_automatic_one(make_film, draw_mask)
     assert set(np.unique(prepared.label_maps)) == {0, LESION}
     assert (prepared.label_maps == LESION).sum() == pytest.approx(np.pi * (30 / 4) ** 2, rel=0.1)
     assert prepared.images[0, 8, 2] == 0  # Breast, but not drawn as such.
-    assert prepared.films[0, 32, 2] == 120
+    assert prepared.raw[0, 32, 2] == 120
     assert prepared.confidence == 1  # Nothing of it is automatic.
 
 

@@ -167,5 +167,5 @@ def test_an_entry_holds_what_was_prepared(make_film, view):
     (path,) = prepared.prepare_films([film], SIZE, view)
     expected = prepare(film, SIZE, view)
     assert prepared.read_notes(path) == (expected.labels, expected.corners, expected.confidence)
-    layers = np.stack([expected.images, expected.films, expected.label_maps], axis=-1)
+    layers = np.stack([expected.images, expected.raw, expected.label_maps], axis=-1)
     np.testing.assert_array_equal(prepared.read_layers(path), layers)

@@ -135,9 +135,9 @@ def test_a_segmenter_gets_films_as_they_are_and_each_is_shown_with_its_own_masks
     drawn = load_films(films, SIZE * 4)
     plain = load_films([dataclasses.replace(film, drawn=None) for film in films], SIZE * 4)
     compare_with_drawn(films, SIZE * 4, tmp_path / "out", {"unet": unet})
-    assert (drawn.films != drawn.images * 255).any()  # The film's label is no tissue.
-    np.testing.assert_array_equal(given[0], plain.films.astype(np.float32) / 255)
-    for number, film in enumerate(plain.films):
+    assert (drawn.raw != drawn.images * 255).any()  # The film's label is no tissue.
+    np.testing.assert_array_equal(given[0], plain.raw.astype(np.float32) / 255)
+    for number, film in enumerate(plain.raw):
         masks = drawn.label_maps[number], plain.label_maps[number], np.full(film.shape, number + 1, np.uint8)
         with Image.open(tmp_path / "out" / "worst" / f"film{number}.png") as picture:
             np.testing.assert_array_equal(picture, tile([[film, *(overlay(film, mask) for mask in masks)]]))
@@ -200,7 +200,7 @@ def test_tissue_drawn_beyond_the_automatic_outline_costs_what_is_missed_alone(tm
     for method in ("automatic", "all"):  # It would not have been shown the strip.
         assert found[method] == pytest.approx(2 * (breast - strip) / (2 * breast - strip), abs=0.01)
     with Image.open(tmp_path / "out" / "worst" / "film.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture)[:size, :size, 0], truth.films[0])
+        np.testing.assert_array_equal(np.asarray(picture)[:size, :size, 0], truth.raw[0])
 
 
 @pytest.mark.parametrize(

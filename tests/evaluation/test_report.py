@@ -188,7 +188,7 @@ def test_films_that_the_run_was_not_trained_on_are_refused(run, films, tmp_path)
 def test_films_that_were_brighter_when_they_were_trained_on_are_refused(run, films, tmp_path):
     """As after another export of the same films, with drawn masks that are as they were."""
     copy = Run.open(shutil.copytree(run.path, tmp_path / "run"))
-    grey = float(load_split(copy, films)[0].cropped().films.mean())
+    grey = float(load_split(copy, films)[0].cropped().raw.mean())
     for shift, refused in ((0.5, False), (3.0, True)):
         write_json(copy.report_path, copy.ended_with | {"mean_grey": grey + shift})
         with pytest.raises(DataError, match="films and masks that it was trained on") if refused else nullcontext():
@@ -292,7 +292,7 @@ def test_images_beside_a_unet_that_sees_films_as_they_are(run, films, tmp_path):
     data = dataclasses.replace(DATA, keep_background=True)
     unet = Run.create(tmp_path, UNetConfig(data=data), run.split, run.data)
     handed_out = load_films(films, DATA.size).select(run.split.train)
-    for name, pixels in zip(handed_out.names, handed_out.films, strict=True):
+    for name, pixels in zip(handed_out.names, handed_out.raw, strict=True):
         save_picture(tmp_path / "images" / f"{name}.png", pixels)
     report = evaluate_images(
         tmp_path / "images",

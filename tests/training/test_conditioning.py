@@ -171,8 +171,8 @@ def test_a_unet_of_kept_backgrounds_sees_them(gan_run, prepared, monkeypatch):
 
     monkeypatch.setattr(conditioning, "predict_label_maps", spy)
     condition(run, prepared)
-    np.testing.assert_array_equal(seen, [prepared.films])
-    assert (prepared.films != prepared.images).any()
+    np.testing.assert_array_equal(seen, [prepared.raw])
+    assert (prepared.raw != prepared.images).any()
 
 
 def test_masks_from_annotations_stay_as_they_are(make_run, prepared):
@@ -182,7 +182,7 @@ def test_masks_from_annotations_stay_as_they_are(make_run, prepared):
 
 def test_a_kept_background_stays_on_the_films(make_run, prepared):
     conditioned = condition(make_run(keep_background=True), prepared)
-    np.testing.assert_array_equal(conditioned.images, prepared.films)
+    np.testing.assert_array_equal(conditioned.images, prepared.raw)
 
 
 @pytest.mark.parametrize("teacher", ["none", "unfinished", "a gan", "another size"])

@@ -128,8 +128,8 @@ def test_a_unet_of_kept_backgrounds_finds_the_anatomy_of_films_as_they_are(cross
     monkeypatch.setattr(cross_validation, "lesion_chances", spy)
     cross_validation._predict([fold], windows)
     part = windows.select(fold.split.test)
-    np.testing.assert_array_equal(seen, [part.films])
-    assert (part.films != part.images).any()
+    np.testing.assert_array_equal(seen, [part.raw])
+    assert (part.raw != part.images).any()
 
 
 def test_several_machines_are_refused(cross_validated, films, monkeypatch):

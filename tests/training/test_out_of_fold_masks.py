@@ -35,9 +35,7 @@ def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, cross_validate
 
 def test_masks_of_other_films_of_the_same_names_are_refused(gan, windows):
     some = windows.select(gan.split.train)
-    other = dataclasses.replace(
-        some, films=np.where(np.arange(len(some))[:, None, None] == 1, 255 - some.films, some.films)
-    )
+    other = dataclasses.replace(some, raw=np.where(np.arange(len(some))[:, None, None] == 1, 255 - some.raw, some.raw))
     with pytest.raises(
         DataError, match=f"expected the films that were cross-validated, received: another {some.names[1]}"
     ):

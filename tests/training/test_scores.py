@@ -25,7 +25,7 @@ def film_set(label_maps: list[np.ndarray]) -> FilmSet:
     blank = np.zeros((count, SIDE, SIDE), np.uint8)
     return FilmSet(
         images=blank,
-        films=blank,
+        raw=blank,
         label_maps=np.stack(label_maps),
         labels=np.zeros(count, np.int32),
         ids=(names := tuple(f"film{number}" for number in range(count))),

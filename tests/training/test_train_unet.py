@@ -71,7 +71,7 @@ def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run,
     report = json.loads((unet_run / "report.json").read_text())
     test = load_films(films, run.config.data.size).select(run.split.test).cropped()
     network = keras.models.load_model(run.model_path, compile=False)
-    for kind, pictures in (("cleaned", test.images), ("as_it_is", test.films)):
+    for kind, pictures in (("cleaned", test.images), ("as_it_is", test.raw)):
         for region, values in region_dice(test.label_maps, predict_label_maps(network, pictures)).items():
             judged = values[~np.isnan(values)]
             cell = report["dice"][kind][region]
@@ -157,8 +157,8 @@ def test_backgrounds_are_kept_in_training_validation_and_sheets_or_nowhere(keep,
         assert calls[name][1]["keep_background"] == keep
     (validation, _), _ = calls["validation_batches"]
     (shown, *_), _ = calls["beside"]
-    np.testing.assert_array_equal(shown, validation.films if keep else validation.images)
-    assert (validation.films != validation.images).any()
+    np.testing.assert_array_equal(shown, validation.raw if keep else validation.images)
+    assert (validation.raw != validation.images).any()
 
 
 @pytest.mark.parametrize("view", ["whole", "roi"])
