@@ -57,7 +57,7 @@ def test_the_report_is_over_all_films(cross_validated, windows):
     report = json.loads((cross_validated.path / "report.json").read_text())
     pictures = windows.cropped()
     parts = [(load_network(fold.model_path), pictures.select(fold.split.test)) for fold in folds_of(cross_validated)]
-    for name, way in (("cleaned", "images"), ("as_it_is", "films")):
+    for name, way in (("cleaned", "images"), ("as_it_is", "raw")):
         maps, chances = (
             np.concatenate([look(unet, getattr(part, way)) for unet, part in parts])
             for look in (predict_label_maps, lesion_chances)
