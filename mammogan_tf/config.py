@@ -1,8 +1,10 @@
 """Every hyper-parameter, in frozen dataclasses that validate themselves and survive a JSON round trip."""
 
+import contextlib
 import dataclasses
 import math
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -32,6 +34,7 @@ __all__ = [
     "GANConfig",
     "UNetConfig",
     "from_dict",
+    "in_order",
     "preset",
     "to_dict",
 ]
@@ -77,6 +80,11 @@ MOST_IN_A_BATCH = 65536
 C = TypeVar("C")
 
 
+def in_order(labels: Collection[str]) -> tuple[str, ...]:
+    """Labels in the order of :data:`LABELS`, each once."""
+    return tuple(label for label in LABELS if label in labels)
+
+
 def require(holds: bool, name: str, expected: str, received: Any) -> None:
     """Raises ConfigError, in one line, unless what is expected of the value of this name holds."""
     if not holds:
@@ -100,15 +108,30 @@ def _is_a(value: Any, hint: Any) -> bool:
     return type(value) is hint and (hint is not float or math.isfinite(value))
 
 
+def _as_a(value: Any, hint: Any) -> Any:
+    """A value as the type of a field has it, where another form of it was given; anything else as it is."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value)
+    if isinstance(value, list):
+        return tuple(value)
+    if getattr(value, "ndim", None) == 0:  # A number of NumPy's.
+        value = value.item()
+    if hint is float and type(value) is int:
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    return value
+
+
 class _Checked:
-    """A dataclass whose fields are of their types. A list becomes a tuple, a whole number a float where one is asked for."""
+    """A dataclass whose fields are of their types.
+
+    A list stands for a tuple, a dict for a dataclass, a whole number for a float, and a number of NumPy's for one of Python's.
+    """
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            value = tuple(value) if isinstance(value, list) else value
-            value = float(value) if hint is float and type(value) is int else value
-            require(_is_a(value, hint), name, _IN_WORDS.get(hint, "named values"), repr(value))
+            value = _as_a(getattr(self, name), hint)
+            require(_is_a(value, hint), name, _IN_WORDS.get(hint, "named values"), repr(value)[:100])
             object.__setattr__(self, name, value)
 
 
@@ -124,7 +147,7 @@ class DataConfig(_Checked):
         min_mask_confidence: films whose automatic mask has less are left out of training.
         validation: share of the *patients* whose films choose the state that is kept.
         test: share of the *patients* that no training sees.
-        split_seed: of the split.
+        split_seed: seed of the split.
     """
 
     size: int = 64
@@ -157,8 +180,8 @@ class _TrainConfig(_Checked):
         data: how the films are prepared.
         batch_size: films in a batch, of all devices together.
         precision: one of :data:`PRECISIONS`.
-        seed: of first weights, order, augmentation, noise and interpolation.
-        deterministic: takes operations alone that give the same bits each time on the same device.
+        seed: seed of first weights, order, augmentation, noise and interpolation.
+        deterministic: uses only operations that give the same bits each time on the same device.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -186,7 +209,7 @@ class UNetConfig(_TrainConfig):
         lesion_loss: one of :data:`LESION_LOSSES`.
         lesion_repeats: times that a film with a lesion comes in an epoch.
         ema: decay of the averaged weights, which are validated and kept.
-        learning_rate: of Adam at the start; it falls as half a cosine.
+        learning_rate: learning rate of Adam at the start; it falls as half a cosine.
         epochs: passes over the training films.
         patience: epochs without a better validation Dice after which training stops.
     """
@@ -243,26 +266,26 @@ class GANConfig(_TrainConfig):
 
     Attributes:
         masks: who outlines the anatomy that the films are conditioned on: ``"unet"`` or ``"annotation"``.
-        variants: of each whole film that are trained on beside it (:mod:`mammogan_tf.data.variants`); windows, and films
-            with masks from a cross-validation, have none.
+        variants: how many variants of each whole film are trained on beside it (:mod:`mammogan_tf.data.variants`); windows,
+            and films with masks from a cross-validation, have none.
         z_dim: length of the noise vector.
         width: channels at full resolution, doubled with each halving of the side.
-        max_width: the most channels that there are at any resolution.
-        generator_least: the fewest that the generator has at any.
-        labels: of the films that take part, in the order of :data:`LABELS`.
+        max_width: most channels at any resolution.
+        generator_least: fewest channels of the generator at any resolution.
+        labels: labels of the films that take part, in the order of :data:`LABELS`.
         critic: one of :data:`CRITICS`.
         gp: lambda, the weight of the gradient penalty (Gulrajani et al. 2017, equation 3).
         n_critic: critic updates to one generator update.
         emphasis: gain of the fine detail that the critic sees (:class:`mammogan_tf.models.blocks.Emphasis`); with 0 it sees
             films as they are.
-        anatomy_weight: of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss. There is none where no U-Net draws
-            the masks, and none in windows.
-        energy_weight: of :func:`mammogan_tf.losses.energy_score` there, by which films of one mask vary more.
+        anatomy_weight: weight of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss. There is none where no
+            U-Net draws the masks, and none in windows.
+        energy_weight: weight of :func:`mammogan_tf.losses.energy_score` there, by which films of one mask vary more.
         steps: generator updates, over which both learning rates fall to nothing as half a cosine.
-        generator_learning_rate: of its Adam, at the start.
-        critic_learning_rate: of its Adam, at the start.
-        beta_1: of both.
-        beta_2: of both.
+        generator_learning_rate: learning rate of the generator's Adam at the start.
+        critic_learning_rate: learning rate of the critic's Adam at the start.
+        beta_1: beta 1 of both.
+        beta_2: beta 2 of both.
         ema: decay of the generator's averaged weights.
         sample_every: steps between looks at the validation films, after each of which the generator may become the one to keep.
         checkpoint_every: steps between checkpoints.
@@ -295,7 +318,7 @@ class GANConfig(_TrainConfig):
         require(self.masks in ("unet", "annotation"), "masks", "unet | annotation", self.masks)
         known = bool(self.labels) and set(self.labels) <= set(LABELS)
         require(known, "labels", f"one or more of {', '.join(LABELS)}", ", ".join(self.labels) or "none")
-        object.__setattr__(self, "labels", tuple(label for label in LABELS if label in self.labels))
+        object.__setattr__(self, "labels", in_order(self.labels))
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
         for name in ("gp", "emphasis", "anatomy_weight", "energy_weight", "variants"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
@@ -318,7 +341,7 @@ class GANConfig(_TrainConfig):
 
     @property
     def octaves(self) -> int:
-        """Of detail that the emphasis lifts: one up to 64 x 64, one more for each doubling of the side."""
+        """Octaves of detail that the emphasis lifts: one up to 64 x 64, one more for each doubling of the side."""
         return max(1, self.data.size.bit_length() - 6)
 
     @property
@@ -421,12 +444,4 @@ def from_dict(kind: type[C], values: dict[str, Any]) -> C:
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     require(not unknown, kind.__name__, f"the names {', '.join(hints)}", ", ".join(unknown))
-    nested = {
-        name for name, value in values.items() if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict)
-    }
-    return kind(
-        **{
-            name: from_dict(typing.cast(type, hints[name]), value) if name in nested else value
-            for name, value in values.items()
-        }
-    )
+    return kind(**values)

@@ -65,9 +65,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         return
     path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{secrets.token_hex(8)}{path.suffix}"
-    )  # Not longer than the longest names that there are.
+    digits = secrets.token_hex(8)  # Without the stem, which may be as long as the file system takes it.
+    temporary = path.with_name(f".{digits}{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as stream:

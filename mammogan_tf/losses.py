@@ -161,10 +161,10 @@ def energy_score(real: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Ten
     side = real.shape[1]
     require(side == 8 or side % 16 == 0, "energy_score", "films of 8 pixels, or of a multiple of 16", side)
     scores = []
-    for side in (16, 8):
-        y, x, other = (_shrunk(film, side) for film in (real, first, second))
+    for shrunk in (16, 8):
+        y, x, other = (_shrunk(film, shrunk) for film in (real, first, second))
         scores.append((_distance(x, y) + _distance(other, y)) / 2 - _distance(x, other) / 2)
-    return real.shape[1] * tf.add_n(scores) / len(scores)
+    return side * tf.add_n(scores) / len(scores)
 
 
 def _shrunk(film: tf.Tensor, side: int) -> tf.Tensor:

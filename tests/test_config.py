@@ -2,6 +2,7 @@ import dataclasses
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mammogan_tf.config import (
@@ -152,7 +153,7 @@ def test_an_unknown_preset_and_an_unknown_change():
 
 
 def test_what_is_refused_is_refused_from_python_too():
-    for values in ({"gp": float("inf")}, {"steps": 1.5}, {"deterministic": "no"}, {"data": {"size": 64}}):
+    for values in ({"gp": float("inf")}, {"steps": 1.5}, {"deterministic": "no"}, {"data": 64}, {"gp": 10**400}):
         with pytest.raises(ConfigError, match=f"{next(iter(values))}: expected"):
             GANConfig(**values)
 
@@ -161,6 +162,9 @@ def test_one_value_has_one_form():
     for config in (GANConfig(gp=10), from_dict(GANConfig, {"gp": 10})):  # type: ignore[arg-type]
         assert repr(config.gp) == "10.0"
     assert UNetConfig(widths=[4, 8]) == UNetConfig(widths=(4, 8))  # type: ignore[arg-type]
+    assert UNetConfig(data={"size": 32}) == UNetConfig(DataConfig(32))  # type: ignore[arg-type]
+    swept = UNetConfig(learning_rate=np.float32(0.5), seed=np.int64(3))  # type: ignore[arg-type]
+    assert [type(value) for value in (swept.learning_rate, swept.seed)] == [float, int]
     assert GANConfig(labels=("normal", "benign", "normal")).labels == ("benign", "normal")
 
 

@@ -1,4 +1,4 @@
-"""The pages of the code: what a package says of itself names all of its modules."""
+"""What each package directly below ``mammogan_tf`` says of itself names all of its modules, in reading order."""
 
 import importlib
 import pkgutil

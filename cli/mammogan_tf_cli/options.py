@@ -18,6 +18,7 @@ from mammogan_tf.config import (
     DataConfig,
     GANConfig,
     UNetConfig,
+    in_order,
 )
 
 __all__ = [
@@ -96,7 +97,7 @@ class Labels(Listed):
         labels = {word.strip() for word in str(value).split(",")}
         if not labels <= {*LABELS}:
             self.fail(f"expected some of {','.join(LABELS)}, received: {value}", parameter, context)
-        return tuple(label for label in LABELS if label in labels)
+        return in_order(labels)
 
 
 def config_file(command: Command) -> Command:

@@ -21,11 +21,10 @@ __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
 
 Types = dict[str, type | tuple[type, ...]]
 
+# What :func:`compare` reads, and its types: of a report, of its verdict, of an estimate, and of one that was not computed.
 READ: Types = {"size": int, "view": str, "segmented_by": str, "judge": str, "memorisation": dict, "measures": dict}
 VERDICT: Types = {"passed": bool, "judged": list, "reasons": list}
 ESTIMATE: Types = {"value": (int, float), "low": (int, float), "high": (int, float), "n": int, "patients": int}
-"""What :func:`compare` reads of a report, of its verdict and of an estimate, with the types of ``report.schema.json``."""
-
 NOT_COMPUTED: Types = {"not computed": str}
 
 

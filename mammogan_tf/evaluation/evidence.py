@@ -129,8 +129,7 @@ class Evidence:
         synthetic: the images that are judged.
         segmenter: the judge, images [B, S, S] to label maps uint8 [B, S, S]; trained apart from what made the masks.
         spaces: images [B, S, S] to features, by name.
-        segmentation: label maps that the run's U-Net (or the evaluation U-Net) predicted on the unseen films, with the
-            reference.
+        segmentation: label maps that the run's U-Net (or the judge) predicted on the unseen films, with the reference.
         critic: images, masks and labels to scores [B]; None where it was not kept.
         use: results of training with synthetic images; empty where that cannot be, None where it was left out.
         seed: for drawn pairs, shuffled masks and bootstrap samples.

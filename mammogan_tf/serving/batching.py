@@ -37,7 +37,7 @@ class Batcher:
                       |--(_refuse)--> answered: a refusal         |
                       |--(answer, _leave)--> abandoned            |--(answer)--> abandoned, and the pass goes on
 
-    ``_enter`` refuses a request that has no room before there is an entry. ``_refuse`` is for an entry whose deadline
+    ``_enter`` refuses a request that has no room before its entry waits. ``_refuse`` is for an entry whose deadline
     passed or whose answer was held back too long (``_start_if_due``), and for one that gives way
     (``_give_up_the_newest_held``). An entry is abandoned where its client gives up, which cancels ``answer``.
 

@@ -20,9 +20,10 @@ BIT_DEPTH = 24
 def decode_films(png: tf.Tensor, size: int) -> tf.Tensor:
     """PNGs, string [B], greyscale or RGB, 8 or 16 bit, any size, as float32 [B, size, size, 1] in [0, 1].
 
-    Of 16 bits the darkest pixel becomes 0 and the brightest 1, as in :func:`mammogan_tf.data.film.read_grey`. A film keeps its
-    proportions: it is shrunk by area to fit, and black fills the right or the bottom. A smaller one is enlarged bilinearly, as by
-    :func:`mammogan_tf.data.preparation.shrink`. The size that the header announces is checked before anything is unpacked.
+    Of 16 bits the darkest pixel becomes 0 and the brightest 1, as in :func:`mammogan_tf.data.film.read_grey`. A film keeps
+    its proportions: it is shrunk by area to fit, and black fills the right or the bottom. A smaller one is enlarged
+    bilinearly, as by :func:`mammogan_tf.data.preparation.shrink` but for the edge beside the black. The size that the header
+    announces is checked before anything is unpacked.
     """
     film = tf.TensorSpec([size, size, 1], tf.float32)
     return tf.map_fn(lambda one: _decode(one, size), png, fn_output_signature=film)

@@ -26,7 +26,7 @@ FIELDS = {
     np.dtype(np.bool_): "bool_val",
     np.dtype(object): "string_val",
 }
-"""Where the values of each type stand; other types, such as half precision, are left to TensorFlow."""
+"""Where the values of each type stand; types that are not here, such as half precision, are left to TensorFlow."""
 
 PACKED = {"float_val": b"\x2a", "double_val": b"\x32", "bool_val": b"\x5a"}
 """Tags of the fields that lie packed on the wire as arrays lie in memory: little-endian, of one width."""
@@ -87,11 +87,13 @@ class Input:
         return values.reshape(sides)
 
     def _parsed(self, proto: tensor_pb2.TensorProto) -> np.ndarray:
-        """By TensorFlow itself: types without a field of their own, and strings in ``tensor_content``."""
+        """By TensorFlow itself: types that are not in :data:`FIELDS`, and strings in ``tensor_content``."""
         try:
             return tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(self._type)).numpy()
         except tf.errors.InvalidArgumentError as error:
-            raise self._wrong_content(proto) from error
+            if proto.tensor_content:
+                raise self._wrong_content(proto) from error
+            raise invalid(f"{self.name}: expected a tensor that TensorFlow reads, received: another") from error
 
     def _wrong_content(self, proto: tensor_pb2.TensorProto) -> Refusal:
         count = math.prod(dim.size for dim in proto.tensor_shape.dim)
@@ -114,7 +116,7 @@ class Input:
 def to_proto(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:
     """Writes an array into an empty ``proto``, in the field of its type: clients of TensorFlow Serving look for it there.
 
-    Types that :data:`FIELDS` does not name go into ``tensor_content``.
+    TensorFlow writes types that are not in :data:`FIELDS`, in a field of its choice.
     """
     field = FIELDS.get(array.dtype)
     if field is None:

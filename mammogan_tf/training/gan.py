@@ -86,7 +86,10 @@ def _adam(config: GANConfig, rate: float, updates: int) -> keras.Optimizer:
 
 
 def generator_inputs(films: FilmSet, config: GANConfig) -> Iterator[dict[str, tf.Tensor]]:
-    """What the generator gets for the films, in batches of a step's size to less than twice that, each from all over the set."""
+    """What the generator gets for the films, in batches that are each drawn from all over the set.
+
+    A batch has the size of a training step to less than twice that, or all films where they are fewer.
+    """
     films = films.spaced(MOST_TRAINING).cropped()
     noise = seeded_noise(tf.range(len(films)), config.z_dim)
     count = max(1, len(films) // (config.batch_size * config.n_critic))

@@ -127,7 +127,8 @@ class Run:
             ModelError: the run is of another command.
         """
         if not isinstance(self.config, kind):
-            raise ModelError(f"{self.path}: expected a run with a {kind.__name__}, received: a {self.command} run")
+            expected = next(command for command, config in CONFIGS.items() if config is kind)
+            raise ModelError(f"{self.path}: expected a {expected} run, received: a {self.command} run")
         return self.config
 
     @property
@@ -241,7 +242,7 @@ def newest_run(workdir: str | Path, command: str, data: Sequence[str | Path], pr
     way, or None.
 
     Raises:
-        ModelError: one that is as new cannot be read, so that it cannot be told whether it is meant.
+        ModelError: a newer run, or the one that is meant, cannot be read.
     """
     for path in reversed(run_folders(workdir, command)):
         if (path / MODEL).exists():

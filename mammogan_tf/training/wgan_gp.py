@@ -27,7 +27,7 @@ class WGANGP(Stepped):
     One ``train_step`` takes a batch of ``n_critic * B`` real films:
 
     - critic update k = 0, 1, ... sees the rows ``k::n_critic``, B of them. The synthetic films of all these updates are made in
-      one pass, since the generator stays as it is between them. The penalty is taken where the emphasis has been applied;
+      one pass, since the generator stays as it is between them. The penalty is on the films after the emphasis;
     - the generator update has the masks of the rows ``0::n_critic``; with an energy score every other one of them, twice, with
       two noises, so that each replica needs an even number of films.
 

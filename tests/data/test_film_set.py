@@ -18,7 +18,7 @@ def test_select_keeps_everything_of_a_film_together(films):
     chosen = films.select(["film5", "film2"])
     assert len(chosen) == 2
     assert (chosen.ids, chosen.patients) == (("film5", "film2"), ("patient2", "patient1"))
-    for name in ("images", "films", "label_maps", "labels", "corners", "confidences"):
+    for name in ("images", "raw", "label_maps", "labels", "corners", "confidences"):
         np.testing.assert_array_equal(getattr(chosen, name), getattr(films, name)[[5, 2]])
 
 
@@ -34,7 +34,7 @@ def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
     for limit in (film_set.MEMORY_LIMIT, 0):  # In memory, and in a file that is mapped into it.
         monkeypatch.setattr(film_set, "MEMORY_LIMIT", limit)
         loaded = load_films(listed, SIDE)
-        for place, name in enumerate(("images", "films", "label_maps")):
+        for place, name in enumerate(("images", "raw", "label_maps")):
             np.testing.assert_array_equal(getattr(loaded, name), np.concatenate(expected)[..., place])
     assert loaded.ids == tuple(film.id for film in listed)
     assert loaded.labels.tolist() == [film.label for film in listed]
@@ -122,7 +122,7 @@ def test_no_film_has_the_name_of_anothers_window(mias_tree):
 def test_cropped_pictures_begin_at_their_corners(films):
     corners = np.array([(number % 3, number % 4) for number in range(COUNT)])
     cropped = dataclasses.replace(films, size=SIDE - 4, corners=corners).cropped()
-    for name in ("images", "films", "label_maps"):
+    for name in ("images", "raw", "label_maps"):
         for part, whole, (row, column) in zip(getattr(cropped, name), getattr(films, name), corners, strict=True):
             np.testing.assert_array_equal(part, whole[row : row + SIDE - 4, column : column + SIDE - 4])
     np.testing.assert_array_equal(films.cropped().images, films.images)

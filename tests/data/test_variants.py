@@ -23,7 +23,7 @@ def test_the_film_comes_first_and_its_variants_differ(film):
     alone, varied = prepare(film, SIZE), prepare(film, SIZE, variants=COUNT)
     assert varied.images.shape == varied.raw.shape == varied.label_maps.shape == (1 + COUNT, SIZE, SIZE)
     assert len(varied.labels) == len(varied.corners) == 1 + COUNT
-    for layer in ("images", "films", "label_maps"):
+    for layer in ("images", "raw", "label_maps"):
         np.testing.assert_array_equal(getattr(varied, layer)[:1], getattr(alone, layer))
         np.testing.assert_array_equal(getattr(varied, layer), getattr(prepare(film, SIZE, variants=COUNT), layer))
     assert len({picture.tobytes() for picture in varied.images}) == 1 + COUNT

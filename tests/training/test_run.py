@@ -32,7 +32,7 @@ def test_what_is_created_is_opened(run, tmp_path):
 
 def test_the_hyper_parameters_are_those_of_its_command(run):
     assert run.config_of(UNetConfig) is run.config
-    with pytest.raises(ModelError, match="00001: expected a run with a GANConfig, received: a train-unet run"):
+    with pytest.raises(ModelError, match="00001: expected a train-gan run, received: a train-unet run"):
         run.config_of(GANConfig)
 
 

@@ -15,7 +15,7 @@ from mammogan_tf.training.run import Run
 from mammogan_tf.training.split_films import fingerprint, load_split
 
 
-@pytest.mark.parametrize("part", ["images", "films", "label_maps", "labels"])
+@pytest.mark.parametrize("part", ["images", "raw", "label_maps", "labels"])
 def test_a_fingerprint_is_of_every_pixel_mask_and_label_of_all_parts(part, films):
     one, other = (load_films(films[half], 16) for half in (slice(2, 4), slice(4, 6)))
     values = getattr(other, part).copy()
