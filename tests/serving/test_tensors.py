@@ -155,3 +155,11 @@ def test_what_unfolds_past_the_limit_is_refused_before_it_does(proto, monkeypatc
     with pytest.raises(Refusal) as refused:
         Input("x", tf.TensorSpec([None], tf.as_dtype(proto.dtype))).check(proto)
     assert refused.value.code.name == "RESOURCE_EXHAUSTED"
+
+
+def test_what_tensorflow_itself_cannot_read_is_refused():
+    proto = tensor_pb2.TensorProto(dtype=tf.float16.as_datatype_enum, half_val=[0x3C00])
+    for _ in range(300):  # TensorFlow has 254 dimensions at most.
+        proto.tensor_shape.dim.add(size=1)
+    with pytest.raises(Refusal, match="x: expected a tensor that TensorFlow reads, received: another"):
+        Input("x", tf.TensorSpec(None, tf.float16)).to_array(proto)
