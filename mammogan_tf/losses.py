@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mammogan_tf.config import require
 from mammogan_tf.replicas import total
+from mammogan_tf.validated import require
 
 __all__ = [
     "anatomy_loss",

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mammogan_tf.config import from_dict, to_dict
+from mammogan_tf.validated import from_dict, to_dict
 
 __all__ = ["check_config_round_trip", "check_output_shape", "check_save_and_reload"]
 

@@ -12,10 +12,10 @@ from mammogan_tf.config import (
     DataConfig,
     GANConfig,
     UNetConfig,
-    from_dict,
     preset,
 )
 from mammogan_tf.errors import ConfigError
+from mammogan_tf.validated import from_dict
 from tests.conformance import check_config_round_trip
 
 KINDS = (UNetConfig, CrossValidationConfig, GANConfig)

@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
-from mammogan_tf.config import require
 from mammogan_tf.console import Progress, silent_errors
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.inference.exports import open_export
 from mammogan_tf.serving.aio import AsyncMammoganClient
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.server import Server
+from mammogan_tf.validated import require
 
 __all__ = ["CLIENTS", "MANY_CLIENTS", "benchmark_serving", "format_serving"]
 

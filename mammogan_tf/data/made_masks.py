@@ -3,8 +3,9 @@
 import numpy as np
 from scipy import ndimage
 
-from mammogan_tf.config import LESION, require
+from mammogan_tf.config import LESION
 from mammogan_tf.data.label_maps import shrink_label_map
+from mammogan_tf.validated import require
 
 __all__ = ["add_lesion", "between", "remove_lesions", "vary"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mammogan_tf.config import LABELS, require
+from mammogan_tf.config import LABELS
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Lesion
 from mammogan_tf.data.phantom_details import draw_lesion, draw_vessels, place_lesion
@@ -21,6 +21,7 @@ from mammogan_tf.data.phantom_film import add_marks, expose, mount, sample_marks
 from mammogan_tf.data.phantom_tissue import FIELDS, HEIGHT, Anatomy, Build, draw_anatomy, sample_build, vary
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, write_bytes, write_text
+from mammogan_tf.validated import require
 
 __all__ = ["SIDES", "PhantomFilm", "draw_film", "write_phantoms"]
 

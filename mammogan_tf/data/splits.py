@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from typing import Any
 
-from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, require
+from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig
 from mammogan_tf.data.film import Film
 from mammogan_tf.errors import DataError
+from mammogan_tf.validated import require
 
 __all__ = ["Split", "require_apart", "split_folds", "split_patients"]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import tensorflow as tf
 
 from mammogan_tf import __version__
-from mammogan_tf.config import LABELS, LESION, require
+from mammogan_tf.config import LABELS, LESION
 from mammogan_tf.console import Progress
 from mammogan_tf.data.label_maps import has_lesion, lies_as_its_film, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
@@ -18,6 +18,7 @@ from mammogan_tf.files import in_use, visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.pictures import save_picture, synthetic_notes, to_bytes
 from mammogan_tf.serving.placement import find_lean
+from mammogan_tf.validated import require
 
 __all__ = [
     "MaskSet",

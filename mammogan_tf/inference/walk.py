@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mammogan_tf.config import WALKS, require
+from mammogan_tf.config import WALKS
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.made_masks import between
 from mammogan_tf.errors import DataError
@@ -13,6 +13,7 @@ from mammogan_tf.files import atomic_path
 from mammogan_tf.inference.generate import MaskSet
 from mammogan_tf.inference.models import Generator
 from mammogan_tf.pictures import SYNTHETIC, synthetic_notes, tile, to_bytes
+from mammogan_tf.validated import require
 
 __all__ = ["require_walk_file", "save_walk", "walk"]
 

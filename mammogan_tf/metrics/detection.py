@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import label, maximum
 
-from mammogan_tf.config import LESION, require
+from mammogan_tf.config import LESION
 from mammogan_tf.errors import DataError
+from mammogan_tf.validated import require
 
 __all__ = ["FreeResponse", "components", "free_response"]
 

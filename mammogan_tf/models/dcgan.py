@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from mammogan_tf.config import require
 from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation, convolution_block
+from mammogan_tf.validated import require
 
 __all__ = ["build_critic", "build_generator", "seeded_noise"]
 

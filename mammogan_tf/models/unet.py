@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from mammogan_tf.config import require
 from mammogan_tf.models.blocks import BatchDropout, attention_gate, convolution_block
+from mammogan_tf.validated import require
 
 __all__ = ["anatomy_of", "build_unet"]
 

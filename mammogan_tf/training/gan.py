@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import CLASSES, KEEP, LABELS, GANConfig, to_dict
+from mammogan_tf.config import CLASSES, KEEP, LABELS, GANConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
@@ -33,6 +33,7 @@ from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, set_up_device, sharing, with_loss_scaling
 from mammogan_tf.training.wgan_gp import WGANGP
 from mammogan_tf.training.workers import from_chief, own_copy, require_same
+from mammogan_tf.validated import to_dict
 
 __all__ = ["build_wgan_gp", "generator_inputs", "train_gan"]
 

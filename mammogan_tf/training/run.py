@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig, from_dict, to_dict
+from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANConfig, UNetConfig
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import Split
 from mammogan_tf.environment import environment
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import atomic_path, numbered_folders, read_json, write_json
+from mammogan_tf.validated import from_dict, to_dict
 
 __all__ = [
     "UNET",

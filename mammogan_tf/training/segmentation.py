@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.config import KEEP, LESION, UNetConfig, to_dict
+from mammogan_tf.config import KEEP, LESION, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
@@ -32,6 +32,7 @@ from mammogan_tf.training.stepped import fit
 from mammogan_tf.training.strategy import require_divisible, set_up_device, sharing, with_loss_scaling
 from mammogan_tf.training.supervised import Supervised
 from mammogan_tf.training.workers import from_chief, own_copy, require_same
+from mammogan_tf.validated import to_dict
 
 __all__ = ["PICTURES", "create_unet_run", "finished_report", "segmentation_loss", "train_unet"]
 

@@ -3,12 +3,13 @@
 import keras
 import tensorflow as tf
 
-from mammogan_tf.config import STRATEGIES, GANConfig, UNetConfig, require
+from mammogan_tf.config import STRATEGIES, GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.replicas import total
 from mammogan_tf.training.rendezvous import wait_for_all
 from mammogan_tf.training.workers import cluster
+from mammogan_tf.validated import require
 
 __all__ = [
     "choose_precision",
