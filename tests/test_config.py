@@ -15,7 +15,7 @@ from mammogan_tf.config import (
     preset,
 )
 from mammogan_tf.errors import ConfigError
-from mammogan_tf.validated import from_dict
+from mammogan_tf.validated import from_dict, to_dict
 from tests.conformance import check_config_round_trip
 
 KINDS = (UNetConfig, CrossValidationConfig, GANConfig)
@@ -162,6 +162,7 @@ def test_one_value_has_one_form():
     for config in (GANConfig(gp=10), from_dict(GANConfig, {"gp": 10})):  # type: ignore[arg-type]
         assert repr(config.gp) == "10.0"
     assert UNetConfig(widths=[4, 8]) == UNetConfig(widths=(4, 8))  # type: ignore[arg-type]
+    assert to_dict(UNetConfig(widths=(4, 8)))["widths"] == (4, 8)
     assert UNetConfig(data={"size": 32}) == UNetConfig(DataConfig(32))  # type: ignore[arg-type]
     swept = UNetConfig(learning_rate=np.float32(0.5), seed=np.int64(3))  # type: ignore[arg-type]
     assert [type(value) for value in (swept.learning_rate, swept.seed)] == [float, int]
