@@ -21,7 +21,7 @@ from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.pictures import to_bytes
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.prediction import predict_label_maps
+from mammogan_tf.training.prediction import predict_label_maps, shift_averaged
 from mammogan_tf.training.run import Run, is_run
 
 __all__ = ["Generator", "Segmenter", "load_generator", "load_segmenter", "newest_version", "remote_generator"]
@@ -132,8 +132,12 @@ class Generator:
         return np.concatenate([predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
 
 
-def load_segmenter(path: str | Path) -> Segmenter:
+def load_segmenter(path: str | Path, tta: bool = False) -> Segmenter:
     """Loads a U-Net from a ``train-unet`` run or an exported ``unet``.
+
+    Args:
+        path: folder of the run or the export.
+        tta: test-time averaging, over each film and four copies that are shifted by two pixels; five times the work.
 
     Raises:
         ModelError: there is no such model, or it is of another kind.
@@ -142,14 +146,19 @@ def load_segmenter(path: str | Path) -> Segmenter:
     if is_run(path):
         run, model = _trained_network(path, "train-unet")
         view, size = run.config.data.view, model.input_shape[1]
-        return Segmenter(size, view, _short_name(path), lambda x: predict_label_maps(model, to_bytes(x)))
+        return Segmenter(size, view, _short_name(path), lambda x: predict_label_maps(model, to_bytes(x), tta=tta))
 
     export = open_export(path, "unet", "serving_default", "image")
     call = export.signature("serving_default")
     size = call.structured_input_signature[1]["image"].shape[1]
 
+    def network(films: np.ndarray) -> np.ndarray:
+        return call(image=tf.constant(films, tf.float32))["probabilities"].numpy()
+
     def predict(images: np.ndarray) -> np.ndarray:
-        return call(image=tf.constant(images[..., None], tf.float32))["label_map"].numpy().astype(np.uint8)
+        films = images[..., None]
+        probabilities = shift_averaged(network, films) if tta else network(films)
+        return np.argmax(probabilities, axis=-1).astype(np.uint8)
 
     return Segmenter(size, export.contract("view"), _short_name(export.path), predict)
 

@@ -1,6 +1,6 @@
 """Label maps from a trained U-Net."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import keras
@@ -9,7 +9,7 @@ import numpy as np
 from mammogan_tf.config import LESION
 from mammogan_tf.models.unet import anatomy_of
 
-__all__ = ["lesion_chances", "predict_label_maps"]
+__all__ = ["lesion_chances", "predict_label_maps", "shift_averaged"]
 
 
 def predict_label_maps(
@@ -21,7 +21,7 @@ def predict_label_maps(
         model: a U-Net.
         images: uint8 [N, S, S], of the size the U-Net was built for or larger, such as windows with their margins.
         lesions: False leaves lesions out, so that each pixel gets the anatomy under it.
-        tta: average over films that are shifted by a few pixels; five times the work.
+        tta: test-time averaging, as by :func:`shift_averaged`.
 
     Returns:
         uint8 [N, S, S], values 0-4, or 0-3 without lesions.
@@ -31,31 +31,40 @@ def predict_label_maps(
     return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
 
 
-def lesion_chances(model: keras.Model, images: np.ndarray, *, tta: bool = False, batch_size: int = 32) -> np.ndarray:
+def lesion_chances(model: keras.Model, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
     """Chance of a lesion in each pixel, float32 [N, S, S]; the arguments are those of :func:`predict_label_maps`."""
-    maps = [batch[..., LESION] for batch in _probabilities(model, images, tta, batch_size)]
+    maps = [batch[..., LESION] for batch in _probabilities(model, images, False, batch_size)]
     return np.concatenate(maps) if maps else np.zeros(images.shape, np.float32)
 
 
 def _probabilities(model: keras.Model, images: np.ndarray, tta: bool, batch_size: int) -> Iterator[np.ndarray]:
     """Batches float32 [B, S, S, 5]."""
-    model = _at_size(model, images.shape[-1])
-    shifts = SHIFTS if tta else SHIFTS[:1]
+    network = partial(_at_size(model, images.shape[-1]), training=False)
     for begin in range(0, len(images), batch_size):
         batch = images[begin : begin + batch_size, ..., None].astype(np.float32) / 255
-        yield np.mean([_shifted(model, batch, *shift) for shift in shifts], axis=0)
+        yield shift_averaged(network, batch) if tta else np.asarray(network(batch))
 
 
 SHIFTS = ((0, 0), (-2, 0), (2, 0), (0, -2), (0, 2))
 """Rows and columns by which a film is moved for test-time averaging."""
 
 
-def _shifted(model: keras.Model, batch: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Probabilities for films that are moved for the network, and moved back; their edges go on as they end."""
-    rows, columns = (np.arange(batch.shape[1]) + shift for shift in (down, right))
-    limit = batch.shape[1] - 1
-    moved = batch[:, np.clip(rows, 0, limit)][:, :, np.clip(columns, 0, limit)]
-    found = np.asarray(model(moved, training=False))
+def shift_averaged(network: Callable[[np.ndarray], np.ndarray], films: np.ndarray) -> np.ndarray:
+    """Test-time averaging: mean probabilities of each film and of four copies, shifted by two pixels; five times the work.
+
+    Args:
+        network: films [B, S, S, 1] to probabilities [B, S, S, C].
+        films: float32 [B, S, S, 1].
+    """
+    return np.mean([_shifted(network, films, *shift) for shift in SHIFTS], axis=0)
+
+
+def _shifted(network: Callable[[np.ndarray], np.ndarray], films: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Shifts films for the network and shifts its answer back; the pixels at the edge are repeated."""
+    rows, columns = (np.arange(films.shape[1]) + shift for shift in (down, right))
+    limit = films.shape[1] - 1
+    moved = films[:, np.clip(rows, 0, limit)][:, :, np.clip(columns, 0, limit)]
+    found = np.asarray(network(moved))
     return found[:, np.clip(rows - 2 * down, 0, limit)][:, :, np.clip(columns - 2 * right, 0, limit)]
 
 

@@ -121,6 +121,9 @@ def test_exports_give_the_same(exports, unet_run, gan_run, films, condition):
         assert (exported.size, exported.name) == (SIZE, "unet/1")
         grey = np.rint(films * 255).astype(np.float32) / 255
         np.testing.assert_array_equal(exported(grey), load_segmenter(unet_run)(grey))
+        averaged = load_segmenter(folder, tta=True)(grey)
+        np.testing.assert_array_equal(averaged, load_segmenter(unet_run, tta=True)(grey))
+        assert (averaged != exported(grey)).any()
     live = load_generator(gan_run)
     for folder in (exports / "generator", exports / "generator" / "1"):
         generator = load_generator(folder)

@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 
 from mammogan_tf.models.unet import build_unet
-from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
+from mammogan_tf.training.prediction import lesion_chances, predict_label_maps, shift_averaged
 
 
 class FixedNetwork:
@@ -28,6 +29,16 @@ def test_shifted_films_are_moved_back():
     films[:, :, 2:] = films[:, 2:] = 1  # The four pixels that are left see themselves and their edges alone.
     found = predict_label_maps(FixedNetwork(), films, tta=True)
     np.testing.assert_array_equal(found[:, 2:, 2:], films[:, 2:, 2:])
+
+
+def test_shifted_films_are_averaged():
+    films = np.random.default_rng(0).random((2, 8, 8, 1)).astype(np.float32)
+    rows, columns = np.arange(8)[:, None, None], np.arange(8)[:, None]
+    weights = rows**2 + 10 * columns**2
+    found = shift_averaged(lambda moved: moved * weights, films)
+    # The mean of n**2, (n - 2)**2 and (n + 2)**2 is that much above n**2. In the middle a pixel sees no edge.
+    mean_weights = weights + (2 * 2**2 + 10 * 2 * 2**2) / 5
+    assert found[:, 2:6, 2:6] == pytest.approx((films * mean_weights)[:, 2:6, 2:6], rel=1e-5)
 
 
 def test_a_network_works_on_larger_films_too():
