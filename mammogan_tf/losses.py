@@ -22,7 +22,7 @@ __all__ = [
 def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -> tf.Tensor:
     """Soft Dice loss: ``1 - mean over classes of (2 sum(t p) + s) / (sum(t) + sum(p) + s)``.
 
-    The sums run over each film, as Dice is judged, so that a little dense tissue counts as much as a lot of it; then comes
+    The sums run over each film, as Dice is evaluated, so that a little dense tissue counts as much as a lot of it; then comes
     the mean over films. Lesions are in few films: their sums run over the whole batch, however many replicas share it.
     Example: truth (1, 0), probabilities (0.5, 0.5), both of one class, s = 0: 1 - 2 * 0.5 / (1 + 1) = 0.5.
 

@@ -43,7 +43,7 @@ def generate(seeds: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.nda
 
 
 def segment(images: np.ndarray) -> np.ndarray:
-    """An ideal judge, but for noise."""
+    """An ideal evaluation U-Net, but for noise."""
     return np.abs(gaussian_filter(images, (0, 0.5, 0.5))[..., None] - GREY).argmin(axis=-1).astype(np.uint8)
 
 

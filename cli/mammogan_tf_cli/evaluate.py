@@ -36,7 +36,7 @@ __all__ = ["compare", "evaluate"]
 @click.option(
     "--features",
     type=click.Choice(["inception"]),
-    help="Judge in this space too; Keras downloads its weights where they are not in its cache.",
+    help="Evaluate in this space too; Keras downloads its weights where they are not in its cache.",
 )
 @click.option(
     "--quick", is_flag=True, help="Leave out whether training with the images is of use, which takes longest."
@@ -53,7 +53,7 @@ def evaluate(
     features: str | None,
     quick: bool,
 ) -> None:
-    """Judge synthetic films against the real films of patients that no training has seen.
+    """Evaluate synthetic films against the real films of patients that no training has seen.
 
     Of a GAN, or of any folder of images. Trains a segmenter of its own first, to find the masks in the synthetic films;
     for a GAN also small networks with and without its films, unless --quick is given. Stopped, it goes on when called again.
@@ -70,11 +70,11 @@ def evaluate(
     context = click.get_current_context()
     if images and any(context.get_parameter_source(name) != ParameterSource.DEFAULT for name in ("count", "quick")):
         raise click.UsageError(
-            "--count, --quick: expected with --gan, received: --images, which are judged as they are"
+            "--count, --quick: expected with --gan, received: --images, which are evaluated as they are"
         )
     import_tensorflow(onednn=True)
     from mammogan_tf.data.sources import find_data, load_all
-    from mammogan_tf.evaluation.report import evaluate as judge
+    from mammogan_tf.evaluation.report import evaluate as evaluate_run
     from mammogan_tf.evaluation.report import evaluate_images
     from mammogan_tf.evaluation.use import Recipe
     from mammogan_tf.evaluation.words import in_words
@@ -88,7 +88,7 @@ def evaluate(
     try:
         if images is None:
             assert run
-            report = judge(run, films, out, count, recipe=None if quick else Recipe(), **options)
+            report = evaluate_run(run, films, out, count, recipe=None if quick else Recipe(), **options)
         else:
             report = evaluate_images(images, masks, films, sources, out, run, **options)
     except KeyboardInterrupt as error:

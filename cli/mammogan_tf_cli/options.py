@@ -229,7 +229,7 @@ test_share_option = click.option(
     "test",
     type=SHARE,
     show_default=str(DataConfig.test),
-    help="Of the patients, whom no network sees until it is judged.",
+    help="Of the patients, whose films no network sees in training.",
 )
 
 finish_option = click.option(

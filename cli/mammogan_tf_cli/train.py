@@ -357,7 +357,9 @@ def _train(
     except KeyboardInterrupt as error:
         on = f"mammogan-tf {run.command} --resume {run.path}"
         here = (
-            ", or end it here with --finish too, once it has judged its network" if "finish" in context.params else ""
+            ", or end it here with --finish too, once it has validated its network"
+            if "finish" in context.params
+            else ""
         )
         raise click.ClickException(f"stopped; go on with: {on}{here}") from error
     if not is_chief(strategy):
@@ -370,4 +372,4 @@ def _number(cell: dict[str, Any]) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "not judged" if value is None else f"{value:.3f}"
+    return "no films" if value is None else f"{value:.3f}"

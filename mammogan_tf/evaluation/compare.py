@@ -22,8 +22,8 @@ __all__ = ["Reported", "compare", "difference", "find_report", "read_report"]
 Types = dict[str, type | tuple[type, ...]]
 
 # What :func:`compare` reads, and its types: of a report, of its verdict, of an estimate, and of one that was not computed.
-READ: Types = {"size": int, "view": str, "segmented_by": str, "judge": str, "memorisation": dict, "measures": dict}
-VERDICT: Types = {"passed": bool, "judged": list, "reasons": list}
+READ: Types = {"size": int, "view": str, "segmented_by": str, "evaluator": str, "memorisation": dict, "measures": dict}
+VERDICT: Types = {"passed": bool, "checked": list, "reasons": list}
 ESTIMATE: Types = {"value": (int, float), "low": (int, float), "high": (int, float), "n": int, "patients": int}
 NOT_COMPUTED: Types = {"not computed": str}
 
@@ -105,10 +105,10 @@ def _require_types(where: str, found: dict[str, Any], types: Types) -> None:
 
 def _require_of_its_generator(run: Path, file: Path, report: dict[str, Any]) -> None:
     """Refuses a report on the generator that a run had before it was resumed."""
-    kept, judged = Run.open(run).ended_with.get("best_step"), report.get("step")
-    if kept != judged:
+    kept, evaluated = Run.open(run).ended_with.get("best_step"), report.get("step")
+    if kept != evaluated:
         raise DataError(
-            f"{file}: expected a report of the run's generator, of step {kept}, received: one of step {judged}; "
+            f"{file}: expected a report of the run's generator, of step {kept}, received: one of step {evaluated}; "
             f"write it again with mammogan-tf evaluate --gan {run}"
         )
 
@@ -219,9 +219,10 @@ def _notes(reports: Sequence[Reported]) -> list[str]:
     networks = sorted({each.report["segmented_by"] for each in reports})
     if len(networks) > 1:
         notes.append(f"Segmentation is that of several networks ({', '.join(networks)}): it does not compare.")
-    if len({each.report["judge"] for each in reports}) > 1:
+    if len({each.report["evaluator"] for each in reports}) > 1:
         notes.append(
-            "The segmenters that judge are several: the masks that they find, and distances in their features, do not compare. "
-            "Reports on the same films and split have one judge where they are made with one $MAMMOGAN_CACHE."
+            "The evaluation U-Nets are different networks: the masks that they find, and distances in their features, do not "
+            "compare. Reports on the same films and split share one evaluation U-Net where they are made with the same "
+            "$MAMMOGAN_CACHE."
         )
     return notes

@@ -45,9 +45,9 @@ def compare_with_drawn(
 ) -> pd.DataFrame:
     """Dice of the automatic anatomy, and of segmenters, with the masks drawn on films, all at ``size`` x ``size`` pixels.
 
-    A film is judged by the regions that its data set's classes draw and that its drawn mask holds: by the same for every method.
+    A film is scored on the regions that its data set's classes draw and that its drawn mask holds: by the same for every method.
     A region that is found where none is drawn does not count, but that a muscle in excess takes from the breast. A film whose
-    drawn mask leaves pixels to the automatic anatomy is judged by its lesions alone, and the automatic anatomy, which knows no
+    drawn mask leaves pixels to the automatic anatomy is scored on its lesions alone, and the automatic anatomy, which knows no
     lesions, not by them. Where tissue was drawn beyond the automatic outline, the square of the drawn mask shows more of the film
     than a method would get, and what a segmenter finds there does not count for it.
 
@@ -59,7 +59,7 @@ def compare_with_drawn(
         progress: called with (films done, films).
 
     Returns:
-        A row for each film, method and region that were judged: columns ``film``, ``patient``, ``method``, ``region``,
+        A row for each film, method and region that were scored: columns ``film``, ``patient``, ``method``, ``region``,
         ``dice``.
     """
     films = [film for film in films if film.drawn is not None]
@@ -79,7 +79,7 @@ def compare_with_drawn(
         for method, label_maps in found.items()
         for region, classes in DRAWN_REGIONS.items()
         for film, held, value in zip(films, holds[region], dice(drawn.label_maps, label_maps, classes), strict=True)
-        if held and _is_judged(film, method, region)
+        if held and _is_scored(film, method, region)
     ]
     table = pd.DataFrame(rows, columns=["film", "patient", "method", "region", "dice"])
     write_text(out / "drawn.csv", table.round(4).to_csv(index=False))
@@ -103,7 +103,7 @@ def _in_drawn_square(film: Film, size: int) -> tuple[np.ndarray, np.ndarray]:
     return label_map, seen > 0
 
 
-def _is_judged(film: Film, method: str, region: str) -> bool:
+def _is_scored(film: Film, method: str, region: str) -> bool:
     drawn = {number for _, number in film.drawn.classes} if film.drawn else set()
     if region == "lesion":
         return LESION in drawn and method != AUTOMATIC_METHOD

@@ -34,12 +34,12 @@ def over_patients(
     Where the value without some patient is no number, none is kept.
     """
     if not len(values):
-        return not_computed("nothing to judge")
+        return not_computed("nothing to measure")
     estimate = bootstrap(values, patients, statistic, seed=seed, independent=independent)
     if "value" not in estimate:
         return estimate
-    judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    values, patients = values[judged], np.asarray(patients).reshape(len(patients), -1)[judged]
+    measured = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    values, patients = values[measured], np.asarray(patients).reshape(len(patients), -1)[measured]
     kept = {name: (patients != name).all(axis=1).astype(int) for name in np.unique(patients)}
     without = {name: float(statistic(values, weights)) if weights.any() else np.nan for name, weights in kept.items()}
     return estimate | ({WITHOUT: without} if np.isfinite(list(without.values())).all() else {})

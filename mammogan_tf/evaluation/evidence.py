@@ -1,4 +1,4 @@
-"""What the sections of the report look at: real films, synthetic images, and the networks that judge them."""
+"""What the sections of the report look at: real films, synthetic images, and the networks that evaluate them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -125,11 +125,11 @@ class Evidence:
 
     Attributes:
         real: films of patients that no network was trained on.
-        train: the films that the generator, or for images from a folder the judge, was trained on.
-        synthetic: the images that are judged.
-        segmenter: the judge, images [B, S, S] to label maps uint8 [B, S, S]; trained apart from what made the masks.
+        train: the films that the generator, or for images from a folder the evaluation U-Net, was trained on.
+        synthetic: the images that are evaluated.
+        segmenter: the evaluation U-Net, images [B, S, S] to label maps uint8 [B, S, S]; trained apart from what made the masks.
         spaces: images [B, S, S] to features, by name.
-        segmentation: label maps that the run's U-Net (or the judge) predicted on the unseen films, with the reference.
+        segmentation: label maps that the run's U-Net (or the evaluation U-Net) predicted on the unseen films, with the reference.
         critic: images, masks and labels to scores [B]; None where it was not kept.
         use: results of training with synthetic images; empty where that cannot be, None where it was left out.
         seed: for drawn pairs, shuffled masks and bootstrap samples.
@@ -162,12 +162,12 @@ class Evidence:
 
     @cached_property
     def found(self) -> np.ndarray:
-        """What the judge finds in the synthetic images: uint8 [M, S, S]."""
+        """What the evaluation U-Net finds in the synthetic images: uint8 [M, S, S]."""
         return self.segmenter(self.synthetic.images)
 
     @cached_property
     def found_real(self) -> np.ndarray:
-        """What the judge finds in the unseen films: uint8 [N, S, S]."""
+        """What the evaluation U-Net finds in the unseen films: uint8 [N, S, S]."""
         return self.segmenter(self.real.images)
 
     @cached_property

@@ -55,7 +55,7 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
 
 
 def _read_8_bit(file: Path) -> np.ndarray:
-    """As :func:`read_grey`, which stretches images of 16 bits one by one: their grey levels could not be judged."""
+    """As :func:`read_grey`, which stretches images of 16 bits one by one: their grey levels would not compare."""
     grey = read_grey(file)
     with Image.open(file) as image:
         if image.mode.startswith("I"):

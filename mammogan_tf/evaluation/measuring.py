@@ -16,7 +16,7 @@ def measure(evidence: Evidence, progress: Callable[[int, int, str], None] | None
     """All measures that apply to the evidence.
 
     Args:
-        evidence: films, images, and the networks that judge them.
+        evidence: films, images, and the networks that evaluate them.
         progress: called with (sections done, sections, the section that comes).
     """
     report = {}

@@ -2,14 +2,14 @@
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.evaluation.sections import SECTIONS, Measure, Picture, Section
-from mammogan_tf.evaluation.words import DIAGNOSIS, beside, describe, format_estimate, shown, verdict
+from mammogan_tf.evaluation.words import DIAGNOSIS, describe, format_estimate, headlines, references, shown, verdict
 from mammogan_tf.metrics.intervals import Estimate
 
 __all__ = ["render_page"]
@@ -44,7 +44,7 @@ def render_page(report: Mapping[str, Any], sheet: bytes, pictures: Mapping[str, 
         pictures: the figures of each section.
     """
     measures = report["measures"]
-    body = [_heading(report), _sheet(sheet)]
+    body = [_heading(report), _sheet(sheet), _summary(report)]
     for section in SECTIONS:
         if measures.get(section.key):
             extra = _verdict(report) if section.key == "memorisation" else ""
@@ -64,10 +64,9 @@ def _heading(report: Mapping[str, Any]) -> str:
         f'<p class="warning">{DIAGNOSIS}</p>\n'
         f"<p><code>{escape(report['model'])}</code>: {escape(describe(report))}</p>\n"
         f"<p>Memorisation: <b>{escape(verdict(report))}</b></p>\n"
-        '<p class="note">Every value is followed by its 95 % interval over patients: two films, or two synthetic images, '
-        "of one patient are not two independent observations. With few patients such intervals are too narrow, and one of "
-        "no width says that nothing varied, not that nothing is uncertain. n counts the films, images, or pairs of them "
-        "behind a value.</p>"
+        '<p class="note">Every value is followed by its 95 % interval over patients, since two films, or two synthetic '
+        "images, of one patient are not independent. With few patients such intervals are too narrow. One of no width means "
+        "that nothing varied, not that nothing is uncertain. n is the number of films, images, or pairs of them.</p>"
     )
 
 
@@ -80,8 +79,8 @@ def _sheet(picture: bytes) -> str:
     return (
         f"<h2>Masks, real films, and synthetic images</h2>\n{_image(picture, 'Comparison sheet')}\n"
         f'<p class="note">{swatches}</p>\n'
-        '<p class="note">Test films and images drawn at random by the seed, not by taste. Small pictures forgive: '
-        "missing texture shows only when they are enlarged.</p>"
+        '<p class="note">The test films and their images are drawn at random by the seed. Missing texture shows only when '
+        "they are enlarged.</p>"
     )
 
 
@@ -90,24 +89,32 @@ def _verdict(report: Mapping[str, Any]) -> str:
     return f'<p class="warning"><b>{escape(verdict(report))}</b><br><small>{rule}</small></p>\n'
 
 
+def _summary(report: Mapping[str, Any]) -> str:
+    return f"<h2>Summary</h2>\n{_table((measure, estimate) for _, measure, estimate in headlines(report))}"
+
+
 def _section(section: Section, measures: Mapping[str, Estimate], extra: str, pictures: Sequence[Picture]) -> str:
-    rows = "\n".join(_row(measure, estimate) for measure, estimate in shown(section, measures))
     figures = "\n".join(
         f'{_image(picture.png, picture.caption)}\n<p class="note">{escape(picture.caption)}</p>' for picture in pictures
     )
     return (
         f"<h2>{escape(section.title)}</h2>\n<p>{escape(section.meaning)}</p>\n{extra}"
-        '<div class="scroll"><table>\n<tr><th>measure</th><th>value</th><th>beside it</th><th>n</th></tr>\n'
-        f"{rows}\n</table></div>\n{figures}\n"
-        f'<p class="note"><b>When not to trust it:</b> {escape(section.caution)}</p>'
+        f"{_table(shown(section, measures))}\n{figures}\n"
+        f'<p class="note"><b>Limits:</b> {escape(section.caution)}</p>'
     )
 
 
+def _table(rows: Iterable[tuple[Measure, Estimate]]) -> str:
+    body = "\n".join(_row(measure, estimate) for measure, estimate in rows)
+    head = "<tr><th>measure</th><th>value</th><th>reference</th><th>n</th></tr>"
+    return f'<div class="scroll"><table>\n{head}\n{body}\n</table></div>'
+
+
 def _row(measure: Measure, estimate: Estimate) -> str:
-    references = "<br>".join(map(_unbroken, beside(measure, estimate)))
+    compared = "<br>".join(map(_unbroken, references(measure, estimate)))
     return (
         f"<tr><td>{escape(measure.title)}<br><small>{escape(measure.reading)}</small></td>"
-        f"<td>{_unbroken(format_estimate(estimate))}</td><td>{references}</td><td>{estimate.get('n', '')}</td></tr>"
+        f"<td>{_unbroken(format_estimate(estimate))}</td><td>{compared}</td><td>{estimate.get('n', '')}</td></tr>"
     )
 
 

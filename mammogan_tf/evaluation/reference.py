@@ -1,4 +1,4 @@
-"""The real films that a report stands on, and the segmenter that judges by them."""
+"""The real films that a report stands on, and the evaluation U-Net by them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,24 +22,24 @@ from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.segmentation import finished_report, train_unet
 from mammogan_tf.training.split_films import fingerprint, load_split
 
-__all__ = ["JUDGE_SEED", "Reference", "find_reference", "judges_folder", "real_films"]
+__all__ = ["EVALUATOR_SEED", "Reference", "evaluators_folder", "find_reference", "real_films"]
 
-JUDGE_SEED = 7919
-"""Seed of the judging segmenter, so that it is not the network that made the masks."""
+EVALUATOR_SEED = 7919
+"""Seed of the evaluation U-Net, so that it is not the network that made the masks."""
 
 
-def judges_folder() -> Path:
-    """Where judges lie, one for all the reports on the same films: what several of them see would not compare."""
-    return cache_folder() / "judges"
+def evaluators_folder() -> Path:
+    """Where evaluation U-Nets are kept: one for all reports on the same films, as figures by several would not compare."""
+    return cache_folder() / "evaluators"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Training and test films as prepared, with their margin, ``images`` as networks see them, and the judge's finished run."""
+    """Prepared training and test films, with their margin and ``images`` as networks see them, and the evaluation U-Net."""
 
     training: FilmSet
     test: FilmSet
-    judge: Run
+    evaluator: Run
 
 
 def find_reference(
@@ -52,43 +52,42 @@ def find_reference(
     console: Console,
     labels: Sequence[str] = LABELS,
 ) -> Reference:
-    """Prepares the films of a split and trains the judge on its training films, or finds it in ``folder``.
+    """Prepares the films of a split and trains the evaluation U-Net on its training films, or finds it in ``folder``.
 
     Args:
         films: the films of the split; more do no harm.
         data: how they are prepared.
         split: which train and which are unseen.
         sources: where they come from, to be written down.
-        folder: where the judge lies, in a folder of its own for other films or masks, and goes on from where an
-            interrupted call stopped.
-        config: of the judge; the defaults where None. Its ``data``, seed and precision are set here: float32, so that one that
-            was broken off on a GPU goes on without.
+        folder: where evaluation U-Nets are kept, one for each set of films and masks; an interrupted training continues.
+        config: of the evaluation U-Net; the defaults where None. Its ``data``, seed and precision are set here: float32, so
+            that a training that was interrupted on a GPU continues without one.
         console: where to show progress.
-        labels: of the pictures that take part; the judge is trained on all.
+        labels: of the pictures that take part; the evaluation U-Net is trained on all.
 
     Raises:
         DataError: films of the split are missing, a patient is in more than one part, or there are too few test patients.
     """
-    config = dataclasses.replace(config or UNetConfig(), data=data, seed=JUDGE_SEED, precision="float32")
+    config = dataclasses.replace(config or UNetConfig(), data=data, seed=EVALUATOR_SEED, precision="float32")
     asked = Run(folder, "train-unet", config, split, ())
     training, validation, test = load_split(asked, films, console)
     place = folder / f"{fingerprint(training, validation, test)}-{__version__}"
     training, test = training.of_labels(labels), test.of_labels(labels)
     require_patients(test.patients)
     place.mkdir(parents=True, exist_ok=True)
-    with locked(place):  # Another report on these films waits for the judge that this one trains.
-        judge = _find_judge(place, config, split) or Run.create(place, config, split, sources, films=films)
-        if finished_report(judge) is None:
-            console.line("training the segmenter that judges")
-            train_unet(judge, films, console)
+    with locked(place):  # Another report on these films waits for the evaluation U-Net that this one trains.
+        evaluator = _find_evaluator(place, config, split) or Run.create(place, config, split, sources, films=films)
+        if finished_report(evaluator) is None:
+            console.line("training the evaluation U-Net")
+            train_unet(evaluator, films, console)
     if data.keep_background:
         training, test = (dataclasses.replace(part, images=part.raw) for part in (training, test))
-    return Reference(training, test, judge)
+    return Reference(training, test, evaluator)
 
 
-def _find_judge(folder: Path, config: UNetConfig, split: Split) -> Run | None:
+def _find_evaluator(folder: Path, config: UNetConfig, split: Split) -> Run | None:
     for path in run_folders(folder, "train-unet"):
-        with suppress(ModelError):  # Of sources that knew other options, say: it is no judge for these.
+        with suppress(ModelError):  # Of sources that knew other options, say: it cannot evaluate these.
             found = Run.open(path)
             if (found.config, found.split) == (config, split):
                 return found

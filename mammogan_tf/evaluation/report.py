@@ -1,4 +1,4 @@
-"""From a run, or a folder of images, to its report: films, images, judges, numbers, pages."""
+"""From a run, or a folder of images, to its report: films, images, networks, numbers, pages."""
 
 import tempfile
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
 from mammogan_tf.evaluation.evidence import Evidence, Score, Segmentation, synthesise
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
 from mammogan_tf.evaluation.measuring import measure
-from mammogan_tf.evaluation.reference import Reference, find_reference, judges_folder, real_films
-from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, masks_of_training
+from mammogan_tf.evaluation.reference import Reference, evaluators_folder, find_reference, real_films
+from mammogan_tf.evaluation.sections.memorisation import masks_of_training, memorisation_verdict
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
@@ -53,17 +53,17 @@ def evaluate(
     out: str | Path,
     count: int = 500,
     seed: int = 0,
-    judge_config: UNetConfig | None = None,
+    evaluator_config: UNetConfig | None = None,
     console: Console | None = None,
     inception: bool = False,
     recipe: Recipe | None = None,
 ) -> dict[str, Any]:
-    """Judges the generator of a run on its test patients, and writes the figures into the run's model card.
+    """Evaluates the generator of a run on its test patients, and writes the figures into the run's model card.
 
     Writes ``report.json``, ``report.html``, ``report.md``, ``sheet.png`` and ``patients.json`` (what each value would be
     without each patient or block of them, for :mod:`mammogan_tf.evaluation.compare`). A segmenter that looks for the masks in the
     synthetic images is trained first, on the run's training films, below
-    :func:`~mammogan_tf.evaluation.reference.judges_folder`; another call on these films finds it there, and goes on where an
+    :func:`~mammogan_tf.evaluation.reference.evaluators_folder`; another call on these films finds it there, and goes on where an
     interrupted one stopped.
 
     Args:
@@ -72,10 +72,10 @@ def evaluate(
         out: the folder to write to; it is made.
         count: synthetic images, about: the same number, two or more, from the mask of each test film.
         seed: of noise, drawn pairs and bootstrap samples; the same seed gives the same report.
-        judge_config: the judging segmenter; the defaults of :class:`UNetConfig` where None. Its ``data`` is always that
+        evaluator_config: the evaluation U-Net; the defaults of :class:`UNetConfig` where None. Its ``data`` is always that
             of the run.
         console: where to show progress.
-        inception: judge in the feature space of Inception-v3 too.
+        inception: evaluate in the feature space of Inception-v3 too.
         recipe: how networks are trained to see whether the images are of use, which takes longest; where None, they are
             not. What is finished is kept in ``out/use.jsonl``, and a second call goes on from there.
 
@@ -89,7 +89,7 @@ def evaluate(
         OSError: ``out`` cannot be written to.
     """
     console, out = console or Console(), Path(out)
-    evidence = gather(run, films, out, count, seed, judge_config, console, inception)
+    evidence = gather(run, films, out, count, seed, evaluator_config, console, inception)
     if recipe:
         generator, view = load_generator(run.path), run.config.data.view
         use = measure_use(evidence.train, evidence.real, generator, view, out / USE, seed, recipe, console)
@@ -107,11 +107,11 @@ def gather(
     out: Path,
     count: int,
     seed: int = 0,
-    judge_config: UNetConfig | None = None,
+    evaluator_config: UNetConfig | None = None,
     console: Console | None = None,
     inception: bool = False,
 ) -> Evidence:
-    """All that :func:`evaluate`, whose arguments these are, judges by: the judge is trained, the images are made."""
+    """The evidence of :func:`evaluate`, whose arguments these are: trains the evaluation U-Net and generates the images."""
     console = console or Console()
     _require_own_folder(out, films)
     run.require_finished("train-gan")
@@ -120,7 +120,7 @@ def gather(
     _require_trained_on(run, films, console)
     _make_folder(out)
     reference = find_reference(
-        films, config.data, run.split, run.data, judges_folder(), judge_config, console, run.trained_labels
+        films, config.data, run.split, run.data, evaluators_folder(), evaluator_config, console, run.trained_labels
     )
     train, test = (
         real_films(condition(run, part), films, config.data.view) for part in (reference.training, reference.test)
@@ -130,7 +130,7 @@ def gather(
         real=test,
         train=train,
         synthetic=synthesise(test, generator, per_mask, seed, console.progress("synthetic images")),
-        segmenter=load_segmenter(reference.judge.path),
+        segmenter=load_segmenter(reference.evaluator.path),
         spaces=_spaces(reference, console) | extra,
         segmentation=_segmentation(reference, run.unet_path),
         critic=_critic(run),
@@ -146,18 +146,18 @@ def evaluate_images(
     out: str | Path,
     like: Run | None = None,
     seed: int = 0,
-    judge_config: UNetConfig | None = None,
+    evaluator_config: UNetConfig | None = None,
     console: Console | None = None,
     inception: bool = False,
 ) -> dict[str, Any]:
-    """Judges a folder of images, whoever made them; what needs to know more of them is marked ``not computed``.
+    """Evaluates a folder of images, whoever made them; what needs to know more of them is marked ``not computed``.
 
     Args:
         images: a folder of square PNGs of one size, 16 pixels or more and a power of two.
         masks: a folder of index PNGs of the same names and size, or None.
         films: the real films to compare with.
         sources: where these come from.
-        out, seed, judge_config, console, inception: as in :func:`evaluate`.
+        out, seed, evaluator_config, console, inception: as in :func:`evaluate`.
         like: a run whose split and preparation of the films are taken over; the default split where None.
 
     Raises:
@@ -184,7 +184,7 @@ def evaluate_images(
     _make_folder(out)
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
     labels = like.trained_labels if like and isinstance(like.config, GANConfig) else LABELS
-    reference = find_reference(films, data, split, sources, judges_folder(), judge_config, console, labels)
+    reference = find_reference(films, data, split, sources, evaluators_folder(), evaluator_config, console, labels)
     training, test = reference.training, reference.test
     if like and isinstance(like.config, GANConfig):
         training, test = condition(like, training), condition(like, test)
@@ -193,7 +193,7 @@ def evaluate_images(
         real=real,
         train=real_films(training, films, data.view),
         synthetic=synthetic_films(pixels, label_maps, real, seed),
-        segmenter=load_segmenter(reference.judge.path),
+        segmenter=load_segmenter(reference.evaluator.path),
         spaces=_spaces(reference, console) | extra,
         segmentation=_segmentation(reference),
         seed=seed,
@@ -248,17 +248,17 @@ def _extra_spaces(inception: bool, console: Console) -> dict[str, FeatureSpace]:
 def _spaces(reference: Reference, console: Console) -> dict[str, FeatureSpace]:
     return {
         "texture": texture_space(console),
-        "segmenter": segmenter_space(reference.judge.model_path, console),
+        "segmenter": segmenter_space(reference.evaluator.model_path, console),
     }
 
 
 def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentation:
-    """The segmentation by the U-Net that draws the masks of a GAN, or by the judge where there is no such U-Net."""
+    """The segmentation by the U-Net that draws the masks of a GAN, or by the evaluation U-Net where there is no such U-Net."""
     own = unet is not None and unet.exists()
-    network = load_network(unet if unet and own else reference.judge.model_path)
+    network = load_network(unet if unet and own else reference.evaluator.model_path)
     test = reference.test.cropped()
     found = predict_label_maps(network, test.images)
-    return Segmentation("the run's U-Net" if own else "the judge", test.label_maps, found)
+    return Segmentation("the run's U-Net" if own else "the evaluation U-Net", test.label_maps, found)
 
 
 def _critic(run: Run) -> Score | None:
@@ -288,7 +288,7 @@ def _report(
         "size": data.size,
         "view": data.view,
         "segmented_by": evidence.segmentation.network,
-        "judge": evidence.spaces["segmenter"].key.split()[-1][:16],
+        "evaluator": evidence.spaces["segmenter"].key.split()[-1][:16],
         "films": {
             "train": len(evidence.train),
             "test": len(evidence.real),
@@ -300,6 +300,6 @@ def _report(
             "tied": evidence.synthetic.films is not None,
             "masks_of_training": masks_of_training(evidence),
         },
-        "memorisation": judge_memorisation(evidence, measures["memorisation"]),
+        "memorisation": memorisation_verdict(evidence, measures["memorisation"]),
         "measures": measures,
     }

@@ -15,7 +15,7 @@ from mammogan_tf.metrics.features import radiomics_features
 __all__ = ["SPACES", "FeatureSpace", "texture_space"]
 
 SPACES = {"texture": "texture", "segmenter": "segmenter", "inception": "Inception-v3"}
-"""Names of the spaces in ``report.json`` and in words: handcrafted features, those of the judge, those of photographs."""
+"""Display names of the feature spaces: handcrafted, of the evaluation U-Net, and of Inception-v3 (trained on photographs)."""
 
 PART = 64
 """Images whose features are kept together: what a killed report has to do again at most."""

@@ -1,4 +1,4 @@
-"""Is synthetic data of use? Small networks trained on real films, with and without synthetic ones, judged on unseen films.
+"""Is synthetic data of use? Small networks trained on real films, with and without synthetic ones, tested on unseen films.
 
 The recipe is fixed and the same for all: a network, a number of steps, a learning rate. So the arms differ in their films
 alone, and the numbers are those of this recipe, not the best that can be reached.

@@ -1,6 +1,7 @@
 """The report in words: for a terminal, for a repository, for a model card."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS, Measure, Section
@@ -9,10 +10,11 @@ from mammogan_tf.metrics.intervals import Estimate
 __all__ = [
     "DIAGNOSIS",
     "HEADLINES",
-    "beside",
     "describe",
     "format_estimate",
+    "headlines",
     "in_words",
+    "references",
     "render_card",
     "render_markdown",
     "shown",
@@ -36,7 +38,7 @@ HEADLINES = {
         "dice_pretrained_gain",
     ),
 }
-"""What goes into a model card, and what a terminal shows, by section."""
+"""The measures of the summary, the model card and the terminal, by section."""
 
 DIAGNOSIS = "For research and teaching. Never for diagnosis."
 
@@ -52,8 +54,8 @@ def format_estimate(estimate: Estimate) -> str:
     return f"{value.replace('-0.000', '0.000')} [{low}, {high}]"  # The sign of a bound says on which side of 0 it lies.
 
 
-def beside(measure: Measure, estimate: Estimate) -> list[str]:
-    """What stands beside a value, each with its name in words, and the note that goes with it."""
+def references(measure: Measure, estimate: Estimate) -> list[str]:
+    """The floor, ceiling and control that a value is compared with, in words, and the note that goes with it."""
     found = [
         f"{kind} ({getattr(measure, kind) or 'real films'}): {format_estimate(estimate[kind])}"
         for kind in REFERENCES
@@ -68,15 +70,16 @@ def shown(section: Section, measures: Mapping[str, Estimate]) -> list[tuple[Meas
 
 
 def describe(report: Mapping[str, Any]) -> str:
-    """What was judged, in a few sentences."""
+    """What was evaluated, in a few sentences."""
     films, synthetic = report["films"], report["synthetic"]
     made, unseen, known = "from the masks of", "that no network was trained on", ""
+    pictures = "films" if report["view"] == "whole" else "windows"
     generator = "" if report["step"] is None else f" Generator of step {report['step']}."
     if report["masks"] == "cross-validation":
-        unseen = "that neither the GAN nor the judge was trained on"
+        unseen = "that neither the GAN nor the evaluation U-Net was trained on"
         known = " The networks that drew the masks of the training films were trained on the test films, too."
     if report["kind"] == "images":
-        made, unseen = "beside", "that the judge was not trained on"
+        made, unseen = "compared with", "that the evaluation U-Net was not trained on"
         known = " What the maker of the images was trained on is not known."
         if not synthetic["tied"]:
             known += (
@@ -91,36 +94,35 @@ def describe(report: Mapping[str, Any]) -> str:
             )
     return (
         f"{synthetic['images']} synthetic images of {report['size']} x {report['size']} pixels ({report['view']} view) "
-        f"{made} {films['test']} pictures of {films['test_patients']} patients {unseen}; "
-        f"{films['train']} pictures were.{known}{generator} Masks: {report['masks']}. Segmentation: {report['segmented_by']}. "
-        f"Seed {synthetic['seed']}."
+        f"{made} {films['test']} test {pictures} of {films['test_patients']} patients {unseen}. "
+        f"Training {pictures}: {films['train']}.{known}{generator} Masks: {report['masks']}. "
+        f"Segmentation: {report['segmented_by']}. Seed {synthetic['seed']}."
     )
 
 
 def verdict(report: Mapping[str, Any]) -> str:
     """``PASS (by what)`` or ``FAIL: why``, of memorisation."""
     found = report["memorisation"]
-    return f"PASS ({', '.join(found['judged'])})" if found["passed"] else f"FAIL: {'; '.join(found['reasons'])}"
+    return f"PASS ({', '.join(found['checked'])})" if found["passed"] else f"FAIL: {'; '.join(found['reasons'])}"
 
 
 def in_words(report: Mapping[str, Any]) -> Iterable[str]:
     """The headlines, line by line."""
-    for section, measure, estimate in _headlines(report):
-        references = "   ".join(f"{kind} {format_estimate(estimate[kind])}" for kind in REFERENCES if kind in estimate)
-        yield f"{section.key:14} {measure.key:26} {format_estimate(estimate)}   {references}".rstrip()
+    for section, measure, estimate in headlines(report):
+        compared = "   ".join(f"{kind} {format_estimate(estimate[kind])}" for kind in REFERENCES if kind in estimate)
+        yield f"{section.key:14} {measure.key:26} {format_estimate(estimate)}   {compared}".rstrip()
     yield f"memorisation   {verdict(report)}"
 
 
 def render_card(report: Mapping[str, Any]) -> str:
     """The section "Measured" of a model card."""
-    rows = [_row(measure, estimate, f"{section.key}: ") for section, measure, estimate in _headlines(report)]
     return "\n".join(
         [
             "## Measured",
             "",
             f"{describe(report)} 95 % intervals over patients.",
             "",
-            *_table(rows),
+            *_summary(report),
             "",
             f"Memorisation: **{verdict(report)}**. {report['memorisation']['rule']}",
         ]
@@ -136,33 +138,39 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         "",
         f"`{report['model']}`: {describe(report)}",
     ]
-    lines += ["Every value stands with its 95 % interval over patients."]
+    lines += ["Every value is followed by its 95 % interval over patients.", "", "## Summary", "", *_summary(report)]
+    lines += ["", f"Memorisation: **{verdict(report)}**."]
     for section in SECTIONS:
         rows = [_row(*pair) for pair in shown(section, report["measures"].get(section.key, {}))]
         if rows:
             lines += ["", f"## {section.title}", "", section.meaning, "", *_table(rows)]
             if section.key == "memorisation":
                 lines += ["", f"**{verdict(report)}.** {report['memorisation']['rule']}"]
-            lines += ["", f"When not to trust it: {section.caution}"]
+            lines += ["", f"Limits: {section.caution}"]
     return "\n".join(lines) + "\n"
 
 
-def _headlines(report: Mapping[str, Any]) -> Iterable[tuple[Section, Measure, Estimate]]:
+def headlines(report: Mapping[str, Any]) -> Iterable[tuple[Section, Measure, Estimate]]:
+    """The :data:`HEADLINES` that a report has, in its order, with the section before their titles."""
     for section in SECTIONS:
         for measure, estimate in shown(section, report["measures"].get(section.key, {})):
             if measure.key in HEADLINES.get(section.key, ()):
-                yield section, measure, estimate
+                yield section, replace(measure, title=f"{section.key}: {measure.title}"), estimate
 
 
-def _row(measure: Measure, estimate: Estimate, where: str = "") -> str:
+def _summary(report: Mapping[str, Any]) -> list[str]:
+    return _table([_row(measure, estimate) for _, measure, estimate in headlines(report)])
+
+
+def _row(measure: Measure, estimate: Estimate) -> str:
     cells = [
-        where + measure.title,
+        measure.title,
         format_estimate(estimate),
-        "; ".join(beside(measure, estimate)),
+        "; ".join(references(measure, estimate)),
         str(estimate.get("n", "")),
     ]
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def _table(rows: list[str]) -> list[str]:
-    return ["| measure | value | beside it | n |", "| --- | --- | --- | --- |", *rows]
+    return ["| measure | value | reference | n |", "| --- | --- | --- | --- |", *rows]

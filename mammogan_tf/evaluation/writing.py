@@ -21,7 +21,7 @@ from mammogan_tf.training.run import Run, patient_digits
 
 __all__ = ["FORMAT", "PATIENTS", "REPORT", "digest", "write_card", "write_report"]
 
-FORMAT = 5
+FORMAT = 6
 """Number of the form of ``report.json``: to be raised where a reader of the form before would go wrong."""
 
 REPORT = "report.json"

@@ -72,7 +72,7 @@ def bootstrap(
     patients have one value.
 
     Args:
-        values: float [N] or [N, K], a row for each film or pair of films; rows with a nan were not judged and are left
+        values: float [N] or [N, K], a row for each film or pair of films; rows with a nan have no value and are left
             out.
         patients: [N], the patient of each row; or [N, 2] where a row is a pair of films: its weight is then the product
             of how often each of its (different) patients was drawn.
@@ -89,8 +89,8 @@ def bootstrap(
     """
     if not len(values):
         return not_computed(f"needs {MIN_PATIENTS} patients or more, found 0")
-    judged = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    values, patients = values[judged], np.asarray(patients).reshape(len(patients), -1)[judged]
+    measured = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    values, patients = values[measured], np.asarray(patients).reshape(len(patients), -1)[measured]
     names, members = np.unique(patients, return_inverse=True)
     count = len(names) if independent is None else min(independent, len(names))
     if count < MIN_PATIENTS:

@@ -41,11 +41,12 @@ LEAST_DISTANCE_RATIO = 0.4
 none has less than 0.49."""
 
 RULE = (
-    f"Pass: no synthetic image lies nearer to a training image than half of what the nearest unseen real image does; at "
-    f"most {MOST_NEAR:.0%} lie nearer than {NEAR}% of the unseen real images do; the median distance is at least "
-    f"{LEAST_RATIO} times that of the unseen real images; none is, in pixels, {LEAST_DISTANCE_RATIO} times as far or less from "
-    "one training patient as from the next, and less than any unseen real image; and scores tell training from unseen real "
-    f"images with an AUC of at most {MOST_MEMBERSHIP}. Other distances are judged in every space given."
+    "A pass needs all of these. In pixels and in every feature space: (1) no synthetic image is nearer to a training image than "
+    f"half the distance of the nearest unseen real image; (2) at most {MOST_NEAR:.0%} are nearer than the nearest {NEAR}% of the "
+    f"unseen real images; (3) the median distance is at least {LEAST_RATIO} times that of the unseen real images. In pixels: "
+    f"(4) for no synthetic image the nearest training patient is at most {LEAST_DISTANCE_RATIO} times as far as the next one, "
+    "and this ratio lower than for every unseen real image. Where there is a critic: (5) its score distinguishes training "
+    f"from unseen real images with an AUC of at most {MOST_MEMBERSHIP}."
 )
 
 
@@ -194,7 +195,7 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None, ne
     reasons = [] if spaces else ["nothing was compared"]
     if near:
         reasons.append(
-            f"pixels: {near} at most {LEAST_DISTANCE_RATIO} times as far from one training patient as from the next"
+            f"pixels: {near} at most {LEAST_DISTANCE_RATIO} times as far from the nearest training patient as from the next"
         )
     for space, found in spaces.items():
         if found.copies:
@@ -218,7 +219,7 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None, ne
     if membership is not None and not membership <= MOST_MEMBERSHIP:
         area = _beyond(MOST_MEMBERSHIP, membership)
         reasons.append(
-            f"scores tell training from unseen real images with an AUC of {area} (at most {MOST_MEMBERSHIP})"
+            f"scores distinguish training from unseen real images with an AUC of {area} (at most {MOST_MEMBERSHIP})"
         )
     return Verdict(not reasons, tuple(reasons))
 

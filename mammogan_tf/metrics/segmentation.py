@@ -18,7 +18,7 @@ REGIONS: dict[str, tuple[int, ...]] = {
     "dense": (FIBROGLANDULAR,),
     "lesion": (LESION,),
 }
-"""What is judged, and the classes of a label map that make it up: a lesion lies in the breast and counts as breast."""
+"""The regions that are scored, and the classes of a label map that make them up: a lesion counts as breast, too."""
 
 
 def dice(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
@@ -30,7 +30,7 @@ def dice(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
         classes: the class, or the classes that together make up the region.
 
     Returns:
-        float64 [...] in [0, 1]; **nan, "not judged", where the region is in neither map**. A region that is in one map
+        float64 [...] in [0, 1]; **nan, "no value", where the region is in neither map**. A region that is in one map
         only scores 0. Averages must leave the nans out (``np.nanmean``) and say how many images remain.
 
     Raises:

@@ -200,7 +200,7 @@ class BestWeights:
         """
         if not self.number:
             raise ModelError(
-                "expected a run that has judged its network, received: one that has not yet; go on with it first"
+                "expected a run that has validated its network, received: one that has not yet; go on with it first"
             )
         self._source.set_weights([weight.numpy() for weight in self._weights])
 

@@ -61,9 +61,10 @@ def cross_validation_card(run: Run, report: dict[str, Any]) -> str:
     longest = max(fold["seconds"] for fold in report["folds"])
     return f"""# U-Net in cross-validation: anatomy and lesions on mammograms
 
-Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px. Each of {report["films"]} was judged by a network
-that was trained without its patient: {len(report["folds"])} folds by patient, trained for {report["seconds"] / 60:.1f} minutes
-in all and {longest / 60:.1f} at most; seed {config.seed}. `masks.npz` holds what was found. Hyper-parameters: `config.json`.
+Input: {SEEN[config.data.view]}, {config.data.size} x {config.data.size} px. Each of {report["films"]} was evaluated with a
+network that was trained without its patient: {len(report["folds"])} folds by patient, trained for {report["seconds"] / 60:.1f}
+minutes in all and {longest / 60:.1f} at most; seed {config.seed}. `masks.npz` holds the predicted masks. Hyper-parameters:
+`config.json`.
 
 Mean over films with a 95 % interval over patients, against drawn masks where there are any, else the automatic anatomy and
 the annotated lesion circles. By tissue, and where the automatic mask is clear (not doubtful by its confidence), films come
@@ -106,7 +107,7 @@ def _estimates(columns: dict[str, dict[str, Any]]) -> str:
 
 def _cell(estimate: dict[str, Any]) -> str:
     if "value" not in estimate:
-        return "not judged"
+        return "no films"
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
@@ -171,4 +172,4 @@ def _mean_of_films(cell: dict[str, Any]) -> str:
 
 
 def _mean(cell: dict[str, Any]) -> str:
-    return "not judged" if cell["mean"] is None else f"{cell['mean']:.3f}"
+    return "no films" if cell["mean"] is None else f"{cell['mean']:.3f}"

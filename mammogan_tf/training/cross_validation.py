@@ -53,7 +53,7 @@ def cross_validate(
     strategy: tf.distribute.Strategy | None = None,
     keep: int = KEEP,
 ) -> dict:
-    """Trains a U-Net for each fold, or goes on where it was stopped, and judges each film by the one that never saw it.
+    """Trains a U-Net for each fold, or goes on where it was stopped, and evaluates each film with the one that never saw it.
 
     Writes an ordinary run for each fold into ``train-unet/``, then ``report.json``, ``MODEL_CARD.md``, the worst pictures by
     region in ``samples/REGION.png`` (film, annotation, found) and ``masks.npz``: ``ids``, ``label_maps`` uint8 [N, S, S]
@@ -112,14 +112,14 @@ def _train_folds(
 
 
 def _finish(run: Run, runs: Sequence[Run], reports: Sequence[dict], everything: FilmSet) -> dict:
-    """Judges all films and writes what comes of it."""
+    """Evaluates all films and writes the results."""
     config = run.config
     tested = everything.select([id_ for fold in runs for id_ in fold.split.test])
     found, chances, anatomy = _predict(runs, everything)
     report = {
         "films": len(tested),
         "seconds": round(sum(each["seconds"] for each in reports), 1),
-        **_judge(tested.cropped(), found, chances, config.data.view),
+        **_evaluate(tested.cropped(), found, chances, config.data.view),
         "folds": [
             {
                 "run": str(fold.path.relative_to(run.path)),
@@ -201,7 +201,7 @@ def _predict(runs: Sequence[Run], films: FilmSet) -> tuple[Maps, Maps, np.ndarra
     return of_films[0], of_films[1], np.concatenate(anatomy)
 
 
-def _judge(films: FilmSet, found: Maps, chances: Maps, view: str) -> dict[str, Any]:
+def _evaluate(films: FilmSet, found: Maps, chances: Maps, view: str) -> dict[str, Any]:
     tissues = sorted({tissue for tissue in films.tissues if tissue})
     report: dict[str, Any] = {
         "dice": {name: estimate_dice(films, label_maps) for name, label_maps in found.items()},

@@ -43,5 +43,5 @@ class RegionDice(keras.metrics.Metric):
     def result(self) -> tf.Tensor:
         """A scalar in [0, 1], over the regions that are in a film or were found in one; nan where there is none."""
         overlap, total = tf.convert_to_tensor(self.overlap), tf.convert_to_tensor(self.total)
-        judged = tf.cast(total > 0, tf.float32)
-        return tf.reduce_sum(tf.math.divide_no_nan(overlap, total)) / tf.reduce_sum(judged)
+        counted = tf.cast(total > 0, tf.float32)
+        return tf.reduce_sum(tf.math.divide_no_nan(overlap, total)) / tf.reduce_sum(counted)

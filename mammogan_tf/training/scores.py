@@ -32,8 +32,8 @@ def mean_dice(films: FilmSet, found: np.ndarray) -> dict[str, dict[str, Any]]:
     """For each region the ``mean`` Dice over the ``films`` in which it is, or is found; None where it is in none."""
     table = {}
     for region, values in region_dice(films.label_maps, found).items():
-        judged = values[~np.isnan(values)]
-        table[region] = {"mean": float(judged.mean()) if len(judged) else None, "films": len(judged)}
+        scored = values[~np.isnan(values)]
+        table[region] = {"mean": float(scored.mean()) if len(scored) else None, "films": len(scored)}
     return table
 
 
@@ -77,7 +77,7 @@ def compare_with_disc(training: FilmSet, films: FilmSet, found: np.ndarray) -> d
 
     Args:
         training: cropped windows; the disc has the radius that fits their lesions best.
-        films: cropped windows to judge.
+        films: cropped windows to score.
         found: uint8 [N, S, S].
 
     Returns:

@@ -39,7 +39,7 @@ __all__ = ["PICTURES", "create_unet_run", "finished_report", "segmentation_loss"
 PICTURES = {"cleaned": False, "as_it_is": True}
 """Ways in which a film can come, as a report calls them, and whether its background is kept."""
 
-JUDGED = {"whole": ("breast", "pectoral", "dense"), "roi": ("breast", "lesion")}
+DICE_OF = {"whole": ("breast", "pectoral", "dense"), "roi": ("breast", "lesion")}
 """By view: the regions whose mean Dice on the validation films says which epoch is the best. On whole films too few have
 a lesion to choose by it."""
 
@@ -237,8 +237,8 @@ LOSSES = {"none": segmentation_loss, "focal-tversky": lesion_loss}
 def build_supervised(config: UNetConfig, steps_per_epoch: int) -> Supervised:
     """The U-Net and its loss as configured, and Adam with a cosine schedule."""
     unet = build_unet(config.data.size, widths=config.level_widths, dropout=config.dropout, attention=config.attention)
-    judged = JUDGED[config.data.view]
-    model = Supervised(unet, loss=LOSSES[config.lesion_loss], judged=judged, ema=config.ema)
+    dice_of = DICE_OF[config.data.view]
+    model = Supervised(unet, loss=LOSSES[config.lesion_loss], dice_of=dice_of, ema=config.ema)
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
     model.compile(with_loss_scaling(keras.optimizers.Adam(rate)))
     return model

@@ -15,7 +15,7 @@ __all__ = ["Stepped", "fit"]
 class Stepped(keras.Model):
     """A model whose trackers run on until somebody takes their values, so that a resumed run writes the same rows.
 
-    What ``fit`` logs are means since :meth:`take` was last called, not of an epoch. Of Keras's own ways to keep and judge a
+    What ``fit`` logs are means since :meth:`take` was last called, not of an epoch. Of Keras's own ways to keep and evaluate a
     model ``save_weights`` works; ``save``, ``evaluate`` and ``validation_data`` do not.
 
     Attributes:

@@ -24,21 +24,21 @@ class Supervised(Stepped):
     Args:
         network: films [B, S, S, 1] to probabilities [B, S, S, C].
         loss: of one-hot masks and probabilities, [B, S, S, C] each.
-        judged: regions whose mean Dice is ``dice``, beside ``dice_<region>`` of each.
+        dice_of: regions whose mean Dice is ``dice``, beside ``dice_<region>`` of each.
         ema: decay of the averaged weights; it rises to this as ``(1 + step) / (10 + step)``.
     """
 
-    def __init__(self, network: keras.Model, *, loss: Loss, judged: Iterable[str], ema: float) -> None:
+    def __init__(self, network: keras.Model, *, loss: Loss, dice_of: Iterable[str], ema: float) -> None:
         super().__init__("supervised")
         self.network = network
         self.averaged = keras.models.clone_model(network)
         self.averaged.set_weights(network.get_weights())
         self.averaged.trainable = False
-        self.criterion, self.judged, self.ema = loss, tuple(judged), ema
+        self.criterion, self.dice_of, self.ema = loss, tuple(dice_of), ema
         self.trackers = self._new_trackers()
 
     def _new_trackers(self) -> dict[str, keras.metrics.Metric]:
-        names = {"dice": self.judged, **{f"dice_{region}": [region] for region in REGIONS}}
+        names = {"dice": self.dice_of, **{f"dice_{region}": [region] for region in REGIONS}}
         dices = {name: RegionDice(regions, name) for name, regions in names.items()}
         return {"loss": keras.metrics.Mean("loss"), **dices}
 

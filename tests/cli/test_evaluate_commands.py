@@ -11,7 +11,7 @@ from tests.command_line import call, fails
 ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8, "patients": 4}
 REPORT = {
     "measures": {"fidelity": {"ssim_own_film": ESTIMATE | {"floor": ESTIMATE}}},
-    "memorisation": {"passed": True, "rule": "", "judged": ["pixels", "membership"], "reasons": []},
+    "memorisation": {"passed": True, "rule": "", "checked": ["pixels", "membership"], "reasons": []},
 }
 
 
@@ -93,7 +93,7 @@ def test_wrong_usage(options, says):
     fails("evaluate", *options, "--out", "out", says=says, status=2)
 
 
-def test_images_that_cannot_be_judged(phantom_root, tmp_path):
+def test_images_that_cannot_be_evaluated(phantom_root, tmp_path):
     options = ["--images", tmp_path / "images", "--data", phantom_root, "--out", tmp_path / "out"]
     save_picture(tmp_path / "images" / "one.png", np.zeros((16, 16), np.uint8))
     fails("evaluate", *options, says="expected two PNGs or more, received: 1")

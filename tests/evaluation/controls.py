@@ -1,7 +1,7 @@
 """Sets of images that the report must see through, and the table of what it says of them.
 
-``python -m tests.evaluation.controls DATA FOLDER`` judges them on the films of mini-MIAS, split by default, and prints the
-table of docs/report.md. It trains a judge in FOLDER, shorter than the report's.
+``python -m tests.evaluation.controls DATA FOLDER`` evaluates them on the films of mini-MIAS, split by default, and prints the
+table of docs/report.md. It trains an evaluation U-Net in FOLDER, shorter than the report's.
 """
 
 import sys
@@ -19,14 +19,14 @@ from mammogan_tf.evaluation.encoders import segmenter_space
 from mammogan_tf.evaluation.evidence import Evidence, Segmentation, SyntheticFilms
 from mammogan_tf.evaluation.measuring import Measured, measure
 from mammogan_tf.evaluation.reference import find_reference, real_films
-from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
+from mammogan_tf.evaluation.sections.memorisation import memorisation_verdict
 from mammogan_tf.evaluation.spaces import texture_space
 from mammogan_tf.inference import load_segmenter
 from tests.toy_films import with_images
 
-__all__ = ["CONTROLS", "SHOWN", "judge_controls", "table"]
+__all__ = ["CONTROLS", "SHOWN", "evaluate_controls", "table"]
 
-JUDGE_EPOCHS = 4
+EVALUATOR_EPOCHS = 4
 
 SHOWN = {
     "fidelity": ("ssim_own_film", "ms_ssim_own_film"),
@@ -105,13 +105,13 @@ CONTROLS: dict[str, Callable[[Evidence], np.ndarray]] = {
 """What is done to the unseen films, which then stand in for synthetic images."""
 
 
-def judge_controls(evidence: Evidence) -> dict[str, tuple[Measured, bool]]:
+def evaluate_controls(evidence: Evidence) -> dict[str, tuple[Measured, bool]]:
     """By name: all measures, and whether the test of memorisation is passed."""
     found = {}
     for name, control in CONTROLS.items():
         changed = with_images(evidence, control(evidence))
         measured = measure(changed)
-        found[name] = measured, judge_memorisation(changed, measured["memorisation"])["passed"]
+        found[name] = measured, memorisation_verdict(changed, measured["memorisation"])["passed"]
     return found
 
 
@@ -130,9 +130,9 @@ def films_as_synthetic(data: Path, folder: Path) -> Evidence:
     """The unseen films of a data set in the place of synthetic images, one for each mask."""
     films, config, console = load_all([data]), DataConfig(), Console()
     split = split_patients(films, config.validation, config.test, config.split_seed)
-    reference = find_reference(films, config, split, [data], folder, UNetConfig(epochs=JUDGE_EPOCHS), console)
+    reference = find_reference(films, config, split, [data], folder, UNetConfig(epochs=EVALUATOR_EPOCHS), console)
     train, unseen = (real_films(part, films, config.view) for part in (reference.training, reference.test))
-    segment, each = load_segmenter(reference.judge.path), np.arange(len(unseen))
+    segment, each = load_segmenter(reference.evaluator.path), np.arange(len(unseen))
     return Evidence(
         real=unseen,
         train=train,
@@ -140,11 +140,11 @@ def films_as_synthetic(data: Path, folder: Path) -> Evidence:
         segmenter=segment,
         spaces={
             "texture": texture_space(console),
-            "segmenter": segmenter_space(reference.judge.model_path, console),
+            "segmenter": segmenter_space(reference.evaluator.model_path, console),
         },
-        segmentation=Segmentation("the judge", unseen.masks, segment(unseen.images)),
+        segmentation=Segmentation("the evaluation U-Net", unseen.masks, segment(unseen.images)),
     )
 
 
 if __name__ == "__main__":
-    print(table(judge_controls(films_as_synthetic(*map(Path, sys.argv[1:])))))
+    print(table(evaluate_controls(films_as_synthetic(*map(Path, sys.argv[1:])))))

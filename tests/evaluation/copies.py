@@ -45,10 +45,10 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "blurred (sigma 1)": lambda films: gaussian_filter(films, (0, 1, 1)),
 }
 
-Judged = dict[str, Closeness]
+Verdicts = dict[str, Closeness]
 
 
-def judged(made: np.ndarray, unseen: np.ndarray, train: np.ndarray, space: FeatureSpace) -> Judged:
+def closeness_in_spaces(made: np.ndarray, unseen: np.ndarray, train: np.ndarray, space: FeatureSpace) -> Verdicts:
     """Closeness in pixels and in texture."""
     scaled = standardise(*map(space, (train, unseen, made)))
     spaces = {"pixels": (train, unseen, made), "texture": scaled}
@@ -75,7 +75,7 @@ def table(train: np.ndarray, patients: np.ndarray, unseen: np.ndarray, others: n
     of_unseen = distance_ratio(unseen, train, patients)
     for name, films in sets.items():
         made = films.astype(np.float32)
-        found = judged(made, unseen, train, space)
+        found = closeness_in_spaces(made, unseen, train, space)
         near = near_copies(distance_ratio(made, train, patients), of_unseen)
         pixels, texture = (f"{each.ratio:.2f}, {each.near:.2f}, {each.copies}" for each in found.values())
         passed = "pass" if verdict(found, near=near).passed else "fail"

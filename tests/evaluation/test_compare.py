@@ -19,16 +19,16 @@ def write(folder, value: float, without: dict[str, float] | None, n: int = 8, **
     """A report with one measure."""
     estimate = {"value": value, "low": value - 0.196, "high": value + 0.196, "n": n, "patients": 4}
     report = {
-        "format": 5,
+        "format": 6,
         "size": 64,
         "view": "whole",
-        "segmented_by": "the judge",
-        "judge": "0123",
+        "segmented_by": "the evaluation U-Net",
+        "evaluator": "0123",
         "measures": {"fidelity": {"ssim_own_film": estimate, "ssim_left_right": {"not computed": "no such pair"}}},
         "memorisation": {
             "passed": value < 0.6,
             "rule": "",
-            "judged": ["pixels"],
+            "checked": ["pixels"],
             "reasons": ["copies"] if value >= 0.6 else [],
         },
         **changes,
@@ -120,13 +120,13 @@ def test_the_table(tmp_path):
     assert rows[2][5].startswith("+0.000 [-0.436, 0.436] (unpaired)")
     assert rows[3][1:4] == ["PASS (pixels)", "FAIL: copies", "PASS (pixels)"]
     assert "differ in size or view (32 pixels (whole), 64 pixels (whole))" in text
-    assert "Segmentation is that of several networks (the judge, the run's U-Net)" in text
+    assert "Segmentation is that of several networks (the evaluation U-Net, the run's U-Net)" in text
 
 
-@pytest.mark.parametrize("judge", ["0123", "4567"])
-def test_what_several_judges_see_does_not_compare(tmp_path, judge):
-    paths = [write(tmp_path / "a", 0.5, None), write(tmp_path / "b", 0.5, None, judge=judge)]
-    assert ("The segmenters that judge are several" in compare(paths)) == (judge != "0123")
+@pytest.mark.parametrize("evaluator", ["0123", "4567"])
+def test_what_several_evaluators_see_does_not_compare(tmp_path, evaluator):
+    paths = [write(tmp_path / "a", 0.5, None), write(tmp_path / "b", 0.5, None, evaluator=evaluator)]
+    assert ("The evaluation U-Nets are different networks" in compare(paths)) == (evaluator != "0123")
 
 
 def test_a_difference_below_0_has_its_star(tmp_path):
@@ -150,7 +150,9 @@ def test_reports_of_another_view_do_not_compare(tmp_path):
 def test_what_one_report_lacks_is_in_the_table(tmp_path, order, row):
     write(tmp_path / "a", 0.5, None)
     write(tmp_path / "b", 0.5, None, measures={"fidelity": {}})
-    assert f"| fidelity: SSIM with its own film | {row}\n" in compare([tmp_path / name for name in order])
+    assert f"| fidelity: SSIM with the real film of the same mask | {row}\n" in compare(
+        [tmp_path / name for name in order]
+    )
 
 
 def test_what_one_report_lacks_has_no_difference(tmp_path):
@@ -187,8 +189,8 @@ def test_what_is_no_report(tmp_path):
         ("{", "a broken file"),
         ("[]", r"received: a broken file \(other JSON\)"),
         (json.dumps({"dice": {}}), "other JSON"),
-        (json.dumps({"format": 5}), "other JSON"),
-        (json.dumps({"format": 6, "measures": {}}), "received: 6"),
+        (json.dumps({"format": 6}), "other JSON"),
+        (json.dumps({"format": 7, "measures": {}}), "received: 7"),
     ):
         file.write_text(content)
         with pytest.raises(DataError, match=says):
@@ -219,8 +221,8 @@ WHOLE = {"value": 1, "low": 0.5, "high": 1.5, "n": 8, "patients": 4}
             ({"measures": {"fidelity": {"ssim_own_film": WHOLE | {key: "0.5"}}}}, f"fidelity, ssim_own_film: {key}")
             for key in WHOLE
         ),
-        *(({key: None}, f"report: {key}") for key in ("size", "view", "segmented_by", "judge", "memorisation")),
-        ({"memorisation": {"passed": True, "reasons": []}}, "memorisation: judged"),
+        *(({key: None}, f"report: {key}") for key in ("size", "view", "segmented_by", "evaluator", "memorisation")),
+        ({"memorisation": {"passed": True, "reasons": []}}, "memorisation: checked"),
     ],
 )
 def test_a_report_that_lacks_what_is_read_is_broken(tmp_path, changes, says):

@@ -12,7 +12,7 @@ from mammogan_tf.data.label_maps import overlay, save_label_map
 from mammogan_tf.data.preparation import outline_film
 from mammogan_tf.evaluation.drawn import (
     DRAWN_REGIONS,
-    _is_judged,
+    _is_scored,
     compare_with_drawn,
     differences,
     format_comparison,
@@ -143,7 +143,7 @@ def test_a_segmenter_gets_films_as_they_are_and_each_is_shown_with_its_own_masks
             np.testing.assert_array_equal(picture, tile([[film, *(overlay(film, mask) for mask in masks)]]))
 
 
-def test_what_a_data_set_does_not_draw_is_not_judged(films, tmp_path):
+def test_what_a_data_set_does_not_draw_is_not_scored(films, tmp_path):
     """An outline alone: muscle and dense tissue count as breast in it, and are in no drawing."""
     outlines = []
     for film in films:
@@ -171,10 +171,10 @@ def test_a_region_counts_where_it_is_drawn_for_every_method_alike(films, tmp_pat
         return found
 
     table = compare_with_drawn(films, SIZE * 4, tmp_path / "out", {"right": lambda images: drawn, "unet": invents})
-    judged = table.groupby(["method", "region"])["film"].agg(set)
+    scored = table.groupby(["method", "region"])["film"].agg(set)
     for method in ("automatic", "right", "unet"):
-        assert judged[method, "pectoral"] == {"film0", "film1"}
-        assert judged[method, "breast"] == judged[method, "breast with pectoral"] == {"film0", "film1", "film2"}
+        assert scored[method, "pectoral"] == {"film0", "film1"}
+        assert scored[method, "breast"] == scored[method, "breast with pectoral"] == {"film0", "film1", "film2"}
     assert (table[table.method == "right"].dice == 1).all()
     breast = table[(table.method == "unet") & (table.region == "breast")].set_index("film")["dice"]
     assert breast["film2"] < breast["film1"] == 1
@@ -218,10 +218,10 @@ def test_tissue_drawn_beyond_the_automatic_outline_costs_what_is_missed_alone(tm
 def test_which_regions_somebody_has_drawn(films, classes, regions):
     drawn = DrawnMask(films[0].drawn.path, tuple((number, number) for number in classes))
     film = dataclasses.replace(films[0], drawn=drawn)
-    assert {region for region in DRAWN_REGIONS if _is_judged(film, "unet", region)} == set(regions)
+    assert {region for region in DRAWN_REGIONS if _is_scored(film, "unet", region)} == set(regions)
 
 
-def test_where_lesions_alone_are_drawn_they_alone_are_judged(films, tmp_path):
+def test_where_lesions_alone_are_drawn_they_alone_are_scored(films, tmp_path):
     """The lesion is drawn on half of what the segmenter takes for one: Dice 2 * 1 / (1 + 2)."""
     mask = np.zeros((SIZE * 4, SIZE * 4), np.uint8)
     mask[:, : SIZE * 2] = 200

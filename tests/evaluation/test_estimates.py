@@ -67,7 +67,7 @@ def test_values_without_a_patient_are_kept_where_all_are_numbers():
 
 
 def test_no_rows_at_all():
-    assert over_patients(np.empty(0), np.empty(0)) == {"not computed": "nothing to judge"}
+    assert over_patients(np.empty(0), np.empty(0)) == {"not computed": "nothing to measure"}
 
 
 def test_a_statistic_of_two_sets():

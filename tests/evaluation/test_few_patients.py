@@ -10,7 +10,7 @@ from mammogan_tf.evaluation.folder import synthetic_films
 from mammogan_tf.evaluation.measuring import measure
 from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY, SHARES
-from mammogan_tf.evaluation.sections.memorisation import judge_memorisation
+from mammogan_tf.evaluation.sections.memorisation import memorisation_verdict
 from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
 from tests.toy_films import PATIENTS, evidence_of, generate
 
@@ -51,7 +51,7 @@ def test_sets_of_images_of_few_patients(evidence, numbers, found):
 @pytest.mark.parametrize("numbers", [[120], [60, 60], [40, 40, 40]], ids=["1", "2", "3"])
 def test_images_of_one_or_two_patients_do_not_pass(evidence, numbers):
     few = images_of_masks(evidence, numbers)
-    verdict = judge_memorisation(few, {"membership_auc": {"value": 0.5}})
+    verdict = memorisation_verdict(few, {"membership_auc": {"value": 0.5}})
     reason = f"too few to pass: needs 3 patients or more in each set of images, found {len(numbers)}"
     assert (reason in verdict["reasons"]) == (len(numbers) < 3)
 
@@ -103,4 +103,4 @@ def test_fewer_images_than_films_show_little(evidence):
     too_few = "needs as many images as test films, 40, found 20"
     for section, key in (("diversity", "recall_texture"), ("distribution", "kid_texture")):
         assert report[section][key] == {"not computed": too_few}
-    assert judge_memorisation(changed, report["memorisation"])["reasons"] == [f"too few to pass: {too_few}"]
+    assert memorisation_verdict(changed, report["memorisation"])["reasons"] == [f"too few to pass: {too_few}"]

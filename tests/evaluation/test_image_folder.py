@@ -9,7 +9,7 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import writing
 from mammogan_tf.evaluation.folder import read_images, synthetic_films
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
-from mammogan_tf.evaluation.sections.memorisation import judge_memorisation, masks_of_training
+from mammogan_tf.evaluation.sections.memorisation import masks_of_training, memorisation_verdict
 from mammogan_tf.evaluation.sheet import comparison_sheet
 from tests.toy_films import SIZE, draw_films, evidence_of
 
@@ -142,7 +142,7 @@ def test_masks_of_training_films_are_a_reason_of_a_verdict_that_fails(real, copi
     images = train.images if copied else real.images
     evidence = evidence_of(unseen, train, synthetic_films(images, train.masks, unseen))
     assert masks_of_training(evidence) == (0 if known else 12)
-    found = judge_memorisation(evidence, {"membership_auc": {}})
+    found = memorisation_verdict(evidence, {"membership_auc": {}})
     assert found["passed"] != copied
     assert (found["reasons"][-1] if reason else reason) == reason
     assert known == (evidence.synthetic.films is not None)

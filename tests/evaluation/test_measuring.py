@@ -10,21 +10,21 @@ from mammogan_tf.evaluation.folder import synthetic_films
 from mammogan_tf.evaluation.measuring import draw, measure
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
-from mammogan_tf.evaluation.sections.memorisation import MEMORISATION, judge_memorisation
+from mammogan_tf.evaluation.sections.memorisation import MEMORISATION, memorisation_verdict
 from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
 from mammogan_tf.evaluation.spaces import FeatureSpace
-from tests.evaluation.controls import CONTROLS, SHOWN, judge_controls, table
+from tests.evaluation.controls import CONTROLS, SHOWN, evaluate_controls, table
 from tests.toy_films import PATIENTS, SIZE, draw_films, evidence_of, segment, with_images
 
 
 @pytest.fixture(scope="module")
 def controls(evidence):
-    return judge_controls(evidence)
+    return evaluate_controls(evidence)
 
 
 @pytest.fixture(scope="module")
 def progress():
-    """What is heard while the ``faithful`` are judged."""
+    """What is heard while the ``faithful`` are evaluated."""
     return []
 
 
@@ -93,7 +93,7 @@ def test_segmentation_of_an_ideal_network(faithful):
     assert "not computed" in by_class["dice_lesion_normal"]
     assert sum(by_class[f"dice_breast_tissue_{tissue}"]["n"] for tissue in "FGD") == 2 * PATIENTS
     assert by_class["lesions_found_malignant"]["value"] > 0.9
-    assert by_class["lesions_found_normal"] == {"not computed": "nothing to judge"}
+    assert by_class["lesions_found_normal"] == {"not computed": "nothing to measure"}
     assert "value" in by_class["false_positives_normal"]
 
 
@@ -150,7 +150,7 @@ def test_training_films_handed_out_fail(controls):
 
 
 def test_new_images_are_no_copies(evidence, faithful):
-    assert judge_memorisation(evidence, faithful["memorisation"])["passed"]
+    assert memorisation_verdict(evidence, faithful["memorisation"])["passed"]
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_a_report_on_the_training_films_themselves(evidence):
     measured = measure(handed_out)
     reason = "the FID is 0: the images have the features of the training films"
     assert measured["distribution"]["floor_over_fid_segmenter"] == {"not computed": reason}
-    assert not judge_memorisation(handed_out, measured["memorisation"])["passed"]
+    assert not memorisation_verdict(handed_out, measured["memorisation"])["passed"]
 
 
 def test_films_without_any_texture(evidence):
@@ -200,11 +200,11 @@ def test_films_without_any_texture(evidence):
     assert "value" in report["memorisation"]["neighbour_ratio_pixels"]
 
 
-def test_a_judge_that_fails_on_real_films_says_so(evidence):
+def test_an_evaluator_that_fails_on_real_films_says_so(evidence):
     blind = dataclasses.replace(evidence, segmenter=lambda images: np.ones(images.shape, np.uint8))
     dense = OBEDIENCE.compute(blind)["dice_dense"]
     assert dense["ceiling"]["value"] == 0
-    assert dense["note"] == "the segmenter that judges reaches 0.00 on real films: it cannot tell"
+    assert dense["note"] == "the evaluation U-Net reaches only 0.00 on real films, so this value says little"
 
 
 def test_images_without_masks(evidence):
@@ -238,21 +238,21 @@ def test_synthesise_orders_images_by_film_and_repeats_with_the_seed(evidence):
 
 
 def test_what_the_verdict_stands_on(evidence, faithful):
-    found = judge_memorisation(evidence, faithful["memorisation"])
-    assert found["judged"] == ["pixels", "texture", "segmenter"]  # no critic
-    found = judge_memorisation(evidence, {"membership_auc": {"value": 0.9}})
-    assert (found["judged"][-1], found["passed"]) == ("membership", False)
+    found = memorisation_verdict(evidence, faithful["memorisation"])
+    assert found["checked"] == ["pixels", "texture", "segmenter"]  # no critic
+    found = memorisation_verdict(evidence, {"membership_auc": {"value": 0.9}})
+    assert (found["checked"][-1], found["passed"]) == ("membership", False)
 
 
 def test_what_could_not_be_computed_does_not_pass(evidence):
     lost = dataclasses.replace(evidence, critic=lambda images, masks, labels: np.full(len(images), np.nan))
-    found = judge_memorisation(lost, MEMORISATION.compute(lost))
-    assert found["judged"][-1] == "membership"
-    assert found["reasons"] == ["scores tell training from unseen real images with an AUC of nan (at most 0.65)"]
+    found = memorisation_verdict(lost, MEMORISATION.compute(lost))
+    assert found["checked"][-1] == "membership"
+    assert found["reasons"] == ["scores distinguish training from unseen real images with an AUC of nan (at most 0.65)"]
     flat = FeatureSpace("flat", lambda images: np.ones((len(images), 2)), Console(quiet=True))
     blind = dataclasses.replace(evidence, spaces={**evidence.spaces, "segmenter": flat}, _scaled={})
-    found = judge_memorisation(blind, MEMORISATION.compute(blind))
-    assert found["judged"] == ["pixels", "texture"]
+    found = memorisation_verdict(blind, MEMORISATION.compute(blind))
+    assert found["checked"] == ["pixels", "texture"]
     assert found["reasons"] == ["segmenter: no distances could be computed"]
 
 

@@ -21,7 +21,7 @@ def report() -> dict:
     measures["fidelity"]["ssim_own_film"] |= {"floor": ESTIMATE | {"value": 0.25}}
     measures["obedience"]["dice_dense"] |= {"ceiling": ESTIMATE, "control": ESTIMATE, "note": "it cannot tell"}
     return {
-        "format": 5,
+        "format": 6,
         "version": "0.1.0",
         "model": "runs/<train-gan>/00001",
         "step": 1600,
@@ -29,14 +29,14 @@ def report() -> dict:
         "masks": "unet",
         "size": 64,
         "view": "whole",
-        "segmented_by": "the judge",
-        "judge": "0123",
+        "segmented_by": "the evaluation U-Net",
+        "evaluator": "0123",
         "films": {"train": 242, "test": 48, "test_patients": 24},
         "synthetic": {"images": 1008, "seed": 7, "tied": True, "masks_of_training": 0},
         "memorisation": {
             "passed": False,
             "rule": "Pass: no copies.",
-            "judged": ["pixels"],
+            "checked": ["pixels"],
             "reasons": ["pixels: 3 copies"],
         },
         "measures": measures,
@@ -50,25 +50,25 @@ def page(report) -> str:
 
 
 def test_of_images_it_does_not_say_what_their_maker_was_trained_on(report):
-    assert "24 patients that no network was trained on; 242 pictures were." in describe(report)
+    assert "24 patients that no network was trained on. Training films: 242." in describe(report)
     text = describe(report | {"kind": "images", "step": None})
-    assert "24 patients that the judge was not trained on; 242 pictures were. What the maker" in text
+    assert "24 patients that the evaluation U-Net was not trained on. Training films: 242. What the maker" in text
 
 
 def test_masks_of_a_cross_validation_are_of_networks_that_know_the_test_films(report):
     report["masks"] = "cross-validation"
     text = describe(report)
     assert (
-        "24 patients that neither the GAN nor the judge was trained on; 242 pictures were. The networks that drew"
+        "24 patients that neither the GAN nor the evaluation U-Net was trained on. Training films: 242. The networks that drew"
         in text
     )
     assert "Masks: cross-validation." in text
 
 
-def test_what_was_judged_by_what(report):
+def test_what_was_evaluated_with_what(report):
     assert describe(report | {"view": "roi"}) == (
-        "1008 synthetic images of 64 x 64 pixels (roi view) from the masks of 48 pictures of 24 patients that no network "
-        "was trained on; 242 pictures were. Generator of step 1600. Masks: unet. Segmentation: the judge. Seed 7."
+        "1008 synthetic images of 64 x 64 pixels (roi view) from the masks of 48 test windows of 24 patients that no network "
+        "was trained on. Training windows: 242. Generator of step 1600. Masks: unet. Segmentation: the evaluation U-Net. Seed 7."
     )
 
 
@@ -97,8 +97,8 @@ def test_every_measure_is_there_with_its_meaning_and_its_caution(page):
         assert escape(section.caution) in page
         assert f"Figure of {section.key}." in page
         for measure in section.measures:
-            assert (measure.title in page) == ("inception" not in measure.key)
-    assert page.count("When not to trust it") == len(SECTIONS)
+            assert (escape(measure.title) in page) == ("inception" not in measure.key)
+    assert page.count("<b>Limits:</b>") == len(SECTIONS)
     interval = '<span class="interval">[0.600, 0.800]</span>'
     assert f"floor (real, other patient of the same tissue): 0.250 {interval}" in page
     assert "it cannot tell" in page
@@ -145,7 +145,10 @@ def test_markdown(report):
     text = render_markdown(report)
     for section in SECTIONS:
         assert f"## {section.title}\n" in text
-    assert "| SSIM with its own film | 0.713 [0.600, 0.800] | floor (real, other patient of the same tissue): " in text
+    assert (
+        "| SSIM with the real film of the same mask | 0.713 [0.600, 0.800] | floor (real, other patient of the same tissue): "
+        in text
+    )
     assert "**FAIL: pixels: 3 copies.** Pass: no copies." in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {5}

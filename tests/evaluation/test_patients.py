@@ -30,7 +30,7 @@ GROUPS = {
 
 
 @pytest.fixture(scope="module")
-def judged():
+def evidence():
     """Evidence of two films, and of two images of each, of every patient; with a critic and with networks of use."""
     films = draw_films(NUMBERS, 1000)
     made = evidence_of(films, draw_films(range(100, 110), 5000))
@@ -46,7 +46,7 @@ def judged():
 
 
 def behind(evidence: Evidence, section: str, key: str, kind: str) -> set[str]:
-    """The patients who have films, or images, that are judged."""
+    """The patients who have films, or images, that are evaluated."""
     if section == "obedience" and key == "dice_lesion" and kind == "control":
         patients = evidence.synthetic.patients  # An image is compared with the mask of somebody else who has a lesion.
         return set(patients[np.isin(patients[evidence.someone_else(patients)], [*WITH_LESION])])
@@ -68,32 +68,32 @@ def fewest(key: str, patients: set[str]) -> int:
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.key)
-def test_who_is_behind_each_number(judged, section):
-    found = section.compute(judged)
+def test_who_is_behind_each_number(evidence, section):
+    found = section.compute(evidence)
     assert found
     for key, estimate in found.items():
         for kind in ("", *REFERENCES):
             part = estimate.get(kind) if kind else estimate
             if part is None:
                 continue
-            patients = behind(judged, section.key, key, kind)
+            patients = behind(evidence, section.key, key, kind)
             assert ("value" in part) == (len(patients) >= MIN_PATIENTS), (key, kind)
             if "value" in part:
                 assert part["patients"] == fewest(key, patients), (key, kind)
                 assert set(part.get("without", patients)) == patients, (key, kind)
 
 
-def test_no_pair_of_films_of_one_patient_counts_for_the_kid(judged):
-    train, real, made = judged.features("texture")
-    training, unseen, synthetic = (films.patients for films in (judged.train, judged.real, judged.synthetic))
-    found = distribution.DISTRIBUTION.compute(judged)["kid_texture"]
+def test_no_pair_of_films_of_one_patient_counts_for_the_kid(evidence):
+    train, real, made = evidence.features("texture")
+    training, unseen, synthetic = (films.patients for films in (evidence.train, evidence.real, evidence.synthetic))
+    found = distribution.DISTRIBUTION.compute(evidence)["kid_texture"]
     assert found["floor"]["value"] == pytest.approx(kid(train, real, training, unseen))
     assert found["floor"]["value"] != pytest.approx(kid(train, real))
-    of_sets = [kid(train, made[rows], training, synthetic[rows]) for rows in judged.synthetic.sets]
+    of_sets = [kid(train, made[rows], training, synthetic[rows]) for rows in evidence.synthetic.sets]
     assert found["value"] == pytest.approx(np.mean(of_sets))
 
 
-def test_a_classifier_is_tested_on_patients_whom_it_has_not_seen(judged, monkeypatch):
+def test_a_classifier_is_tested_on_patients_whom_it_has_not_seen(evidence, monkeypatch):
     given = []
 
     def spy(real, made, patients_real, patients_made, *options):
@@ -101,6 +101,6 @@ def test_a_classifier_is_tested_on_patients_whom_it_has_not_seen(judged, monkeyp
         return classifier_auc(real, made, patients_real, patients_made, *options)
 
     monkeypatch.setattr(distribution, "classifier_auc", spy)
-    distribution.DISTRIBUTION.compute(judged)
-    train, real, made = (part.patients.tolist() for part in (judged.train, judged.real, judged.synthetic))
+    distribution.DISTRIBUTION.compute(evidence)
+    train, real, made = (part.patients.tolist() for part in (evidence.train, evidence.real, evidence.synthetic))
     assert given == [(len(train), len(real), train, real), (len(real), len(made), real, made)]

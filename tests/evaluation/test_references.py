@@ -168,16 +168,16 @@ def test_references_are_those_of_real_films_and_values_those_of_images(few):
 
 
 @pytest.mark.parametrize("right", [4, 5])
-def test_a_judge_is_doubted_below_a_dice_of_three_tenths_on_real_films(few, right):
+def test_an_evaluator_is_doubted_below_a_dice_of_three_tenths_on_real_films(few, right):
     """It is right on some of 14 films and finds nothing dense in the others."""
 
-    def judge(images):
+    def evaluator(images):
         found = segment(images)
         if len(images) == 14:
             found = np.where((np.arange(14) < right)[:, None, None], few.real.masks, 1)
         return found
 
-    dense = OBEDIENCE.compute(dataclasses.replace(few, segmenter=judge))["dice_dense"]
+    dense = OBEDIENCE.compute(dataclasses.replace(few, segmenter=evaluator))["dice_dense"]
     assert dense["ceiling"]["value"] == pytest.approx(right / 14)
     assert ("note" in dense) == (right / 14 < 0.3)
 

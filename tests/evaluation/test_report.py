@@ -18,7 +18,7 @@ from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.compare import read_report
-from mammogan_tf.evaluation.reference import find_reference, judges_folder
+from mammogan_tf.evaluation.reference import evaluators_folder, find_reference
 from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluate_images
 from mammogan_tf.evaluation.writing import write_card
 from mammogan_tf.files import read_json, write_json
@@ -30,7 +30,7 @@ from mammogan_tf.training.split_films import load_split, mean_grey
 from tests.report_schema import SCHEMA
 
 DATA = DataConfig(size=16, test=0.3)
-JUDGE = UNetConfig(widths=(4, 8), epochs=1, batch_size=4, seed=1)
+EVALUATOR_CONFIG = UNetConfig(widths=(4, 8), epochs=1, batch_size=4, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def run(films, tmp_path_factory) -> Run:
 @pytest.fixture(scope="module")
 def evaluated(run, films, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("report")
-    return out, evaluate(run, films, out, count=20, judge_config=JUDGE, console=Console(quiet=True))
+    return out, evaluate(run, films, out, count=20, evaluator_config=EVALUATOR_CONFIG, console=Console(quiet=True))
 
 
 def test_the_report_is_complete(evaluated, run, films):
@@ -82,8 +82,8 @@ def test_the_report_is_complete(evaluated, run, films):
     with Image.open(out / "sheet.png") as sheet:
         assert sheet.width > sheet.height / 3
     assert report["measures"]["memorisation"]["neighbour_ratio_pixels"]["value"] > 0
-    assert report["segmented_by"] == "the judge"
-    assert "## Does it hand out training films?" in (out / "report.md").read_text()
+    assert report["segmented_by"] == "the evaluation U-Net"
+    assert "## Does the generator copy its training films?" in (out / "report.md").read_text()
     assert (out / "report.html").read_text().count("<img") > 8
     without = read_report(out).without["obedience"]["dice_breast"]
     assert without.keys() == {patient_digits(film.patient) for film in films if film.id in run.split.test}
@@ -117,35 +117,35 @@ def test_a_killed_report_leaves_no_half_one(evaluated, run, films, monkeypatch):
 
     monkeypatch.setattr("mammogan_tf.evaluation.writing.write_text", killed)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(run, films, out, count=20, judge_config=JUDGE, console=Console(quiet=True))
+        evaluate(run, films, out, count=20, evaluator_config=EVALUATOR_CONFIG, console=Console(quiet=True))
     assert not (out / "report.json").exists()
     write_json(out / "report.json", report)
 
 
 @pytest.mark.slow
-def test_another_report_on_these_films_trains_no_new_judge_and_says_the_same(evaluated, run, films, tmp_path):
+def test_another_report_on_these_films_trains_no_new_evaluator_and_says_the_same(evaluated, run, films, tmp_path):
     out, report = evaluated
-    networks = {path: path.stat().st_mtime_ns for path in judges_folder().rglob("model.keras")}
+    networks = {path: path.stat().st_mtime_ns for path in evaluators_folder().rglob("model.keras")}
     assert networks
     card = run.card_path.read_text()
     run.card_path.write_text(f"{card}\n## Ours\n\nkept\n")
-    again = evaluate(run, films, tmp_path, count=20, judge_config=JUDGE, console=Console(quiet=True))
+    again = evaluate(run, films, tmp_path, count=20, evaluator_config=EVALUATOR_CONFIG, console=Console(quiet=True))
     assert again == report
     assert run.card_path.read_text() == f"{card}\n## Ours\n\nkept\n"
-    assert networks == {path: path.stat().st_mtime_ns for path in judges_folder().rglob("model.keras")}
+    assert networks == {path: path.stat().st_mtime_ns for path in evaluators_folder().rglob("model.keras")}
     assert not [*out.rglob("model.keras")]
 
 
-def test_a_judge_that_is_broken_is_made_again(run, films, tmp_path):
-    arguments = films, DATA, run.split, run.data, tmp_path, JUDGE, Console(quiet=True)
-    judge = find_reference(*arguments).judge
-    network = judge.model_path.read_bytes()
-    judge.model_path.write_bytes(network[:100])
-    assert find_reference(*arguments).judge.path == judge.path
-    assert len(judge.model_path.read_bytes()) == len(network)
-    config = read_json(judge.path / "config.json")
-    write_json(judge.path / "config.json", config | {"an_option": "of other sources"})
-    assert find_reference(*arguments).judge.path.name == "00002"
+def test_an_evaluator_that_is_broken_is_made_again(run, films, tmp_path):
+    arguments = films, DATA, run.split, run.data, tmp_path, EVALUATOR_CONFIG, Console(quiet=True)
+    evaluator = find_reference(*arguments).evaluator
+    network = evaluator.model_path.read_bytes()
+    evaluator.model_path.write_bytes(network[:100])
+    assert find_reference(*arguments).evaluator.path == evaluator.path
+    assert len(evaluator.model_path.read_bytes()) == len(network)
+    config = read_json(evaluator.path / "config.json")
+    write_json(evaluator.path / "config.json", config | {"an_option": "of other sources"})
+    assert find_reference(*arguments).evaluator.path.name == "00002"
 
 
 def test_a_run_without_card_and_report_gets_no_card(run, tmp_path, capsys):
@@ -177,7 +177,7 @@ def test_films_that_the_run_was_not_trained_on_are_refused(run, films, tmp_path)
     with pytest.raises(
         DataError, match="films and masks that it was trained on, received: others under the same names"
     ):
-        evaluate(run, others, tmp_path / "out", judge_config=JUDGE, console=Console(quiet=True))
+        evaluate(run, others, tmp_path / "out", evaluator_config=EVALUATOR_CONFIG, console=Console(quiet=True))
     for number in range(2):
         save_picture(tmp_path / "images" / f"{number}.png", np.zeros((16, 16), np.uint8))
     with pytest.raises(DataError, match="films and masks that it was trained on"):
@@ -196,7 +196,7 @@ def test_films_that_were_brighter_when_they_were_trained_on_are_refused(run, fil
 
 
 def test_images_are_not_compared_with_films_that_the_unet_was_not_trained_on(run, films, tmp_path):
-    unet = Run.create(tmp_path, dataclasses.replace(JUDGE, data=DATA), run.split, run.data)
+    unet = Run.create(tmp_path, dataclasses.replace(EVALUATOR_CONFIG, data=DATA), run.split, run.data)
     grey = mean_grey(load_split(unet, films)[0])
     for shift, refused in ((0.5, False), (3.0, True)):
         unet.write_json("report.json", {"mean_grey": grey + shift})
@@ -216,7 +216,7 @@ def test_a_report_has_a_folder_of_its_own(place, films, tmp_path):
     assert sorted(out.iterdir()) == before
 
 
-def test_where_no_report_can_be_written_no_judge_is_trained(run, films, tmp_path, monkeypatch):
+def test_where_no_report_can_be_written_no_evaluator_is_trained(run, films, tmp_path, monkeypatch):
     monkeypatch.setattr("mammogan_tf.evaluation.report.find_reference", None)
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
@@ -224,18 +224,18 @@ def test_where_no_report_can_be_written_no_judge_is_trained(run, films, tmp_path
 
 
 @pytest.mark.slow
-def test_a_judge_is_of_the_films_as_they_are(run, films, tmp_path):
-    arguments = DATA, run.split, run.data, tmp_path, JUDGE, Console(quiet=True)
+def test_an_evaluator_is_of_the_films_as_they_are(run, films, tmp_path):
+    arguments = DATA, run.split, run.data, tmp_path, EVALUATOR_CONFIG, Console(quiet=True)
     index = next(number for number, film in enumerate(films) if film.id in run.split.train and film.lesions)
     others = [*films]
     others[index] = dataclasses.replace(films[index], lesions=())
-    first, second, again = (find_reference(known, *arguments).judge for known in (films, others, films))
+    first, second, again = (find_reference(known, *arguments).evaluator for known in (films, others, films))
     assert first.path == again.path
     assert first.path != second.path
 
 
 def test_another_kind_of_run_is_refused(run, films, tmp_path):
-    unet = Run.create(tmp_path, JUDGE, run.split, [tmp_path])
+    unet = Run.create(tmp_path, EVALUATOR_CONFIG, run.split, [tmp_path])
     unfinished = Run.create(tmp_path, run.config, run.split, [tmp_path])
     for wrong, says in (
         (unet, "a train-unet run$"),
@@ -277,7 +277,14 @@ def images(tmp_path) -> Path:
 
 def test_a_folder_of_images(run, films, images, tmp_path):
     report = evaluate_images(
-        images, None, films, run.data, tmp_path / "out", like=run, judge_config=JUDGE, console=Console(quiet=True)
+        images,
+        None,
+        films,
+        run.data,
+        tmp_path / "out",
+        like=run,
+        evaluator_config=EVALUATOR_CONFIG,
+        console=Console(quiet=True),
     )
     jsonschema.validate(report, SCHEMA)
     assert (report["kind"], report["masks"], report["synthetic"]["images"]) == ("images", "none", 12)
@@ -301,7 +308,7 @@ def test_images_beside_a_unet_that_sees_films_as_they_are(run, films, tmp_path):
         run.data,
         tmp_path / "out",
         unet,
-        judge_config=JUDGE,
+        evaluator_config=EVALUATOR_CONFIG,
         console=Console(quiet=True),
     )
     assert report["measures"]["memorisation"]["neighbour_ratio_pixels"]["value"] == 0

@@ -1,4 +1,4 @@
-"""Which films, networks and seeds a report stands on; nothing is trained or judged here."""
+"""Which films, networks and seeds a report stands on; nothing is trained or evaluated here."""
 
 import dataclasses
 import shutil
@@ -19,7 +19,7 @@ from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import reference, report
 from mammogan_tf.evaluation.evidence import UseResult, synthesise
 from mammogan_tf.evaluation.folder import synthetic_films
-from mammogan_tf.evaluation.reference import JUDGE_SEED, find_reference, real_films, to_float
+from mammogan_tf.evaluation.reference import EVALUATOR_SEED, find_reference, real_films, to_float
 from mammogan_tf.evaluation.spaces import texture_space
 from mammogan_tf.evaluation.use import Recipe
 from mammogan_tf.inference import load_generator
@@ -31,7 +31,7 @@ from mammogan_tf.training.run import Run
 from mammogan_tf.training.split_films import load_split
 
 DATA = DataConfig(size=16, test=0.3)
-JUDGE = UNetConfig(widths=(4, 6), seed=1)
+EVALUATOR_CONFIG = UNetConfig(widths=(4, 6), seed=1)
 RECIPE = Recipe(steps=7)
 RESULTS = (UseResult("real", 0, np.zeros(1), np.zeros(1)),)
 QUIET = Console(quiet=True)
@@ -75,15 +75,15 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def used(tmp_path_factory):
-    """What the networks of use are trained with. Judges stay as initialised; in place of a report its evidence is given."""
+    """What the networks of use are trained with. The evaluation U-Net stays as initialised; evidence is given for a report."""
     from mammogan_tf.models.unet import build_unet
 
     given: list = []
-    judges = tmp_path_factory.mktemp("judges")
+    evaluators = tmp_path_factory.mktemp("evaluators")
 
-    def initialise(judge, films, console):
-        keras.utils.set_random_seed(judge.config.seed)
-        build_unet(judge.config.data.size, widths=judge.config.widths).save(judge.model_path)
+    def initialise(evaluator, films, console):
+        keras.utils.set_random_seed(evaluator.config.seed)
+        build_unet(evaluator.config.data.size, widths=evaluator.config.widths).save(evaluator.model_path)
 
     def use(train, test, generator, view, file, seed, recipe, console):
         given.extend([train, test, view, file.name, seed, recipe])
@@ -91,7 +91,7 @@ def used(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "train_unet", initialise)
-        patch.setattr(report, "judges_folder", lambda: judges)
+        patch.setattr(report, "evaluators_folder", lambda: evaluators)
         patch.setattr(report, "measure_use", use)
         patch.setattr(report, "inception_space", texture_space)
         patch.setattr(report, "_report", lambda evidence, *said: {"evidence": evidence, "said": said})
@@ -104,7 +104,7 @@ def used(tmp_path_factory):
 def of_gan(run, films, tmp_path_factory) -> SimpleNamespace:
     """With the fewest images."""
     out = tmp_path_factory.mktemp("gan")
-    found = report.evaluate(run, films, out, 1, SEED, JUDGE, QUIET, inception=True, recipe=RECIPE)
+    found = report.evaluate(run, films, out, 1, SEED, EVALUATOR_CONFIG, QUIET, inception=True, recipe=RECIPE)
     return SimpleNamespace(**found)
 
 
@@ -112,7 +112,9 @@ def of_gan(run, films, tmp_path_factory) -> SimpleNamespace:
 def of_images(run, films, images, tmp_path_factory) -> SimpleNamespace:
     """Beside the films of the run."""
     out, masks = tmp_path_factory.mktemp("images"), images.parent / "masks"
-    found = report.evaluate_images(images, masks, films, run.data, out, run, SEED, JUDGE, QUIET, inception=True)
+    found = report.evaluate_images(
+        images, masks, films, run.data, out, run, SEED, EVALUATOR_CONFIG, QUIET, inception=True
+    )
     return SimpleNamespace(**found)
 
 
@@ -155,7 +157,7 @@ def test_images_of_others_are_dealt_to_patients_by_the_seed(of_images):
     assert of_images.said[2:4] == ("images", "given")
 
 
-def test_the_networks_of_a_run_are_judged_with_it(of_gan, run, films):
+def test_the_networks_of_a_run_are_evaluated_with_it(of_gan, run, films):
     evidence, test = of_gan.evidence, load_split(run, films)[2].cropped()
     by_run = predict_label_maps(load_network(run.unet_path), test.images)
     assert evidence.segmentation.network == "the run's U-Net"
@@ -204,7 +206,7 @@ def test_masks_that_differ_in_every_fiftieth_pixel_are_those_of_other_films(run,
     label_maps.reshape(-1)[::50] ^= 1
     np.savez_compressed(copy.masks_path, label_maps=label_maps, ids=np.array(training.names))
     with pytest.raises(DataError, match="others under the same names"):
-        report.evaluate(copy, films, tmp_path / "out", judge_config=JUDGE, console=QUIET)
+        report.evaluate(copy, films, tmp_path / "out", evaluator_config=EVALUATOR_CONFIG, console=QUIET)
 
 
 def test_films_beside_images_of_no_run_are_split_by_default(films, images, tmp_path):
@@ -216,7 +218,9 @@ def test_films_beside_images_of_no_run_are_split_by_default(films, images, tmp_p
 def test_masks_of_windows_are_found_with_what_lies_around_them(films, tmp_path):
     """As those that the generator was trained on."""
     run = make_run(films, tmp_path / "runs", dataclasses.replace(DATA, view="roi"))
-    evidence = report.evaluate(run, films, tmp_path / "out", 1, SEED, JUDGE, QUIET, recipe=RECIPE)["evidence"]
+    evidence = report.evaluate(run, films, tmp_path / "out", 1, SEED, EVALUATOR_CONFIG, QUIET, recipe=RECIPE)[
+        "evidence"
+    ]
     training, _, test = load_split(run, films)
     for part, found in ((training, evidence.train), (test, evidence.real)):
         known = condition(run, part).cropped().label_maps
@@ -228,8 +232,10 @@ def test_masks_of_windows_are_found_with_what_lies_around_them(films, tmp_path):
 def test_the_films_of_a_report_have_no_margin_and_windows_have_no_side(films, tmp_path, view, sides):
     one, two, *others = films[:6:2] + films[7:11:2]  # One of each patient.
     data, split = dataclasses.replace(DATA, view=view), Split((one.id,), (two.id,), tuple(film.id for film in others))
-    found = find_reference([one, two, *others], data, split, [], tmp_path, JUDGE, QUIET)
+    found = find_reference([one, two, *others], data, split, [], tmp_path, EVALUATOR_CONFIG, QUIET)
     training, test = (real_films(part, films, view) for part in (found.training, found.test))
     assert training.images.shape[1:] == test.images.shape[1:] == (16, 16)
     assert set(test.sides) == sides
-    assert found.judge.config == dataclasses.replace(JUDGE, data=data, seed=JUDGE_SEED, precision="float32")
+    assert found.evaluator.config == dataclasses.replace(
+        EVALUATOR_CONFIG, data=data, seed=EVALUATOR_SEED, precision="float32"
+    )

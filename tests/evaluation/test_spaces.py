@@ -96,7 +96,7 @@ def test_features_of_a_segmenter(cache, tmp_path, monkeypatch, usual_precision):
     bottom = keras.Model(network.input, network.get_layer("up0_a_conv").input[0])
     np.testing.assert_allclose(features, bottom(IMAGES[:3, ..., None]).numpy().mean(axis=(1, 2)), atol=1e-6)
     monkeypatch.setenv("MAMMOGAN_CACHE", str(tmp_path / "another"))
-    keras.config.set_dtype_policy("mixed_bfloat16")  # As a judge that was trained on a GPU leaves it.
+    keras.config.set_dtype_policy("mixed_bfloat16")  # As an evaluation U-Net that was trained on a GPU leaves it.
     again = segmenter_space(tmp_path / "model.keras", Console(quiet=True))
     for _ in ("computed", "read"):
         np.testing.assert_array_equal(again(IMAGES[:3]), features, strict=True)

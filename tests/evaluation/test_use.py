@@ -41,7 +41,7 @@ def measure(train, test, file, generator=generate, recipe=RECIPE, view="whole"):
     return measure_use(train, test, generator, view, file, recipe=recipe, console=Console(quiet=True))
 
 
-def test_every_film_that_can_be_judged_is(finished, unseen):
+def test_every_film_that_can_be_scored_is(finished, unseen):
     _, results = finished
     assert [(result.arm, result.seed) for result in results] == [("augmented", 0), ("pretrained", 0)]
     for result in results:
@@ -147,7 +147,7 @@ def test_what_an_arm_is_trained_on(train, arm, sizes):
 
 
 def test_synthetic_images_are_made_from_the_films_of_benign_and_malignant_lesions(train, tmp_path, monkeypatch):
-    """Not from a normal film, whatever its mask holds, and with no noise that the judged images were made from."""
+    """Not from a normal film, whatever its mask holds, and with no noise that the evaluated images were made from."""
     masks = train.masks.copy()
     assert train.labels[0] == 2
     masks[0] = LESION

@@ -68,7 +68,7 @@ def test_an_interval_stands_on_a_thousand_samples():
     assert weights.count([1] * 5) < 100
 
 
-def test_rows_that_were_not_judged_are_left_out():
+def test_rows_that_have_no_value_are_left_out():
     estimate = bootstrap(np.array([1.0, np.nan, 2.0, 3.0, np.nan]), np.array(list("abcda")))
     assert estimate["value"] == (1 + 2 + 3) / 3
     assert (estimate["n"], estimate["patients"]) == (3, 3)

@@ -100,7 +100,7 @@ def test_near_copies_stand_out_from_unseen_films_too():
     assert near_copies(made, np.array([np.nan])) == 2
     assert near_copies(np.full(3, np.nan), np.array([0.7])) == 0
     (reason,) = verdict({"pixels": Closeness(1, 0.05, 0)}, near=2).reasons
-    assert reason == "pixels: 2 at most 0.4 times as far from one training patient as from the next"
+    assert reason == "pixels: 2 at most 0.4 times as far from the nearest training patient as from the next"
 
 
 def test_closest_pairs():
@@ -150,7 +150,7 @@ def test_a_reason_contradicts_no_limit():
         "pixels: median distance 0.7996 times that of unseen real images (at least 0.8)",
         "features: 25.02% nearer than 5% of the unseen real images (at most 25%)",
         "features: median distance 0.50 times that of unseen real images (at least 0.8)",
-        "scores tell training from unseen real images with an AUC of 0.6504 (at most 0.65)",
+        "scores distinguish training from unseen real images with an AUC of 0.6504 (at most 0.65)",
     )
 
 

@@ -203,29 +203,29 @@ class TestMemorisation:
     """Copies must fail; other films of new anatomies must pass."""
 
     @staticmethod
-    def judged(made: np.ndarray, train: np.ndarray, unseen: np.ndarray) -> bool:
+    def passes(made: np.ndarray, train: np.ndarray, unseen: np.ndarray) -> bool:
         pixels = closeness(nearest(made, train)[0], nearest(unseen, train)[0])
         reference, *others = standardise(*map(radiomics_features, (train, unseen, made)))
         features = closeness(*(nearest(other, reference)[0] for other in reversed(others)))
         return verdict({"pixels": pixels, "features": features}).passed
 
     def test_new_images_pass(self, train, unseen, good):
-        assert self.judged(good, train, unseen)
+        assert self.passes(good, train, unseen)
 
     def test_copies_fail(self, train, unseen):
-        assert not self.judged(train, train, unseen)
+        assert not self.passes(train, train, unseen)
 
     def test_slightly_changed_copies_fail(self, train, unseen):
         faint = np.clip(1.03 * train + np.random.default_rng(0).normal(0, 0.01, train.shape), 0, 1)
-        assert not self.judged(faint, train, unseen)
+        assert not self.passes(faint, train, unseen)
 
     def test_one_copy_among_many_fails(self, train, unseen, good):
-        assert not self.judged(np.concatenate([good[1:], train[:1]]), train, unseen)
+        assert not self.passes(np.concatenate([good[1:], train[:1]]), train, unseen)
 
     def test_mirrored_copies_show_in_the_texture_only(self, train, unseen):
         mirrored = train[:, ::-1]
         assert closeness(nearest(mirrored, train)[0], nearest(unseen, train)[0]).copies == 0
-        assert not self.judged(mirrored, train, unseen)
+        assert not self.passes(mirrored, train, unseen)
 
     def test_a_critic_that_knows_its_films(self, train, unseen):
         def by_heart(images: np.ndarray) -> np.ndarray:

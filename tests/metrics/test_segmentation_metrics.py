@@ -23,7 +23,7 @@ def test_a_lesion_counts_as_breast():
     assert list(region_dice(TRUTH, FOUND)) == list(REGIONS)
 
 
-def test_a_region_in_neither_map_is_not_judged():
+def test_a_region_in_neither_map_has_no_value():
     empty = np.zeros((2, 4, 4), np.uint8)
     assert np.isnan(dice(empty, empty, 4)).all()
     assert np.isnan(iou(empty, empty, 4)).all()

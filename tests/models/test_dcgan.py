@@ -43,7 +43,7 @@ def condition():
 
 
 @pytest.fixture
-def judged(condition):
+def critic_input(condition):
     """Film, mask and label of three films."""
     images = np.random.default_rng(1).uniform(-1, 1, (FILMS, SIZE, SIZE, 1)).astype(np.float32)
     return {"image": images, "mask": condition["mask"], "label": condition["label"]}
@@ -152,18 +152,18 @@ def test_foreground():
     np.testing.assert_array_equal(np.ravel(Foreground()([film, mask])), [-1, -1, 0.25, 1])
 
 
-def test_scores(critic, judged):
-    check_output_shape(critic, judged, (FILMS, 1))
+def test_scores(critic, critic_input):
+    check_output_shape(critic, critic_input, (FILMS, 1))
 
 
-def test_save_and_reload_of_the_critic(critic, judged, tmp_path):
-    check_save_and_reload(critic, judged, tmp_path)
+def test_save_and_reload_of_the_critic(critic, critic_input, tmp_path):
+    check_save_and_reload(critic, critic_input, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["image", "mask", "label"])
-def test_every_input_of_the_critic_counts(critic, judged, name):
-    changed = np.roll(judged[name], 1, axis=0)
-    assert np.abs(call(critic, judged, **{name: changed}) - call(critic, judged)).min() > 1e-5
+def test_every_input_of_the_critic_counts(critic, critic_input, name):
+    changed = np.roll(critic_input[name], 1, axis=0)
+    assert np.abs(call(critic, critic_input, **{name: changed}) - call(critic, critic_input)).min() > 1e-5
 
 
 @pytest.mark.parametrize("patches", [True, False])
@@ -214,7 +214,7 @@ def test_the_critic_has_no_batch_normalisation(critic, generator):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_the_critic_is_float32_under_any_policy(policy, judged, condition):
+def test_the_critic_is_float32_under_any_policy(policy, critic_input, condition):
     keras.config.set_dtype_policy(policy)
     try:
         critic, generator = build_critic(SIZE, widths=(4, 8, 8)), build_generator(SIZE, z_dim=Z_DIM, widths=(8, 8, 4))
@@ -222,7 +222,7 @@ def test_the_critic_is_float32_under_any_policy(policy, judged, condition):
         keras.config.set_dtype_policy("float32")
     computing = [layer for layer in critic.layers if not isinstance(layer, layers.InputLayer)]
     assert {layer.compute_dtype for layer in computing} == {"float32"}
-    assert call(critic, judged).dtype == np.float32
+    assert call(critic, critic_input).dtype == np.float32
     assert generator.get_layer("block16_conv").compute_dtype == policy.removeprefix("mixed_")
     check_output_shape(generator, condition, (FILMS, SIZE, SIZE, 1))
 

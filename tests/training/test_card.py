@@ -38,7 +38,7 @@ def test_card_of_a_unet():
     card = unet_card(run_of("train-unet", config), report)
     assert "| region | background black | film as it is |" in card
     assert "| breast | 0.900 (48) | 0.800 (47) |" in card
-    assert "| lesion | 0.500 (2) | not judged |" in card
+    assert "| lesion | 0.500 (2) | no films |" in card
     assert "On the 11 windows that show a lesion: 0.700; a disc in the middle of each: 0.600." in card
     assert "a square of a film around a lesion, or around some tissue, 128 x 128 px" in card
     assert "Levels of 8, 24 channels, 1,234,567 parameters;" in card
@@ -62,11 +62,11 @@ def test_card_of_a_cross_validation():
     card = cross_validation_card(run_of("cross-validate", CrossValidationConfig(folds=2, seed=3)), report)
     assert "| | background black | film as it is | tissue F | tissue G | clear masks |" in card
     of = [f"{n / 10:.3f} [{n / 10 - 0.01:.3f}, {n / 10 + 0.02:.3f}]" for n in range(9)]
-    assert f"| breast | {of[1]} | {of[2]} | {of[3]} | not judged | {of[4]} |" in card
+    assert f"| breast | {of[1]} | {of[2]} | {of[3]} | no films | {of[4]} |" in card
     assert f"| found at 0.25 | {of[5]} | {of[6]} |" in card
     assert f"| disc | {of[7]} | {of[8]} |" in card
     assert "2 folds by patient" in card
-    assert f"trained for {600 / 60} minutes\nin all and {510 / 60} at most; seed 3" in card
+    assert f"trained for {600 / 60}\nminutes in all and {510 / 60} at most; seed 3" in card
 
 
 @pytest.mark.parametrize(

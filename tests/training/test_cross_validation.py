@@ -87,10 +87,10 @@ def test_the_report_is_over_all_films(cross_validated, windows):
         assert sheet.mode == "RGB"
 
 
-def test_films_of_a_tissue_and_those_with_a_clear_mask_are_judged_apart(cross_validated, windows):
+def test_films_of_a_tissue_and_those_with_a_clear_mask_are_evaluated_apart(cross_validated, windows):
     films, found = windows.cropped(), masks_of(cross_validated)["label_maps"]
     films = dataclasses.replace(films, confidences=np.where(np.arange(len(films)) % 3, 1, 0).astype(np.float32))
-    report = cross_validation._judge(films, {"cleaned": found}, {"cleaned": np.zeros(found.shape)}, "whole")
+    report = cross_validation._evaluate(films, {"cleaned": found}, {"cleaned": np.zeros(found.shape)}, "whole")
 
     def of(chosen):
         rows = np.flatnonzero(chosen)

@@ -239,7 +239,9 @@ class StopsAtStepFour(Console):
 @pytest.mark.slow
 def test_a_run_ends_with_its_best_so_far_where_it_is_told_to_and_may_go_on(make_run, films, monkeypatch):
     run = make_run(steps=6)
-    with pytest.raises(ModelError, match="expected a run that has judged its network, received: one that has not yet"):
+    with pytest.raises(
+        ModelError, match="expected a run that has validated its network, received: one that has not yet"
+    ):
         train_gan(run, films, QUIET, finish=True)
     with pytest.raises(KeyboardInterrupt):
         train_gan(run, films, StopsAtStepFour(quiet=True))

@@ -73,10 +73,10 @@ def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run,
     network = keras.models.load_model(run.model_path, compile=False)
     for kind, pictures in (("cleaned", test.images), ("as_it_is", test.raw)):
         for region, values in region_dice(test.label_maps, predict_label_maps(network, pictures)).items():
-            judged = values[~np.isnan(values)]
+            scored = values[~np.isnan(values)]
             cell = report["dice"][kind][region]
-            assert cell["films"] == len(judged)
-            assert cell["mean"] == pytest.approx(judged.mean())
+            assert cell["films"] == len(scored)
+            assert cell["mean"] == pytest.approx(scored.mean())
         found = predict_label_maps(network, pictures), lesion_chances(network, pictures)
         assert report["lesions"][kind] == lesion_scores(test, *found)
     assert report["films"] == {"train": len(run.split.train), "validation": 2, "test": len(test)}
@@ -85,7 +85,7 @@ def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run,
 
 
 @pytest.mark.slow
-def test_windows_are_judged_beside_a_disc_and_by_their_lesions(make_run):
+def test_windows_are_evaluated_beside_a_disc_and_by_their_lesions(make_run):
     run = make_run(view="roi", lesion_loss="focal-tversky", lesion_repeats=2, attention=True, epochs=1)
     report = train_unet(run, load_all(run.data), QUIET)
     assert set(report["disc"]["cleaned"]) == {"network", "disc", "radius", "films"}
@@ -172,8 +172,8 @@ def test_a_view_is_moved_as_its_own_limits_say_and_its_lesions_come_as_often_as_
     assert set(times.values()) == {1, 3}
     assert Counter(training.ids) == {id_: times[id_] * count for id_, count in Counter(everything.ids).items()}
     if view == "roi":
-        (fitted, judged, _), _ = calls["compare_with_disc"]
-        assert (fitted.names, judged.names) == (everything.names, test.names)
+        (fitted, tested, _), _ = calls["compare_with_disc"]
+        assert (fitted.names, tested.names) == (everything.names, test.names)
 
 
 @pytest.mark.slow
@@ -192,16 +192,16 @@ def test_mixed_precision_and_who_is_shown(precision, make_run, monkeypatch):
 
     spy("segmentation_batches")
     spy("validation_batches")
-    computed, test = set(), segmentation._test
+    computed, untouched = set(), segmentation._test
 
-    def judge(network, *arguments):
+    def test(network, *arguments):
         computed.update(layer.compute_dtype for layer in network.layers)
-        return test(network, *arguments)
+        return untouched(network, *arguments)
 
-    monkeypatch.setattr(segmentation, "_test", judge)
+    monkeypatch.setattr(segmentation, "_test", test)
     run = make_run(precision=precision, epochs=1)
     report = train_unet(run, load_all(run.data), QUIET)
-    assert computed == {"float32"}, "judged as it will be used"
+    assert computed == {"float32"}, "tested as it will be used"
     assert keras.config.dtype_policy().name == precision
     assert all(np.isfinite(weight).all() for weight in keras.models.load_model(run.model_path).get_weights())
     assert report["best_epoch"] == 1

@@ -1,4 +1,4 @@
-"""Are grey levels and texture those of real films?"""
+"""Do grey levels and texture match those of real films?"""
 
 from collections.abc import Callable
 from functools import partial
@@ -144,7 +144,7 @@ def _require_folds(evidence: Evidence) -> None:
 
 
 def _auc(test: TwoSampleTest, patients_real: np.ndarray, patients_synthetic: np.ndarray, seed: int) -> Estimate:
-    """The interval is that of the patients who are judged; the classifiers stay as they are."""
+    """The interval is that of the patients who are tested; the classifiers stay as they are."""
     same_fold = test.folds_real[:, None] == test.folds_synthetic
     scores = test.scores_real, test.scores_synthetic
     return auc_between(*scores, patients_real, patients_synthetic, same_fold, seed)
@@ -157,15 +157,14 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
             "spectra",
             figures.spectra(real, synthetic),
             "Radially averaged power spectrum: median and the middle 80 % of images. Synthetic below real on the right "
-            "means missing fine texture, a peak means a grid. Films of few patients give a ragged band.",
+            "means missing fine texture, a peak means a grid. With few patients the bands are ragged.",
         ),
         Picture(
             "grey_levels",
             figures.histograms(
                 {"real": _inside(evidence.real), "synthetic": _inside(evidence.synthetic)}, "grey level"
             ),
-            "Grey levels inside the breast. They tell of exposure and of the share of dense tissue, not of where "
-            "anything is.",
+            "Grey levels inside the breast. They show exposure and the share of dense tissue, not where anything is.",
         ),
     ]
     if "value" in measures["classifier_auc_texture"]:
@@ -176,8 +175,8 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
             Picture(
                 "easiest",
                 figures.gallery({"synthetic": synthetic[easiest]}, ["" for _ in easiest]),
-                "The synthetic images that the classifier in the texture space found easiest to tell: the worst, not "
-                "examples. What it saw may be too faint for an eye.",
+                "The synthetic images that the classifier of texture features recognised most easily: the worst ones, not "
+                "examples. What it saw may be too faint for the eye.",
             )
         )
     return pictures
@@ -193,48 +192,50 @@ def _of_space(space: str, name: str) -> tuple[Measure, ...]:
         Measure(
             f"kid_{space}",
             f"KID, {name}",
-            "real films of other patients have 0 in the mean; near the floor is good",
+            "0 is expected of real films of other patients; near the floor is good",
             floor="unseen real films",
         ),
         Measure(
-            f"floor_over_fid_{space}", f"Floor / FID, {name}", "1 is as close as real films are; some 1.2 can be had"
+            f"floor_over_fid_{space}",
+            f"Floor / FID, {name}",
+            "1: as close as real films; a perfect generator has some 1.2",
         ),
         Measure(
             f"classifier_auc_{space}",
-            f"Real or synthetic, {name}: AUC",
-            "0.5: cannot be told apart, 1: always",
-            floor="training or unseen real films",
+            f"Real against synthetic, {name}: AUC",
+            "0.5: indistinguishable, 1: always distinguished",
+            floor="training against unseen real films",
         ),
     )
 
 
 DISTRIBUTION = Section(
     key="distribution",
-    title="Are grey levels and texture those of real films?",
-    meaning="Distances of features to those of the training films: kernel distance (KID, whose pairs within a set are of two "
-    "patients), floor over Frechet distance (FID), and the AUC of a linear classifier, trained on other patients, that "
-    "tells synthetic images from the unseen films. The floor is the distance of the unseen films, whose masks the "
-    "synthetic images share. Features are handcrafted (40: grey levels, co-occurrence, local patterns, spectrum, "
-    "wavelets), those at the bottom of the segmenter that judges, or those of a network for photographs. Distances are "
-    "means over sets of one synthetic image for each film, so that both sides have equal numbers.",
-    caution="Few films give wide intervals; values below the floor hint at copied training films. The two films of a patient are "
-    "more alike than two images of her masks need to be, and so cover less: a perfect generator has a floor / FID of some 1.2. "
-    "The AUC's interval leaves the classifier as it is: of real films alone one in six leaves 0.5 out. A classifier may see a "
-    "difference that matters to nobody, such as the generator's rounding of the darkest grey; where images come without "
-    "their masks, those made from masks of test films lower its AUC. Texture does not see whether anatomy makes sense; "
-    "photographs are not mammograms.",
+    title="Do grey levels and texture match those of real films?",
+    meaning="Distances between the features of synthetic images and of training films: the kernel distance (KID, in which no "
+    "pair within a set is of one patient), and the floor divided by the Frechet distance (FID). The AUC is that of a linear "
+    "classifier of synthetic images against unseen films, trained on other patients. The floor is the same measure for the "
+    "unseen films, whose masks the synthetic images share. Features are handcrafted (40: grey levels, co-occurrence, local "
+    "patterns, spectrum, wavelets), those of the evaluation U-Net's lowest level, or those of Inception-v3, a network for "
+    "photographs. Distances are means over sets of one synthetic image for each film, so that both sides have equal numbers.",
+    caution="Few films give wide intervals. Values below the floor hint at copied training films. The two films of a patient "
+    "are more alike than two images of that patient's masks need to be, and so cover less: a perfect generator has a floor / "
+    "FID of some 1.2. The AUC's interval keeps the classifier as it is: with real films on both sides one interval in six "
+    "excludes 0.5. A classifier may see a difference that matters to nobody, such as how the generator rounds the darkest grey. "
+    "Where images come without their masks, those made from masks of test films lower its AUC. Texture features do not see "
+    "whether anatomy makes sense, and photographs are not mammograms.",
     measures=(
         Measure(
             "fine_texture",
             "Power of the finest texture, ratio to real",
             "below 1: too smooth, above: noise or a grid",
-            floor="unseen to training films",
+            floor="unseen against training films",
         ),
         *(measure for space, name in SPACES.items() for measure in _of_space(space, name)),
         Measure(
             "radiomics_frechet",
             "Radiomics Frechet distance",
-            "near the floor is good; compares only with itself",
+            "near the floor is good; other features do not compare",
             floor="unseen real films",
         ),
     ),

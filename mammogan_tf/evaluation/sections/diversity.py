@@ -1,4 +1,4 @@
-"""Are the synthetic images as different from one another as real films are?"""
+"""Are the synthetic images as varied as real films?"""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -24,10 +24,10 @@ MANIFOLD_SETS = 4
 NO_PAIRS = "no two images of one mask"
 
 SHARES = {
-    "precision": "synthetic images among real ones; low: odd images",
-    "recall": "real films among synthetic ones; low: kinds of film are missing",
+    "precision": "share of images that look like training films; low: implausible images",
+    "recall": "share of training films that look like images; low: kinds of film are missing",
     "density": "as precision, but outliers weigh less; may exceed 1",
-    "coverage": "real films with a synthetic one nearby; low: kinds of film are missing",
+    "coverage": "share of training films with an image nearby; low: kinds of film are missing",
 }
 
 
@@ -129,34 +129,33 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
         )
     ]
     caption = (
-        "SSIM of pairs with 95 % intervals over patients; the further left, the more diverse. Noise moves a pair to the "
-        "left too: trust it only where the texture distances are good."
+        "SSIM of pairs with 95 % intervals over patients; further left is more diverse. Noise moves pairs to the left, too: "
+        "trust this only where the texture distances are good."
     )
     return [Picture("diversity", figures.intervals(rows, "SSIM"), caption)]
 
 
 DIVERSITY = Section(
     key="diversity",
-    title="Are the synthetic images as different from one another as real films are?",
-    meaning="Pairwise SSIM among synthetic images: of masks of different patients, beside real films of different "
-    "patients; and of one mask with different noise, beside the two breasts of a patient. Lower is more diverse. "
-    "Two breasts have two masks, so that they differ by more than noise has to change: spread over error is how much two "
-    "images of a mask differ, over how much they differ from its real film; 1 is right, below it noise changes too little. "
-    "Precision, recall, density and coverage say how much of the synthetic images lies among the training films in a space "
-    "of features, and how much of the training films is reached; beside them the same for the real films of unseen "
-    "patients, in equal numbers.",
-    caution="Noise makes images differ too: read it together with the texture distances. Across masks, differing outlines "
-    "alone give some diversity. Few images reach few training films, so that recall and coverage are low for real films "
-    "as well: only the distance to them counts.",
+    title="Are the synthetic images as varied as real films?",
+    meaning="Pairwise SSIM among synthetic images; lower is more diverse. Images of masks of different patients are compared "
+    "with real films of different patients, and images of one mask with the two breasts of a patient. Two breasts have two "
+    "masks, which alone makes them differ. So spread over error divides how much two images of a mask differ by how much they "
+    "differ from its real film: 1 is right, below 1 noise changes too little. Precision and density say how many synthetic "
+    "images lie among the training films in a feature space, recall and coverage how many training films have synthetic images "
+    "around them. Their floor is that of as many real films of unseen patients.",
+    caution="Noise makes images differ, too: read this section together with the texture distances. Across masks, different "
+    "outlines alone give some diversity. Few images reach few training films, so recall and coverage are low for real films as "
+    "well: only the distance to the floor counts.",
     measures=(
-        Measure("ssim_across_masks", "SSIM across masks", "near real films is good", floor="real, other patients"),
+        Measure("ssim_across_masks", "SSIM across masks", "near the floor is good", floor="real, other patients"),
         Measure(
             "ssim_same_mask", "SSIM with the same mask", "near 1: noise changes nothing", floor="real, two breasts"
         ),
         Measure(
             "spread_over_error",
-            "Spread over error at one mask, by 1 - SSIM",
-            "1 is right; below: noise changes too little",
+            "Spread over error (of 1 - SSIM)",
+            "1 is right; below 1: noise changes too little",
         ),
         *(
             Measure(f"{share}_{space}", f"{share.capitalize()}, {name}", reading, floor="unseen real films")

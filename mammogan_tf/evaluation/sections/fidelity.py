@@ -1,4 +1,4 @@
-"""Does a synthetic image resemble the film that its mask came from?"""
+"""How similar is a synthetic image to the real film of the same mask?"""
 
 from collections.abc import Callable
 
@@ -66,37 +66,37 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
         (f"{TITLES[name]}, {what}", kind, estimate)
         for name in SIMILARITIES
         for what, kind, estimate in (
-            ("synthetic / its own film", "synthetic", measures[f"{name}_own_film"]),
+            ("synthetic / real of the same mask", "synthetic", measures[f"{name}_own_film"]),
             ("real / other patient, same tissue", "real", measures[f"{name}_own_film"]["floor"]),
             ("real / other breast", "real", measures[f"{name}_left_right"]),
         )
     ]
     caption = (
-        "Similarity of pairs with 95 % intervals over patients. Do not read the distance from real pairs to 1 as room "
-        "for improvement: an image that reached 1 would be the film itself."
+        "Similarity of pairs with 95 % intervals over patients. The distance to 1 is no room for improvement: an image at 1 "
+        "would be the film itself."
     )
     return [Picture("similarity", figures.intervals(rows, "similarity"), caption)]
 
 
 FIDELITY = Section(
     key="fidelity",
-    title="Does a synthetic image resemble the film that its mask came from?",
-    meaning="SSIM and its multi-scale kin of each synthetic image with the real film whose mask it was made from, beside "
-    "real films of other patients with the same tissue class, and beside the other breast of the same patient.",
-    caution="SSIM rewards smoothness and the black around the breast, which the mask gives away: a blurred image can "
-    "score higher than a sharp one. Above the floor means that the mask carried anatomy over, not that texture is "
-    "right. MS-SSIM has as many scales as the size allows: values of different sizes do not compare.",
+    title="How similar is a synthetic image to the real film of the same mask?",
+    meaning="SSIM and multi-scale SSIM (MS-SSIM) of each synthetic image with the real film whose mask it was made from. "
+    "References are pairs of real films: of different patients with the same tissue class, and the two breasts of a patient.",
+    caution="SSIM rewards smoothness, and the black around the breast, which the mask gives away: a blurred image can score "
+    "higher than a sharp one. A value above the floor means that the mask carried anatomy over, not that texture is right. "
+    "MS-SSIM has as many scales as the size allows, so values at different sizes do not compare.",
     measures=tuple(
         measure
         for name, title in TITLES.items()
         for measure in (
             Measure(
                 f"{name}_own_film",
-                f"{title} with its own film",
-                "above the floor: the mask is worth something",
+                f"{title} with the real film of the same mask",
+                "above the floor: the mask carries anatomy over",
                 floor="real, other patient of the same tissue",
             ),
-            Measure(f"{name}_left_right", f"{title} of the left with the right breast (real)", "two breasts alike"),
+            Measure(f"{name}_left_right", f"{title} of left and right breast (real)", "how alike two breasts are"),
         )
     ),
     compute=_compute,

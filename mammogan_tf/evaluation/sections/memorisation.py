@@ -1,4 +1,4 @@
-"""Does the generator hand out its training films?"""
+"""Does the generator copy its training films?"""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from mammogan_tf.metrics.memorisation import (
     verdict,
 )
 
-__all__ = ["MEMORISATION", "judge_memorisation", "masks_of_training"]
+__all__ = ["MEMORISATION", "masks_of_training", "memorisation_verdict"]
 
 CRITIC_BATCH = 16
 PAIRS = 10
@@ -59,7 +59,7 @@ def _membership(evidence: Evidence) -> Estimate:
 def _critic_scores(evidence: Evidence) -> np.ndarray:
     """Scores of training films, then unseen films: the white-box attack of Hayes et al. 2019 (section 4.1).
 
-    Judged in mixed batches, because the critic sees how a batch scatters.
+    Scored in mixed batches, because the critic sees how a batch scatters.
     """
     assert evidence.critic is not None
     images, masks, labels = (
@@ -81,8 +81,8 @@ def masks_of_training(evidence: Evidence) -> int:
     return sum(mask in train and mask not in unseen for mask in asked)
 
 
-def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]:
-    """``{"passed", "rule", "judged", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`.
+def memorisation_verdict(evidence: Evidence, measures: Measures) -> dict[str, Any]:
+    """``{"passed", "rule", "checked", "reasons"}``: by the rule of :mod:`mammogan_tf.metrics.memorisation`.
 
     Fewer images than unseen films, or images of one or two patients, show nothing, and so do not pass; nor does what could
     not be computed.
@@ -99,8 +99,8 @@ def judge_memorisation(evidence: Evidence, measures: Measures) -> dict[str, Any]
         evidence.require_comparable(sets=1)
     except DataError as error:
         reasons.append(f"too few to pass: {error}")
-    judged = [*spaces, *(["membership"] if membership is not None else [])]
-    return {"passed": not reasons, "rule": RULE, "judged": judged, "reasons": reasons}
+    checked = [*spaces, *(["membership"] if membership is not None else [])]
+    return {"passed": not reasons, "rule": RULE, "checked": checked, "reasons": reasons}
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
@@ -112,15 +112,16 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
         Picture(
             "neighbours",
             histogram,
-            "Root-mean-square difference to the nearest training film, in grey levels from 0 to 1. A heap at the far "
+            "Root-mean-square difference to the nearest training film, in grey levels from 0 to 1. A peak at the far "
             "left means copies. Smooth images lie further left than real ones without being copies.",
         ),
         Picture(
             "closest",
             _closest(evidence),
-            "The synthetic images most suspect of being copies, one a patient, above their nearest training film, with "
-            "their distance to it over that of the real film of the same mask (over the median of unseen films where "
-            "there is none). The same outline is no copy; the same texture is. Mirrored copies are not sought.",
+            "The synthetic images most likely to be copies, one for each patient, above their nearest training film. The "
+            "number is the distance between them relative to that of the real film of the same mask (to the median of "
+            "unseen films where there is none). The same outline is no copy; the same texture is. Mirrored copies are not "
+            "searched for.",
         ),
     ]
 
@@ -140,12 +141,12 @@ def _closest(evidence: Evidence) -> bytes:
 
 MEMORISATION = Section(
     key="memorisation",
-    title="Does it hand out training films?",
-    meaning="Distance of each synthetic image to its nearest training film, in pixels and in features, against the same for "
-    "real films of unseen patients: the ratio of medians, and the share that lies nearer than 5 % of the unseen films do. "
-    "Membership: how well the critic's score tells training films from unseen ones.",
-    caution="Well below 1 means copies, or images smoother than real ones, which lowers every distance: look at the "
-    "closest pairs. A pass does not prove privacy: parts of films, and copies that are mirrored or moved, are not sought.",
+    title="Does the generator copy its training films?",
+    meaning="Distance of each synthetic image to its nearest training film, in pixels and in features, compared with real films "
+    "of unseen patients: the ratio of the medians, and the share of images that are nearer than the nearest 5 % of the unseen "
+    "films. Membership is how well the critic's score distinguishes training films from unseen ones.",
+    caution="A ratio well below 1 means copies, or images smoother than real ones, which lowers every distance: look at the "
+    "closest pairs. A pass does not prove privacy: copies that are mirrored, moved, or of parts of films are not searched for.",
     measures=(
         *(
             measure
@@ -153,19 +154,19 @@ MEMORISATION = Section(
             for measure in (
                 Measure(
                     f"neighbour_ratio_{space}",
-                    f"Nearest training film, {name}: ratio to unseen",
+                    f"Distance to the nearest training film, {name}: ratio to unseen films",
                     f"1 is expected, {LEAST_RATIO} or more passes",
                 ),
                 Measure(
                     f"near_{space}",
-                    f"Nearer than 5 % of unseen films, {name}",
+                    f"Share nearer than the nearest 5 % of unseen films, {name}",
                     f"0.05 to 0.07 is expected, {MOST_NEAR} or less passes",
                 ),
             )
         ),
         Measure(
             "membership_auc",
-            "Training films told from unseen by the critic: AUC",
+            "Training against unseen films by the critic's score: AUC",
             f"0.5 is best, {MOST_MEMBERSHIP} or less passes",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Does the generator draw what the mask asks for?"""
+"""Do the images follow their masks?"""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from mammogan_tf.metrics.segmentation import REGIONS, dice
 __all__ = ["OBEDIENCE"]
 
 LOWEST_CEILING = 0.3
-"""Dice on real films below which the segmenter is no judge of a region."""
+"""Dice on real films below which the evaluation U-Net says nothing about a region."""
 
 PLACES = 5
 """Random places for each lesion, with which it is compared."""
@@ -51,7 +51,7 @@ def _dice(evidence: Evidence) -> dict[str, Estimate]:
         ceiling = over_patients(on_real, real.patients, seed=seed)
         report[f"dice_{region}"] = value | {"ceiling": ceiling, "control": control}
         if ceiling.get("value", 1) < LOWEST_CEILING:
-            note = f"the segmenter that judges reaches {ceiling['value']:.2f} on real films: it cannot tell"
+            note = f"the evaluation U-Net reaches only {ceiling['value']:.2f} on real films, so this value says little"
             report[f"dice_{region}"]["note"] = note
     return report
 
@@ -115,11 +115,11 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
     series = {
         "synthetic": [measures[f"dice_{region}"] for region in REGIONS],
         "real (ceiling)": [measures[f"dice_{region}"]["ceiling"] for region in REGIONS],
-        "control (shuffled masks)": [measures[f"dice_{region}"]["control"] for region in REGIONS],
+        "control (masks of other patients)": [measures[f"dice_{region}"]["control"] for region in REGIONS],
     }
     bars = (
-        "Dice by region with 95 % intervals over patients. Where the blue bar is low the segmenter cannot judge, and "
-        "where the grey one is high any breast would do."
+        "Dice by region with 95 % intervals over patients. Where the blue bar is low the evaluation U-Net does not find the "
+        "region, and where the grey one is high any breast would do."
     )
     areas = (
         "Share of the image that the mask asks for against the share that is found, film by film (synthetic: means over "
@@ -148,17 +148,17 @@ def _areas(evidence: Evidence) -> dict[str, dict[str, tuple[np.ndarray, np.ndarr
 
 OBEDIENCE = Section(
     key="obedience",
-    title="Does the generator draw what the mask asks for?",
-    meaning="Dice between the mask asked for and the mask that an independent segmenter, trained on real films only, "
-    "finds in the image. The ceiling is its Dice on the real films of the same masks; the control compares with "
-    "the mask of another patient. Only images whose mask holds the region are judged. Lesions also by eye, as it were: "
-    "contrast of the inside of a lesion with the ring of tissue around it, in standard deviations of the breast, beside "
-    "that of real lesions and that of random places where none was asked for.",
-    caution="Where the ceiling is low the segmenter cannot judge the region: lesions are a few pixels wide on whole films. "
-    "A generator that cuts the background out of the mask gets the outline of the breast for nothing, and one that was trained "
-    "to be read by a U-Net (anatomy loss) is read well by another of the same design. Above the "
-    "ceiling means images that are easier than real ones, not better. Contrast is blind to shape and texture, and "
-    "circles wider than their lesion thin it out.",
+    title="Do the images follow their masks?",
+    meaning="Dice between the mask that an image was made from and the mask that the evaluation U-Net finds in it, for images "
+    "whose mask has the region. This U-Net was trained on real films only. The ceiling is its Dice on the real films of the same "
+    "masks; the control compares with the masks of other patients. Lesions are also measured by contrast: the inside of a lesion "
+    "against the ring of tissue around it, in standard deviations of the breast, compared with real lesions and with random "
+    "places where the mask has none.",
+    caution="Where the ceiling is low the evaluation U-Net does not find the region in real films either: lesions are a few "
+    "pixels wide on whole films. A generator that cuts the background out of the mask gets the outline of the breast for "
+    "nothing, and one that was trained to be read by a U-Net (anatomy loss) is read well by another of the same design. A value "
+    "above the ceiling means images that are easier than real ones, not better. Contrast ignores shape and texture, and circles "
+    "larger than their lesion dilute it.",
     measures=(
         *(
             Measure(
@@ -166,28 +166,28 @@ OBEDIENCE = Section(
                 f"{region.capitalize()}: Dice",
                 "near the ceiling and far above the control is good",
                 ceiling="real films",
-                control="shuffled masks",
+                control="masks of other patients",
             )
             for region in REGIONS
         ),
         Measure(
             "lesion_contrast",
-            "Lesions: contrast with their ring",
+            "Lesions: contrast with the tissue around them",
             "near that of real lesions is good",
             ceiling="real lesions",
-            control="where none was asked for",
+            control="random places without a lesion",
         ),
-        Measure("lesion_contrast_to_real", "Lesions: share of the contrast of real ones", "1 is as plain as real"),
+        Measure("lesion_contrast_to_real", "Lesions: contrast relative to real ones", "1: as clear as real lesions"),
         Measure(
             "lesion_auc",
-            "Lesions told from random places by contrast: AUC",
+            "Lesions against random places, by contrast: AUC",
             "about 0.5: no lesions were drawn (places differ in brightness, too)",
             ceiling="real lesions",
         ),
         Measure(
             "lesion_false_alarms",
             "Images without a lesion in which one is found",
-            "near real films is good",
+            "near the floor is good",
             floor="real films",
         ),
     ),

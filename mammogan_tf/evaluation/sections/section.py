@@ -11,12 +11,12 @@ __all__ = ["REFERENCES", "Measure", "Measures", "Picture", "Section"]
 Measures = Mapping[str, Estimate]
 
 REFERENCES = ("floor", "ceiling", "control")
-"""Keys of the estimates that stand beside a value."""
+"""Keys of the estimates that a value is compared with."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of a table: its key in ``report.json``, its title, how to read it, and what stands beside it.
+    """One row of a table: its key in ``report.json``, its title, how to read it, and what it is compared with.
 
     ``floor`` and ``ceiling`` are the same measure on real films, ``control`` where it must fail: here in words.
     """

@@ -1,4 +1,4 @@
-"""Does the U-Net outline anatomy and lesions on films of patients that it has not seen?"""
+"""How well does the U-Net segment films of unseen patients?"""
 
 from collections.abc import Callable, Iterator
 
@@ -27,7 +27,10 @@ SCORES: dict[str, tuple[Callable, str]] = {
 DETECTION = {
     "lesions_found": ("Lesions found (IoU 0.1)", "sensitivity"),
     "false_positives": ("False positives per film", "false_positives_per_image"),
-    "clear_films_with_false_positives": ("Films without a lesion that get one", "clear_images_with_false_positives"),
+    "clear_films_with_false_positives": (
+        "Films without a lesion in which one is found",
+        "clear_images_with_false_positives",
+    ),
 }
 """For each measure its title, and which of :meth:`FreeResponse.ratios` it is."""
 
@@ -90,26 +93,26 @@ def _members(tissues: np.ndarray, labels: np.ndarray) -> Iterator[tuple[str, np.
 def _draw_by_class(evidence: Evidence, measures: Measures) -> list[Picture]:
     series = {name: [measures[f"dice_{region}_{key}"] for region in REGIONS] for key, name in GROUPS.items()}
     caption = (
-        "Dice of each region by tissue (F fatty, G fatty-glandular, D dense-glandular) and by severity, with 95 % "
-        "intervals over patients. Classes of few patients have wide intervals: bars that overlap are not told apart."
+        "Dice of each region by tissue (F fatty, G fatty-glandular, D dense-glandular) and by label, with 95 % "
+        "intervals over patients. Classes of few patients have wide intervals: where they overlap, no difference is shown."
     )
     return [Picture("by_class", figures.grouped_bars(list(REGIONS), series, "Dice"), caption)]
 
 
 AGREEMENT = Section(
     key="segmentation",
-    title="Does the U-Net outline films that it has not seen?",
-    meaning="Agreement of the label maps found on the test films with the automatic anatomy and the annotated lesions "
-    "(or with drawn masks, where there are any), for the films whose mask holds the region. HD95: distance between the "
-    "outlines that 95 % of their points keep; a region that is missed counts the image's diagonal. Lesions are found one by "
-    "one where the overlap reaches an IoU of 0.1. The control is what was found on the film of another patient.",
-    caution="The automatic anatomy is no reading by a radiologist, and circles are wider than lesions. The breast fills "
-    "much of any film, so that even the control is high: read the distance to it.",
+    title="How well does the U-Net segment films of unseen patients?",
+    meaning="Agreement of the U-Net's label maps with the masks of the test films: the automatic anatomy and the annotated "
+    "lesions, or masks drawn by hand where there are any. A film counts for the regions that its mask has. HD95 is the "
+    "95th percentile of the distances between the two outlines; a missed region counts as the image's diagonal. A lesion counts "
+    "as found from an IoU of 0.1. The control compares with the label map of another patient's film.",
+    caution="The automatic anatomy is not a radiologist's reading, and circles are larger than lesions. The breast fills much "
+    "of every film, so even the control is high: read the distance to it.",
     measures=tuple(
         Measure(
             f"{name}_{region}",
             f"{region.capitalize()}: {title}",
-            "low is good" if name == "hd95" else "1 is best",
+            "lower is better" if name == "hd95" else "1 is best",
             control="another patient's",
         )
         for region in REGIONS
@@ -125,10 +128,10 @@ AGREEMENT = Section(
 
 BY_CLASS = Section(
     key="segmentation_by_class",
-    title="Does it do so for dense breasts and for malignant films too?",
-    meaning="Dice and detection of the section above, for the films of each tissue class and of each severity.",
-    caution="The classes have few patients each, and the intervals say so. Differences between classes may come from "
-    "the automatic anatomy, which is itself worse on dense breasts.",
+    title="Does this hold for dense breasts and for malignant films?",
+    meaning="Dice and detection of the section above, separately for each tissue class and each label.",
+    caution="Each class has few patients, as the intervals show. Differences between classes may come from the automatic "
+    "anatomy, which is itself worse on dense breasts.",
     measures=tuple(
         Measure(f"dice_{region}_{key}", f"{region.capitalize()}, {name}: Dice", "compare within the region")
         for region in REGIONS

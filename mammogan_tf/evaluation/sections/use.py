@@ -1,4 +1,4 @@
-"""Is it of use to train on the synthetic images?"""
+"""Does training with the synthetic images help?"""
 
 from dataclasses import dataclass
 
@@ -116,7 +116,7 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
         rows = [(arm.title, _kind(arm), measures[f"{score}_{key}"]) for key, arm in ARMS.items()]
         caption = (
             f"{name} on unseen films by what the network was trained on; means over the seeds with 95 % intervals over "
-            "patients and seeds. Overlapping intervals do not say that arms are equal: read the paired differences."
+            "patients and seeds. Overlapping intervals do not mean that arms are equal: read the paired gains."
         )
         picture = figures.intervals(rows, name, 0.5 if score == "auc" else None)
         pictures.append(Picture(f"use_{score}", picture, caption))
@@ -132,21 +132,21 @@ def _measures(score: str, title: str) -> tuple[Measure, ...]:
     for key, arm in ARMS.items():
         rows.append(Measure(f"{score}_{key}", f"{title}, {arm.title}", "higher is better"))
         if key != BASE:
-            reading = "an interval that holds 0 shows nothing"
+            reading = "an interval that includes 0 shows no gain"
             rows.append(Measure(f"{score}_{key}_gain", f"{title}, {arm.title}: gain over real films", reading))
     return tuple(rows)
 
 
 USE = Section(
     key="use",
-    title="Is it of use to train on the synthetic images?",
-    meaning="A small classifier of benign and malignant films and a small segmenter of lesions, trained on the training "
-    "films that have a lesion, on synthetic images made from their masks and labels, or on both, and tested on the films "
-    "of unseen patients. Every arm has the same networks and the same number of updates, and is repeated with several "
-    "seeds. Gains are paired: the same films, the same seeds. Intervals are over patients and seeds.",
-    caution="The recipe is small and fixed; its numbers are no measure of what is possible. The test patients "
-    "with a lesion are few. All gains share the networks of real films. What helps a weak network may not help a good "
-    "one. A null result is a result.",
+    title="Does training with the synthetic images help?",
+    meaning="A small classifier (benign or malignant) and a small segmenter of lesions are trained on the training films that "
+    "have a lesion, on synthetic images made from their masks and labels, or on both, and tested on films of unseen patients. "
+    "All arms have the same networks, the same number of updates and the same seeds. Gains are paired: same films, same seeds. "
+    "Intervals are over patients and seeds.",
+    caution="The recipe is small and fixed, so its values do not show what is possible. Few test patients have a lesion. All "
+    "gains are over the same networks of real films. What helps a weak network may not help a good one. A null result is a "
+    "result.",
     measures=_measures("auc", "Malignant: AUC") + _measures("dice", "Lesion: Dice"),
     compute=_compute,
     draw=_draw,
