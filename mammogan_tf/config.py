@@ -11,6 +11,7 @@ __all__ = [
     "ADIPOSE",
     "ANATOMIES",
     "BACKGROUND",
+    "BENIGN",
     "CLASSES",
     "CRITICS",
     "FIBROGLANDULAR",
@@ -19,6 +20,9 @@ __all__ = [
     "LESION",
     "LESION_LOSSES",
     "LESION_OUTLINES",
+    "MALIGNANT",
+    "MASK_SOURCES",
+    "NORMAL",
     "PECTORAL",
     "PRECISIONS",
     "PRESETS",
@@ -38,10 +42,13 @@ CLASSES = ("background", "adipose", "fibroglandular", "pectoral", "lesion")
 """Classes of a label map, in the order of its values 0-4."""
 
 BACKGROUND, ADIPOSE, FIBROGLANDULAR, PECTORAL, LESION = range(len(CLASSES))
-"""The values."""
+"""Their values."""
 
 LABELS = ("benign", "malignant", "normal")
 """Labels of a film, in the order of their numbers 0-2."""
+
+BENIGN, MALIGNANT, NORMAL = range(len(LABELS))
+"""Their numbers."""
 
 VIEWS = ("whole", "roi")
 """What a network sees: the whole film, or a square around a lesion (on a normal film, around some tissue)."""
@@ -54,6 +61,9 @@ ANATOMIES = ("automatic", "unet")
 
 LESION_LOSSES = ("none", "focal-tversky")
 """What the U-Net's loss adds for lesions, beside their share of Dice and cross-entropy."""
+
+MASK_SOURCES = ("unet", "annotation")
+"""What predicts the anatomy that the GAN is conditioned on."""
 
 CRITICS = ("patches", "film")
 """What the critic scores: patches of a film, averaged over places, or the film as a whole."""
@@ -69,7 +79,7 @@ STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 KEEP = 2
 """Checkpoints that stay: where the newest is broken, a run resumes from the one before."""
 
-MOST_IN_A_BATCH = 65536
+MAX_BATCH_SIZE = 65536
 """Films: more than a machine holds, and far fewer than what makes the sizes of tensors overflow."""
 
 C = TypeVar("C")
@@ -90,7 +100,7 @@ class DataConfig(Validated):
         lesions: one of :data:`LESION_OUTLINES`.
         keep_background: leaves labels and strips on the film, as in the paper.
         min_mask_confidence: films whose automatic mask has less are left out of training.
-        validation: share of the *patients* whose films choose the state that is kept.
+        validation: share of the *patients* whose films select the model.
         test: share of the *patients* that no training sees.
         split_seed: seed of the split.
     """
@@ -137,7 +147,7 @@ class _TrainConfig(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(1 <= self.batch_size <= MOST_IN_A_BATCH, "batch_size", f"1 to {MOST_IN_A_BATCH}", self.batch_size)
+        require(1 <= self.batch_size <= MAX_BATCH_SIZE, "batch_size", f"1 to {MAX_BATCH_SIZE}", self.batch_size)
         require(self.precision in PRECISIONS, "precision", " | ".join(PRECISIONS), self.precision)
         require(0 <= self.seed < 2**32, "seed", "0 to 4294967295", self.seed)
 
@@ -150,9 +160,9 @@ class UNetConfig(_TrainConfig):
         widths: channels of each level, top to bottom; where there are none, 16, doubled with each halving of the side up to
             128, down to 4 x 4 (:attr:`level_widths`).
         attention: puts gates on the skips.
-        dropout: share of the channels that is dropped at the bottom.
+        dropout: spatial dropout rate at the lowest level.
         lesion_loss: one of :data:`LESION_LOSSES`.
-        lesion_repeats: times that a film with a lesion comes in an epoch.
+        lesion_repeats: how often a film with a lesion appears in an epoch.
         ema: decay of the averaged weights, which are validated and kept.
         learning_rate: learning rate of Adam at the start; it falls as half a cosine.
         epochs: passes over the training films.
@@ -210,21 +220,21 @@ class GANConfig(_TrainConfig):
     """Training of the conditional DCGAN with WGAN-GP.
 
     Attributes:
-        masks: who outlines the anatomy that the films are conditioned on: ``"unet"`` or ``"annotation"``.
+        masks: one of :data:`MASK_SOURCES`.
         variants: how many variants of each whole film are trained on beside it (:mod:`mammogan_tf.data.variants`); windows,
             and films with masks from a cross-validation, have none.
         z_dim: length of the noise vector.
         width: channels at full resolution, doubled with each halving of the side.
         max_width: most channels at any resolution.
-        generator_least: fewest channels of the generator at any resolution.
+        generator_min_width: fewest channels of the generator at any resolution.
         labels: labels of the films that take part, in the order of :data:`LABELS`.
         critic: one of :data:`CRITICS`.
         gp: lambda, the weight of the gradient penalty (Gulrajani et al. 2017, equation 3).
         n_critic: critic updates to one generator update.
         emphasis: gain of the fine detail that the critic sees (:class:`mammogan_tf.models.blocks.Emphasis`); with 0 it sees
             films as they are.
-        anatomy_weight: weight of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss. There is none where no
-            U-Net draws the masks, and none in windows.
+        anatomy_weight: weight of :func:`mammogan_tf.losses.anatomy_loss` in the generator's loss. Not applied without
+            a U-Net that predicts the masks, nor to windows.
         energy_weight: weight of :func:`mammogan_tf.losses.energy_score` there, by which films of one mask vary more.
         steps: generator updates, over which both learning rates fall to nothing as half a cosine.
         generator_learning_rate: learning rate of the generator's Adam at the start.
@@ -232,7 +242,7 @@ class GANConfig(_TrainConfig):
         beta_1: beta 1 of both.
         beta_2: beta 2 of both.
         ema: decay of the generator's averaged weights.
-        sample_every: steps between looks at the validation films, after each of which the generator may become the one to keep.
+        sample_every: steps between validations; the generator with the lowest validation KID is kept.
         checkpoint_every: steps between checkpoints.
     """
 
@@ -241,7 +251,7 @@ class GANConfig(_TrainConfig):
     z_dim: int = 128
     width: int = 24
     max_width: int = 192
-    generator_least: int = 48
+    generator_min_width: int = 48
     labels: tuple[str, ...] = LABELS
     critic: str = "patches"
     gp: float = 10.0
@@ -260,7 +270,7 @@ class GANConfig(_TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.masks in ("unet", "annotation"), "masks", "unet | annotation", self.masks)
+        require(self.masks in MASK_SOURCES, "masks", " | ".join(MASK_SOURCES), self.masks)
         known = bool(self.labels) and set(self.labels) <= set(LABELS)
         require(known, "labels", f"one or more of {', '.join(LABELS)}", ", ".join(self.labels) or "none")
         object.__setattr__(self, "labels", in_order(self.labels))
@@ -271,7 +281,7 @@ class GANConfig(_TrainConfig):
             "z_dim",
             "width",
             "max_width",
-            "generator_least",
+            "generator_min_width",
             "n_critic",
             "steps",
             "sample_every",
@@ -297,7 +307,7 @@ class GANConfig(_TrainConfig):
     @property
     def generator_widths(self) -> tuple[int, ...]:
         """Channels at 4 x 4, 8 x 8, ..., S x S."""
-        return tuple(max(width, self.generator_least) for width in self.critic_widths[::-1])
+        return tuple(max(width, self.generator_min_width) for width in self.critic_widths[::-1])
 
 
 PRESETS: dict[str, dict[type, dict[str, Any]]] = {
@@ -308,7 +318,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
         GANConfig: {
             "data": DataConfig(keep_background=True),
             "variants": 0,
-            "generator_least": 1,
+            "generator_min_width": 1,
             "critic": "film",
             "n_critic": 5,
             "emphasis": 0.0,
@@ -322,7 +332,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
             "variants": 8,
             "width": 16,
             "max_width": 128,
-            "generator_least": 1,
+            "generator_min_width": 1,
             "steps": 600,
             "generator_learning_rate": 4e-4,
             "critic_learning_rate": 2e-4,
@@ -336,7 +346,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
             "variants": 0,
             "width": 4,
             "max_width": 8,
-            "generator_least": 1,
+            "generator_min_width": 1,
             "z_dim": 8,
             "batch_size": 4,
             "n_critic": 2,

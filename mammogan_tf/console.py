@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-__all__ = ["Console", "Progress", "duration", "silent_errors"]
+__all__ = ["Console", "Progress", "duration", "suppress_stderr"]
 
 Progress = Callable[[int, int], None]
 """What long work calls with (done, total)."""
@@ -79,7 +79,7 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def silent_errors() -> Iterator[None]:
+def suppress_stderr() -> Iterator[None]:
     """Nothing is written to standard error, also by processes that start now: TensorFlow's first lines obey no log level."""
     usual, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

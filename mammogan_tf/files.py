@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = [
     "FULL",
-    "MOST_NUMBER",
+    "MAX_VERSION",
     "atomic_path",
     "in_use",
     "locked",
@@ -32,7 +32,7 @@ __all__ = [
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What the system says where it has no room for a file."""
 
-MOST_NUMBER = 2**63 - 1
+MAX_VERSION = 2**63 - 1
 """The largest version number of TensorFlow Serving, which counts in int64."""
 
 
@@ -131,7 +131,7 @@ def numbered_folders(folder: str | os.PathLike[str]) -> dict[int, Path]:
     return {
         int(path.name): path
         for path in sorted(Path(folder).iterdir())
-        if re.fullmatch("[0-9]{1,19}", path.name) and int(path.name) <= MOST_NUMBER and path.is_dir()
+        if re.fullmatch("[0-9]{1,19}", path.name) and int(path.name) <= MAX_VERSION and path.is_dir()
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mammogan_tf.replicas import total
+from mammogan_tf.replicas import all_reduce_sum
 from mammogan_tf.validated import require
 
 __all__ = [
@@ -37,7 +37,10 @@ def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -
     overlap = tf.reduce_sum(truth * probabilities, [1, 2])
     both = tf.reduce_sum(truth, [1, 2]) + tf.reduce_sum(probabilities, [1, 2])
     tissues = tf.reduce_mean((2.0 * overlap[:, :-1] + smooth) / (both[:, :-1] + smooth), axis=0)
-    overlap, both = total(tf.reduce_sum(overlap[:, -1:], axis=0)), total(tf.reduce_sum(both[:, -1:], axis=0))
+    overlap, both = (
+        all_reduce_sum(tf.reduce_sum(overlap[:, -1:], axis=0)),
+        all_reduce_sum(tf.reduce_sum(both[:, -1:], axis=0)),
+    )
     lesions = (2.0 * overlap + smooth) / (both + smooth)
     return 1.0 - tf.reduce_mean(tf.concat([tissues, lesions], axis=0))
 
@@ -103,9 +106,9 @@ def focal_tversky(
     Returns:
         A scalar in [0, 1].
     """
-    both = total(tf.reduce_sum(truth * probabilities))
-    missed = total(tf.reduce_sum(truth * (1.0 - probabilities)))
-    false = total(tf.reduce_sum((1.0 - truth) * probabilities))
+    both = all_reduce_sum(tf.reduce_sum(truth * probabilities))
+    missed = all_reduce_sum(tf.reduce_sum(truth * (1.0 - probabilities)))
+    false = all_reduce_sum(tf.reduce_sum((1.0 - truth) * probabilities))
     index = (both + smooth) / (both + alpha * missed + beta * false + smooth)
     return tf.pow(tf.maximum(1.0 - index, 1e-6), 1.0 / gamma)  # The root has no finite slope at 0.
 

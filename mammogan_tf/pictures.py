@@ -11,7 +11,16 @@ from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.files import atomic_path
 
-__all__ = ["BESIDE_REAL", "NOTES", "SYNTHETIC", "beside", "save_picture", "synthetic_notes", "tile", "to_bytes"]
+__all__ = [
+    "BESIDE_REAL",
+    "NOTES",
+    "SYNTHETIC",
+    "comparison_rows",
+    "save_picture",
+    "synthetic_notes",
+    "tile",
+    "to_bytes",
+]
 
 SYNTHETIC = "Synthetic mammogram of no patient; for research and teaching, never for diagnosis."
 BESIDE_REAL = "Synthetic mammograms, of no patient, beside real ones; for research and teaching, never for diagnosis."
@@ -44,7 +53,7 @@ def tile(rows: Sequence[Sequence[np.ndarray]], gap: int = 2, shortest: int = 128
     return sheet
 
 
-def beside(pictures: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+def comparison_rows(pictures: np.ndarray, truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     """A sheet with a row ``film | annotation | found`` for each film; all uint8 [N, S, S], N 1 or more."""
     return tile(
         [

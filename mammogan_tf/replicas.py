@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-__all__ = ["own_part", "replicas", "total"]
+__all__ = ["all_reduce_sum", "draw_replica_rows", "num_replicas"]
 
 
-def replicas() -> int:
+def num_replicas() -> int:
     """Number of replicas that share a batch, on all devices of all machines."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def total(part: tf.Tensor) -> tf.Tensor:
+def all_reduce_sum(part: tf.Tensor) -> tf.Tensor:
     """The sum of a tensor over the replicas, in each of them. It is differentiable, as often as need be.
 
     A gradient that flows back through it is summed over the replicas too.
@@ -26,7 +26,7 @@ def total(part: tf.Tensor) -> tf.Tensor:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, part)
 
 
-def own_part(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
+def draw_replica_rows(draw: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor) -> tf.Tensor:
     """The replica's rows of random numbers that ``draw(rows)`` makes for the whole batch.
 
     Each replica draws all of them, from generators in the same state, so that a batch gets the same numbers however many

@@ -31,8 +31,8 @@ def _steps(devices: int, data: Path, out: Path) -> None:
     from mammogan_tf.data.sources import load_all
     from mammogan_tf.models.unet import build_unet
     from mammogan_tf.training.gan import build_wgan_gp
-    from mammogan_tf.training.segmentation import build_supervised
-    from mammogan_tf.training.stepped import fit
+    from mammogan_tf.training.resumable import fit
+    from mammogan_tf.training.segmentation import build_segmentation_trainer
     from mammogan_tf.training.strategy import set_up_device
 
     strategy = _logical_cpus(devices)
@@ -49,12 +49,12 @@ def _steps(devices: int, data: Path, out: Path) -> None:
                 make, size = gan_batches, gan.batch_size * gan.n_critic
             else:
                 unet = preset(UNetConfig, "tiny", {"dropout": 0.5})
-                model, make, size = build_supervised(unet, 10), segmentation_batches, unet.batch_size
+                model, make, size = build_segmentation_trainer(unet, 10), segmentation_batches, unet.batch_size
         fit(model, partial(_batches, make, films, size), STEPS, [], save=lambda step: None)
         values |= {f"{name}/{n}": variable.numpy() for n, variable in enumerate(model.variables)}
         counts = {tracker.name: tracker.count for tracker in model.trackers.values() if hasattr(tracker, "count")}
         values |= {f"{name}/count of {tracker}": np.float64(count) for tracker, count in counts.items()}
-        values |= {f"{name}/{tracker}": np.float64(value) for tracker, value in model.take().items()}
+        values |= {f"{name}/{tracker}": np.float64(value) for tracker, value in model.pop_metrics().items()}
     np.savez(out, **values)
 
 

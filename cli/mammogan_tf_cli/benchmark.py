@@ -129,7 +129,7 @@ def input_(data: tuple[Path, ...], name: str, rounds: int, steps: int, report: P
 
     films = load_all(find_data(data))
     import_tensorflow(onednn=True)
-    from mammogan_tf.benchmark.feeding import benchmark_input, format_input
+    from mammogan_tf.benchmark.input_pipeline import benchmark_input, format_input
 
     configs = preset(GANConfig, name), preset(UNetConfig, name)
     progress = Console().progress("trainings")

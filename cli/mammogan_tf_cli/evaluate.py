@@ -74,9 +74,9 @@ def evaluate(
         )
     import_tensorflow(onednn=True)
     from mammogan_tf.data.sources import find_data, load_all
+    from mammogan_tf.evaluation.downstream import Recipe
     from mammogan_tf.evaluation.report import evaluate as evaluate_run
     from mammogan_tf.evaluation.report import evaluate_images
-    from mammogan_tf.evaluation.use import Recipe
     from mammogan_tf.evaluation.words import in_words
     from mammogan_tf.training.run import Run
 

@@ -16,11 +16,11 @@ from mammogan_tf.files import FULL
 from mammogan_tf_cli.benchmark import benchmark
 from mammogan_tf_cli.data import data
 from mammogan_tf_cli.evaluate import compare, evaluate
+from mammogan_tf_cli.inference import generate, segment
 from mammogan_tf_cli.quickstart import quickstart
 from mammogan_tf_cli.request import request
 from mammogan_tf_cli.serving import export, serve
 from mammogan_tf_cli.train import cross_validate, train_gan, train_unet
-from mammogan_tf_cli.use import generate, segment
 
 __all__ = ["cli"]
 

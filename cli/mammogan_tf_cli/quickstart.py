@@ -91,11 +91,11 @@ def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
     from mammogan_tf.metrics.memorisation import nearest
     from mammogan_tf.serving.client import MammoganClient
     from mammogan_tf.serving.server import Server
-    from mammogan_tf.training.conditioning import condition
+    from mammogan_tf.training.conditioning import with_condition_masks
     from mammogan_tf.training.split_films import load_split
 
     training, _, test = load_split(gan, films)
-    training, unseen = (condition(gan, part).cropped() for part in (training, test))
+    training, unseen = (with_condition_masks(gan, part).cropped() for part in (training, test))
     rows = np.arange(ROWS) % len(unseen)
     with Server(out / "saved_models", port=0) as server, MammoganClient(server.address) as client:
         asked = time.monotonic()

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 
-from mammogan_tf.console import silent_errors
+from mammogan_tf.console import suppress_stderr
 
 __all__ = ["import_tensorflow"]
 
@@ -27,7 +27,7 @@ def import_tensorflow(*, onednn: bool = False) -> None:
     if onednn and platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
-    with silent_errors():
+    with suppress_stderr():
         import tensorflow
 
         # Its warnings, such as that a fold's network is traced anew, tell of nothing that a user could change.

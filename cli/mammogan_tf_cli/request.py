@@ -9,7 +9,7 @@ import click
 
 from mammogan_tf.config import LABELS, VIEWS
 from mammogan_tf.errors import DataError, ServingError
-from mammogan_tf.serving.channel import ADDRESS, MOST_SECONDS, SECONDS
+from mammogan_tf.serving.channel import ADDRESS, MAX_SECONDS, SECONDS
 from mammogan_tf_cli.options import OF_A_MASK, Command, UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["request"]
 
-MOST_SIDE = 2048
+MAX_SIDE = 2048
 """Side of the largest square that is sent, in pixels: more than any network sees, less than any server refuses."""
 
 GROUP = 16
@@ -54,7 +54,7 @@ def client_options(command: Command) -> Command:
         [
             click.option("--server", default=ADDRESS, metavar="HOST:PORT", help="Where the server listens."),
             click.option(
-                "--timeout", type=click.FloatRange(0, MOST_SECONDS, min_open=True), default=SECONDS, help="Seconds."
+                "--timeout", type=click.FloatRange(0, MAX_SECONDS, min_open=True), default=SECONDS, help="Seconds."
             ),
             click.option("--tls", is_flag=True, help="Speak TLS; implied by the files below."),
             click.option("--tls-ca", type=pem, help="PEM file: the authority that signed the server's certificate."),
@@ -82,9 +82,9 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
     """
     from mammogan_tf.data.label_maps import save_label_map
     from mammogan_tf.inference.models import newest_version
-    from mammogan_tf.inference.segment import film_to_png, require_apart
+    from mammogan_tf.inference.segment import film_to_png, require_separate_folder
 
-    require_apart(images, out)
+    require_separate_folder(images, out)
     with connect() as client:
         version = newest_version(client, "unet")
         for names, geometries, films in _read_films(images, view):
@@ -191,7 +191,7 @@ def _read_films(images: Sequence[Path], view: str) -> "Iterator[tuple[list[str],
             film, (_, side) = read_grey(image), read_origin(image)
             geometry = find_geometry(film, view, side)
             geometries.append(geometry)
-            squares.append(shrink(geometry.to_square(film), min(geometry.side, MOST_SIDE)))
+            squares.append(shrink(geometry.to_square(film), min(geometry.side, MAX_SIDE)))
         yield names[begin : begin + GROUP], geometries, squares
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mammogan_tf.serving.settings import MOST_BATCH_TIMEOUT_MS, ServerSettings
+from mammogan_tf.serving.settings import MAX_BATCH_TIMEOUT_MS, ServerSettings
 from mammogan_tf_cli.options import UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
@@ -53,7 +53,7 @@ file = UserPath(dir_okay=False)
 )
 @click.option(
     "--batch-timeout-ms",
-    type=click.FloatRange(0, MOST_BATCH_TIMEOUT_MS),
+    type=click.FloatRange(0, MAX_BATCH_TIMEOUT_MS),
     default=ServerSettings.batch_timeout_ms,
     help="How long a pass waits to fill up.",
 )

@@ -239,12 +239,12 @@ def train_gan(
     config = _config(GANConfig, preset, changes)
     if unet and config.masks == "annotation":
         raise click.UsageError("--masks: expected unet where --unet is given, received: annotation")
-    teacher = Run.open(unet) if unet and not resume else None
-    resumed, sources, films = _open(resume, data or (teacher.data if teacher else ()), finish)
-    if not (resumed or teacher or config.masks == "annotation"):
-        teacher = newest_run(workdir, "train-unet", sources, config.data)
-        if teacher:
-            click.echo(f"masks from the newest U-Net, {teacher.path}", err=True)
+    mask_run = Run.open(unet) if unet and not resume else None
+    resumed, sources, films = _open(resume, data or (mask_run.data if mask_run else ()), finish)
+    if not (resumed or mask_run or config.masks == "annotation"):
+        mask_run = newest_run(workdir, "train-unet", sources, config.data)
+        if mask_run:
+            click.echo(f"masks from the newest U-Net, {mask_run.path}", err=True)
         elif not changes["masks"]:
             config = dataclasses.replace(config, masks="annotation")
             click.echo(
@@ -253,10 +253,10 @@ def train_gan(
                 err=True,
             )
     import_tensorflow(onednn=True)
-    from mammogan_tf.training.conditioning import create_gan_run, has_variants
+    from mammogan_tf.training.conditioning import create_gan_run, supports_variants
     from mammogan_tf.training.gan import train_gan as train
 
-    if not (resumed or has_variants(config, teacher)):
+    if not (resumed or supports_variants(config, mask_run)):
         if changes["variants"]:
             raise click.UsageError(
                 f"--variants: expected 0 for windows and for masks from a cross-validation, received: {config.variants}"
@@ -269,7 +269,7 @@ def train_gan(
 
     run, report = _train(
         partial(train, finish=finish),
-        lambda: create_gan_run(workdir, config, films, sources, teacher),
+        lambda: create_gan_run(workdir, config, films, sources, mask_run),
         films,
         resumed,
         config,
@@ -338,7 +338,7 @@ def _train(
 ) -> tuple[Any, dict[str, Any]]:
     """Trains a run, which is to be created or resumed, and ends the process of a worker that reports nothing."""
     from mammogan_tf.training.strategy import make_strategy, require_divisible
-    from mammogan_tf.training.workers import is_chief, one_run
+    from mammogan_tf.training.workers import is_chief, shared_run
 
     context = click.get_current_context()
     strategy = make_strategy(strategy_name, Console())
@@ -347,7 +347,7 @@ def _train(
         require_divisible(config, strategy)
         return create()
 
-    run = one_run(strategy, resumed, create_shared, workdir / str(context.info_name))
+    run = shared_run(strategy, resumed, create_shared, workdir / str(context.info_name))
     console = Console(quiet=not is_chief(strategy))
     if not resumed:
         name = context.params["preset"]

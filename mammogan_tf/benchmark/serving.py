@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
-from mammogan_tf.console import Progress, silent_errors
+from mammogan_tf.console import Progress, suppress_stderr
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.inference.exports import open_export
 from mammogan_tf.serving.aio import AsyncMammoganClient
@@ -231,7 +231,7 @@ def _films_per_second(address: str, name: str, clients: int, batch: int, size: i
 def _crowd() -> Iterator[Executor]:
     """A process for the clients."""
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
-        with silent_errors():
+        with suppress_stderr():
             pool.submit(os.getpid).result()
         yield pool
 
@@ -241,7 +241,7 @@ def _served(models: Path, settings: dict[str, Any]) -> Iterator[str]:
     """The address of a server in a process of its own."""
     here, there = SPAWN.Pipe()
     process = SPAWN.Process(target=_serve, args=(models, settings, there), daemon=True)
-    with silent_errors():
+    with suppress_stderr():
         process.start()
     there.close()
     try:

@@ -15,9 +15,11 @@ class TextbookWGANGP(WGANGP):
         super().__init__(*arguments, **options)
         self.penalised_critic = with_constant_deviation(self.critic)
 
-    def _fakes(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        conditions = zip(self._parts(batch["mask"]), self._parts(batch["label"]), strict=True)
+    def _generate_for_critic(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+        conditions = zip(
+            self._split_critic_batches(batch["mask"]), self._split_critic_batches(batch["label"]), strict=True
+        )
         return [
-            self.generator(self._with_noise({"mask": mask, "label": label}), training=True)
+            self.generator(self._generator_inputs({"mask": mask, "label": label}), training=True)
             for mask, label in conditions
         ]

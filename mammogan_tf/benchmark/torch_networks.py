@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mammogan_tf.models.blocks import Emphasis
+from mammogan_tf.models.dcgan import label_code_length, noise_map_count, residual_blocks
 
 __all__ = ["Critic", "Generator", "TorchEmphasis", "UNet", "parameters"]
 
@@ -35,16 +36,16 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.black_background = size, black_background
-        self.label_code = nn.Embedding(labels, z_dim // 4 or 1)
-        self.start = nn.Linear(z_dim + (z_dim // 4 or 1), 16 * widths[0])
+        self.label_code = nn.Embedding(labels, label_code_length(z_dim))
+        self.start = nn.Linear(z_dim + label_code_length(z_dim), 16 * widths[0])
         self.noise, self.blocks, self.details = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = widths[0]
         for level, width in enumerate(widths):
             side = 4 * 2**level
-            maps = 2 if 16 <= side <= 64 else 1
+            maps = noise_map_count(side)
             self.noise.append(nn.Linear(z_dim, maps * side * side, bias=False))
             self.blocks.append(Block(channels + classes + maps, width))
-            self.details.append(nn.ModuleList(Block(width, width) for _ in range(2 if side >= size // 2 else 0)))
+            self.details.append(nn.ModuleList(Block(width, width) for _ in range(residual_blocks(side, size))))
             channels = width
         self.film = nn.Conv2d(channels, 1, 3, padding=1)
 

@@ -16,7 +16,7 @@ from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.training.gan import build_wgan_gp
-from mammogan_tf.training.segmentation import build_supervised
+from mammogan_tf.training.segmentation import build_segmentation_trainer
 from mammogan_tf.training.strategy import set_up_device
 
 __all__ = ["benchmark_gan_training", "benchmark_unet_training", "format_training"]
@@ -164,7 +164,7 @@ def _gan_steps(config: GANConfig) -> tuple[dict[str, Step], Callable]:
 
 def _unet_steps(config: UNetConfig) -> tuple[dict[str, Step], Callable]:
     image, mask = _films(config.data.size, config.batch_size)
-    model = build_supervised(config, steps_per_epoch=15)
+    model = build_segmentation_trainer(config, steps_per_epoch=15)
     step = tf.function(model.train_step)
     fixed = tf.constant(image), tf.constant(mask)
 

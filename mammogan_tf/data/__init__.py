@@ -6,10 +6,10 @@
 - ``anatomy`` outlines it: ``outline`` (the breast), ``pectoral`` (the muscle), ``density`` (dense tissue); ``lesions``
   outlines lesions inside their circles; ``label_maps`` is what comes of it;
 - ``preparation`` makes the picture and the label map that networks see, whole or in ``windows``, and ``variants`` of them;
-- ``prepared`` does so once for each film, in a cache; ``film_set`` holds the films of a training in memory;
+- ``cache`` does so once for each film and keeps it on disk; ``film_set`` holds the films of a training in memory;
 - ``splits`` deals patients to training, validation and test; ``pipeline`` makes batches, with the augmentation in
   ``transforms``;
-- ``made_masks`` changes label maps, for new anatomies and lesions; ``masks`` writes them;
+- ``mask_editing`` changes label maps, for new anatomies and lesions; ``masks`` writes them;
 - ``audit`` says what is suspect in a data set, by the ``inspection`` of each film;
 - ``phantom`` draws films: ``phantom_tissue``, ``phantom_details``, ``phantom_film``.
 """

@@ -10,9 +10,9 @@ from mammogan_tf.config import CLASSES, LABELS, LESION, DataConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.data import folder, mias
 from mammogan_tf.data.anatomy import DOUBTFUL
+from mammogan_tf.data.cache import prepare_films, read_metadata
 from mammogan_tf.data.film import SIDES, TISSUES, Film
 from mammogan_tf.data.inspection import Finding, inspect_films
-from mammogan_tf.data.prepared import prepare_films, read_notes
 from mammogan_tf.data.sources import holds_folder
 from mammogan_tf.errors import DataError
 
@@ -21,7 +21,7 @@ __all__ = ["audit", "format_audit"]
 SHOWN = 12
 """Findings of one sort that :func:`format_audit` prints."""
 
-MOST_FILMS = 16
+MAX_FILMS = 16
 """Films of one patient, four examinations, above which all films may have been given the same *Patient ID*."""
 
 
@@ -49,7 +49,7 @@ def audit(root: str | os.PathLike[str], progress: Progress | None = None) -> dic
         ``masks``: films with a drawn mask, and ``classes``: of these, how many show each class;
         ``suspect_labels``: ``{"id", "why"}`` of films whose label contradicts the mask, or whose mask has no tissue;
         ``suspect_sides``: ``{"id", "why"}`` of films whose chest wall is found on another side than the table or DICOM says;
-        ``suspect_patients``: ``{"id", "why"}`` of patients with more than :data:`MOST_FILMS` films, or of nobody named.
+        ``suspect_patients``: ``{"id", "why"}`` of patients with more than :data:`MAX_FILMS` films, or of nobody named.
 
     Raises:
         DataError: there is no such folder, or nothing in it explains its films.
@@ -156,7 +156,7 @@ def _common(findings: list[Finding], missing: Iterable[tuple[str, str]]) -> dict
 def _doubtful(films: list[Film]) -> list[dict[str, str]]:
     """Films whose automatic mask is worth a look, the most doubtful first."""
     paths = prepare_films(films, DataConfig.size)  # Training finds them done.
-    confidences = [read_notes(path).confidence for path in paths]
+    confidences = [read_metadata(path).confidence for path in paths]
     ranked = sorted(zip(confidences, [film.id for film in films], strict=True))
     return [{"id": film, "why": f"confidence {value:.2f}"} for value, film in ranked if value < DOUBTFUL]
 
@@ -186,7 +186,7 @@ def _suspect_patients(opened: folder.Folder, films: list[Film]) -> list[dict[str
     return [
         {"id": patient, "why": f"{count} films: if they are of several patients, name these in the table"}
         for patient, count in Counter(film.patient for film in films).most_common()
-        if count > MOST_FILMS
+        if count > MAX_FILMS
     ]
 
 

@@ -29,7 +29,7 @@ drew by hand in 33 DDSM films. Left out in turn (11 folds), these films are matc
 MIN_PROBABILITY = 0.4
 """The threshold of best Dice is half the Dice to be had (Lipton, Elkan and Naryanaswamy 2014, theorem 1)."""
 
-SMALLEST_SHARE = 0.01
+MIN_SHARE = 0.01
 """Dense islands, and holes in dense tissue, smaller than this share of the breast are left out."""
 
 FOLD_REACH = 0.2
@@ -60,7 +60,7 @@ def find_dense(grey: np.ndarray, breast: np.ndarray, outline: np.ndarray) -> tup
     logit = sum(weight * features[name] for name, weight in MODEL.items())
     probability = ndimage.gaussian_filter(np.where(breast, 1 / (1 + np.exp(-logit)), 0), 1.5)
     dense = breast & (probability > MIN_PROBABILITY)
-    smallest = SMALLEST_SHARE * breast.sum()
+    smallest = MIN_SHARE * breast.sum()
     dense = _without_folds(_without_specks(dense, smallest), breast)
     dense = breast & ~_without_specks(~dense, smallest)
     return dense, float(2 * probability[dense].sum() / (probability[breast].sum() + dense.sum()))

@@ -14,9 +14,9 @@ import numpy as np
 
 from mammogan_tf.config import LABELS
 from mammogan_tf.console import Console, Progress
+from mammogan_tf.data.cache import prepare_films, read_metadata, read_pixels
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.preparation import canvas_size
-from mammogan_tf.data.prepared import prepare_films, read_layers, read_notes
 from mammogan_tf.data.windows import has_window
 from mammogan_tf.errors import DataError
 
@@ -171,13 +171,13 @@ def load_films(
     paths = prepare_films(placed, size, view, lesions, variants, progress)
     canvas = canvas_size(size, view)
     with ThreadPoolExecutor() as pool:
-        notes = list(pool.map(read_notes, paths))
+        notes = list(pool.map(read_metadata, paths))
         owners = [film for film, note in zip(placed, notes, strict=True) for _ in note.labels]
         pixels = _allocate((len(LAYERS), len(owners), canvas, canvas))
         starts = accumulate([len(note.labels) for note in notes], initial=0)
 
         def decode(start: int, path: Path) -> None:
-            layers = read_layers(path)
+            layers = read_pixels(path)
             pixels[:, start : start + len(layers)] = np.moveaxis(layers, -1, 0)
 
         list(pool.map(decode, starts, paths))

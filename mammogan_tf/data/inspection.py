@@ -22,10 +22,10 @@ __all__ = ["Finding", "inspect_films"]
 INSIDE = 0.9
 """Share of a circle that must lie on the breast: six of mini-MIAS have 0.84 or less, the others 0.95 or more."""
 
-MOST_LESION = 0.5
+MAX_LESION = 0.5
 """Share of a picture that a mask draws as a lesion, above which the mask may be inverted."""
 
-WHITE, MOST_WHITE = 0.9, 0.3
+WHITE, MAX_WHITE = 0.9, 0.3
 """A pixel is white from this share of the brightest one on, and at most this share of a film is white: 0.2 in mini-MIAS, 0.62 in
 the median negative."""
 
@@ -99,7 +99,7 @@ def _inspect(path: Path, name: str, build: Callable[[str], Film | None], doubt_s
 def _unlike_a_mammogram(path: Path, grey: np.ndarray) -> tuple[str, ...]:
     found = []
     white = float((grey >= WHITE * grey.max()).mean()) if grey.any() else 0.0
-    if white > MOST_WHITE:
+    if white > MAX_WHITE:
         found.append(f"{100 * white:.0f} % of it is white: invert it if it is a negative")
     modality = read_dicom_modality(path) if is_dicom(path) else ""
     if modality and modality not in MODALITIES:
@@ -110,7 +110,7 @@ def _unlike_a_mammogram(path: Path, grey: np.ndarray) -> tuple[str, ...]:
 def _doubts(grey: np.ndarray, film: Film, classes: tuple[str, ...], lesion: float) -> tuple[str, ...]:
     """``lesion`` is the share of the picture that is drawn as one."""
     doubts = []
-    if lesion > MOST_LESION:
+    if lesion > MAX_LESION:
         doubts.append(f"{100 * lesion:.0f} % of the picture is drawn as lesion: the mask may be inverted")
     if "lesion" in classes and LABELS[film.label] == "normal":
         doubts.append("a lesion is drawn, but the label is normal")

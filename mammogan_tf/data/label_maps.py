@@ -34,10 +34,10 @@ PALETTE = np.array([(0, 0, 0), (0, 114, 178), (230, 159, 0), (204, 121, 167), (2
 CLASS_OF = {tuple(colour): value for value, colour in enumerate(PALETTE.tolist())}
 """Values by colour."""
 
-AS_ITS_FILM = ("Chest wall", "as on the film")
+ORIENTATION_NOTE = ("Chest wall", "as on the film")
 """Key and text by which the PNG of a label map says that it was not turned."""
 
-AUTOMATIC = ("Mask", "of mammogan-tf data masks")
+AUTOMATIC_NOTE = ("Mask", "of mammogan-tf data masks")
 """Key and text by which the PNG of a label map says that another may take its place."""
 
 FAIR_SHARE = 0.25
@@ -104,21 +104,21 @@ def save_label_map(
     image.putpalette(PALETTE.ravel().tolist())
     notes = PngInfo()
     if as_its_film:
-        notes.add_text(*AS_ITS_FILM)
+        notes.add_text(*ORIENTATION_NOTE)
     if automatic:
-        notes.add_text(*AUTOMATIC)
+        notes.add_text(*AUTOMATIC_NOTE)
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=notes)
 
 
 def lies_as_its_film(path: str | os.PathLike[str]) -> bool:
     """Whether an image says that it was not turned: its chest wall need not be on the left, as networks want it."""
-    return _says(path, *AS_ITS_FILM)
+    return _says(path, *ORIENTATION_NOTE)
 
 
 def is_automatic(path: str | os.PathLike[str]) -> bool:
     """Whether an image says that ``data masks`` wrote it, and nobody drew it."""
-    return _says(path, *AUTOMATIC)
+    return _says(path, *AUTOMATIC_NOTE)
 
 
 def _says(path: str | os.PathLike[str], key: str, text: str) -> bool:

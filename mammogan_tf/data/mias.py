@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import BENIGN, LABELS, MALIGNANT, NORMAL
 from mammogan_tf.data.film import TISSUES, Film, Lesion, read_size
 from mammogan_tf.errors import DataError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EXTENT",
     "FETCH",
-    "NORMAL",
     "PLACES",
     "Record",
     "build_film",
@@ -39,8 +38,7 @@ EXTENT = 1024
 """Height and width of every film, in pixels (200 micrometres each)."""
 
 KINDS = ("CALC", "CIRC", "SPIC", "MISC", "ARCH", "ASYM")
-SEVERITIES = {"B": LABELS.index("benign"), "M": LABELS.index("malignant")}
-NORMAL = LABELS.index("normal")
+SEVERITIES = {"B": BENIGN, "M": MALIGNANT}
 
 FETCH = "name the folder of your films (--data of a training), or get some with: mammogan-tf data fetch data/mias"
 

@@ -13,27 +13,34 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import BENIGN, LABELS, MALIGNANT, NORMAL
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Lesion
 from mammogan_tf.data.phantom_details import draw_lesion, draw_vessels, place_lesion
 from mammogan_tf.data.phantom_film import add_marks, expose, mount, sample_marks
-from mammogan_tf.data.phantom_tissue import FIELDS, HEIGHT, Anatomy, Build, draw_anatomy, sample_build, vary
+from mammogan_tf.data.phantom_tissue import (
+    FIELDS,
+    HEIGHT,
+    Build,
+    PhantomAnatomy,
+    draw_anatomy,
+    other_breast,
+    sample_build,
+)
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, write_bytes, write_text
 from mammogan_tf.validated import require
 
-__all__ = ["SIDES", "PhantomFilm", "draw_film", "write_phantoms"]
+__all__ = ["SIDE_BY_PARITY", "PhantomFilm", "draw_film", "write_phantoms"]
 
-SIDES = ("right", "left")
+SIDE_BY_PARITY = ("right", "left")
 """Where the chest wall is in the picture: on odd film numbers, and on even ones."""
 
-_BENIGN, _MALIGNANT, _NORMAL = range(3)
 _BLOCK_STREAM, _PATIENT_STREAM, _FILM_STREAM = range(1, 4)
 
 _KINDS = {
-    _BENIGN: {"CIRC": 21, "CALC": 15, "SPIC": 11, "MISC": 7, "ARCH": 9, "ASYM": 6},
-    _MALIGNANT: {"CIRC": 4, "CALC": 15, "SPIC": 8, "MISC": 8, "ARCH": 10, "ASYM": 9},
+    BENIGN: {"CIRC": 21, "CALC": 15, "SPIC": 11, "MISC": 7, "ARCH": 9, "ASYM": 6},
+    MALIGNANT: {"CIRC": 4, "CALC": 15, "SPIC": 8, "MISC": 8, "ARCH": 10, "ASYM": 9},
 }
 """Records of each class in mini-MIAS."""
 
@@ -82,7 +89,7 @@ def _patient_label(seed: int, patient: int) -> int:
     """Each six successive patients hold a benign, a malignant and a normal one; the others are drawn at random."""
     block, place = divmod(patient - 1, 6)
     rng = np.random.default_rng([_BLOCK_STREAM, seed, block])
-    labels = [_BENIGN, _MALIGNANT, _NORMAL, *rng.choice(3, 3, p=[0.40, 0.28, 0.32])]
+    labels = [BENIGN, MALIGNANT, NORMAL, *rng.choice(3, 3, p=[0.40, 0.28, 0.32])]
     return int(rng.permutation(labels)[place])
 
 
@@ -90,13 +97,13 @@ def _sample_patient(seed: int, patient: int) -> _Patient:
     rng = np.random.default_rng([_PATIENT_STREAM, seed, patient])
     label = _patient_label(seed, patient)
     tissue = "FGD"[rng.integers(3)]
-    affected = SIDES if rng.random() < 0.06 else (SIDES[rng.integers(2)],)
+    affected = SIDE_BY_PARITY if rng.random() < 0.06 else (SIDE_BY_PARITY[rng.integers(2)],)
     build = sample_build(rng, tissue)
     white = rng.standard_normal((FIELDS, HEIGHT // 2, build.film_width // 2), dtype=np.float32)
-    return _Patient(tissue, label, () if label == _NORMAL else affected, build, white)
+    return _Patient(tissue, label, () if label == NORMAL else affected, build, white)
 
 
-def _place_lesions(label: int, anatomy: Anatomy, build: Build, rng: np.random.Generator) -> list[Lesion]:
+def _place_lesions(label: int, anatomy: PhantomAnatomy, build: Build, rng: np.random.Generator) -> list[Lesion]:
     """One lesion, or now and then several of one kind."""
     kinds = _KINDS[label]
     kind = str(rng.choice(list(kinds), p=np.array(list(kinds.values())) / sum(kinds.values())))
@@ -125,8 +132,8 @@ def draw_film(seed: int, patient: int, side: str) -> PhantomFilm:
         side: the edge of the picture where the chest wall is, ``"left"`` or ``"right"``.
     """
     person = _sample_patient(seed, patient)
-    rng = np.random.default_rng([_FILM_STREAM, seed, patient, SIDES.index(side)])
-    build = vary(person.build, rng)
+    rng = np.random.default_rng([_FILM_STREAM, seed, patient, SIDE_BY_PARITY.index(side)])
+    build = other_breast(person.build, rng)
     width = build.film_width
     own = rng.standard_normal(person.white.shape, dtype=np.float32)
     anatomy = draw_anatomy(build, 0.8 * person.white + 0.6 * own)
@@ -187,7 +194,7 @@ def write_phantoms(
         )
 
     def draw(number: int) -> list[str]:
-        film = draw_film(seed, (number + 1) // 2, SIDES[(number - 1) % 2])
+        film = draw_film(seed, (number + 1) // 2, SIDE_BY_PARITY[(number - 1) % 2])
         name = f"mdb{number:03d}"
         write_bytes(destination / f"{name}.pgm", b"P5\n1024 1024\n255\n" + film.pixels.tobytes())
         return _records(name, film)

@@ -6,8 +6,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from mammogan_tf.config import MALIGNANT
 from mammogan_tf.data.film import Lesion
-from mammogan_tf.data.phantom_tissue import HEIGHT, Anatomy, Build, half_grid
+from mammogan_tf.data.phantom_tissue import HEIGHT, Build, PhantomAnatomy, half_grid
 
 __all__ = ["draw_lesion", "draw_vessels", "place_lesion"]
 
@@ -42,7 +43,7 @@ def draw_vessels(build: Build, rng: np.random.Generator) -> np.ndarray:
     return ndimage.gaussian_filter(np.asarray(layer, dtype=np.float32), 1.2) / 160
 
 
-def _room(radius: float, anatomy: Anatomy, build: Build, others: list[Lesion]) -> np.ndarray:
+def _room(radius: float, anatomy: PhantomAnatomy, build: Build, others: list[Lesion]) -> np.ndarray:
     """Where the centre of a lesion may lie: bool on the half-size grid."""
     rows, columns = half_grid(build.film_width)
     room = (anatomy.skin > 0.7 * radius + 15) & (anatomy.muscle < -0.5 * radius) & (columns > 0.5 * radius)
@@ -53,7 +54,7 @@ def _room(radius: float, anatomy: Anatomy, build: Build, others: list[Lesion]) -
 
 
 def place_lesion(
-    kind: str, label: int, anatomy: Anatomy, build: Build, others: list[Lesion], rng: np.random.Generator
+    kind: str, label: int, anatomy: PhantomAnatomy, build: Build, others: list[Lesion], rng: np.random.Generator
 ) -> Lesion:
     """A circle inside the breast, off the muscle and the other lesions, mostly where glandular tissue is."""
     radius = float(np.clip(_MEDIAN_RADIUS[kind] * np.exp(rng.normal(0, 0.4)), 12, 120).round())
@@ -150,7 +151,7 @@ def draw_lesion(lesion: Lesion, attenuation: np.ndarray, rng: np.random.Generato
     """
     margin = round(1.5 * lesion.radius) + 4
     draw, contrast = _PROFILES[lesion.kind]
-    patch = draw(lesion.radius, lesion.label == 1, 2 * margin + 1, rng)
+    patch = draw(lesion.radius, lesion.label == MALIGNANT, 2 * margin + 1, rng)
     extent = ndimage.gaussian_filter(patch.clip(0), 0.2 * lesion.radius)
     top, left = round(lesion.row) - margin, round(lesion.column) - margin
     height, width = attenuation.shape

@@ -12,7 +12,17 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["FIELDS", "HEIGHT", "Anatomy", "Build", "draw_anatomy", "half_grid", "sample_build", "skin_column", "vary"]
+__all__ = [
+    "FIELDS",
+    "HEIGHT",
+    "Build",
+    "PhantomAnatomy",
+    "draw_anatomy",
+    "half_grid",
+    "other_breast",
+    "sample_build",
+    "skin_column",
+]
 
 HEIGHT = 1024
 """Rows of a film; one pixel is 0.2 mm wide."""
@@ -64,7 +74,7 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class PhantomAnatomy:
     """A breast at half size, each field float32 [512, film_width / 2].
 
     ``thickness`` and ``gland``, the fraction of glandular tissue, are in [0, 1]; ``skin`` is the distance to the skin
@@ -116,7 +126,7 @@ def sample_build(rng: np.random.Generator, tissue: str) -> Build:
     )
 
 
-def vary(build: Build, rng: np.random.Generator, spread: float = 0.03) -> Build:
+def other_breast(build: Build, rng: np.random.Generator, spread: float = 0.03) -> Build:
     """The other breast of the same woman: every measure but the film's differs by about ``spread`` of itself."""
     values = dataclasses.asdict(build)
     factors = np.exp(spread * rng.standard_normal(len(values)).clip(-2, 2))
@@ -213,7 +223,7 @@ def _gland_bias(build: Build, skin: np.ndarray) -> np.ndarray:
     return build.gland_bias + 2.4 * (1 - radius**1.5).clip(-2) - 4 * np.exp(-skin / build.subcutaneous)
 
 
-def draw_anatomy(build: Build, white: np.ndarray) -> Anatomy:
+def draw_anatomy(build: Build, white: np.ndarray) -> PhantomAnatomy:
     """Draws a breast.
 
     Args:
@@ -238,4 +248,4 @@ def draw_anatomy(build: Build, white: np.ndarray) -> Anatomy:
     soft = build.gland * gland + build.strands * strands + 0.12 * texture
     depth = build.fat + (1 - 0.5 * muscle_share) * soft + build.muscle * muscle_share
     attenuation = thickness * depth + 0.25 * np.exp(-np.square((skin - 8) / 4)) * (skin > 0)
-    return Anatomy(*(field.astype(np.float32) for field in (attenuation, thickness, skin, muscle, gland)))
+    return PhantomAnatomy(*(field.astype(np.float32) for field in (attenuation, thickness, skin, muscle, gland)))

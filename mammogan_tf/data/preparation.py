@@ -34,7 +34,7 @@ EDGE = 0.02
 SLIVER = 0.01
 """Share of a film's longer side: tissue drawn further beyond the automatic outline at the chest wall is not cut off."""
 
-MOST_PIXELS = 2 * 89_478_485
+MAX_PIXELS = 2 * 89_478_485
 """Most pixels of all pictures of a film together: they are kept in one PNG, and Pillow opens no larger one."""
 
 
@@ -111,7 +111,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
         variants: of a whole film, beside it (:mod:`mammogan_tf.data.variants`).
 
     Raises:
-        DataError: the film or its drawn mask cannot be read, or it has more lesions or variants than :data:`MOST_PIXELS` hold.
+        DataError: the film or its drawn mask cannot be read, or it has more lesions or variants than :data:`MAX_PIXELS` hold.
     """
     grey = read_grey(film.path)
     anatomy = find_anatomy(grey, film.side)
@@ -135,7 +135,7 @@ def prepare(film: Film, size: int, view: str = "whole", lesions: str = "circle",
     windows = find_windows(film, view, square, [geometry.move(lesion) for lesion in film.lesions])
     canvas = canvas_size(size, view)
     variants = variants if view == "whole" else 0
-    if (count := len(windows) * (1 + variants)) > (most := MOST_PIXELS // canvas**2):
+    if (count := len(windows) * (1 + variants)) > (most := MAX_PIXELS // canvas**2):
         if variants:
             raise DataError(
                 f"{film.path}: expected at most {most - 1} variants at {size} pixels, received: {variants}; take fewer of either"

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from typing import Any
 
-from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig
+from mammogan_tf.config import BENIGN, MALIGNANT, NORMAL, CrossValidationConfig, DataConfig
 from mammogan_tf.data.film import Film
 from mammogan_tf.errors import DataError
 from mammogan_tf.validated import require
 
-__all__ = ["Split", "require_apart", "split_folds", "split_patients"]
+__all__ = ["Split", "require_disjoint_patients", "split_folds", "split_patients"]
 
-SEVERITY = tuple(LABELS.index(label) for label in ("malignant", "benign", "normal"))
+SEVERITY = (MALIGNANT, BENIGN, NORMAL)
 """Labels of a film, worst first: a patient counts as her worst film."""
 
 
@@ -64,7 +64,7 @@ class Split:
         return cls(**{name: tuple(values[name]) for name in names})
 
 
-def require_apart(split: Split, films: Iterable[Film]) -> None:
+def require_disjoint_patients(split: Split, films: Iterable[Film]) -> None:
     """Raises DataError where a patient is in two parts of a split: what is known about the films has changed since."""
     patients = {film.id: film.patient for film in films}
     parts = [{patients[id_] for id_ in part if id_ in patients} for part in (split.train, split.validation, split.test)]

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from mammogan_tf.config import CLASSES
-from mammogan_tf.data.windows import LARGEST_SHIFT, LARGEST_ZOOM
+from mammogan_tf.data.windows import MAX_SHIFT, MAX_ZOOM
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "augment_film", "one_hot", "paste_film_label", "to_network_range"]
 
@@ -47,7 +47,7 @@ class Augmentation:
 
 AUGMENTATIONS = {
     "whole": Augmentation(),
-    "roi": Augmentation(rotation=45.0, scale=LARGEST_ZOOM - 1, shift=LARGEST_SHIFT, elastic=0.02, mirror=0.5),
+    "roi": Augmentation(rotation=45.0, scale=MAX_ZOOM - 1, shift=MAX_SHIFT, elastic=0.02, mirror=0.5),
 }
 """The augmentation of each view. A whole film is never mirrored and not bent: its chest wall lies on the left, and networks
 that had seen it on the right, or tissue out of shape, outlined muscle and dense tissue worse. Windows of a test vary as much

@@ -12,26 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LABELS, LESION
+from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LESION, NORMAL
 from mammogan_tf.data.film import Film, Lesion
 
-__all__ = ["CANVAS", "LARGEST_SHIFT", "LARGEST_ZOOM", "Window", "find_windows", "has_window"]
+__all__ = ["CANVAS", "MAX_SHIFT", "MAX_ZOOM", "Window", "find_windows", "has_window"]
 
-NORMAL = LABELS.index("normal")
 
 DIAMETERS = 2.5
 """Side of a window in diameters of its lesion."""
 
-LEAST_SIDE = 64
+MIN_SIDE = 64
 """Side of a window in pixels of the film, at least."""
 
 CANVAS = 1.5
 """Side of what is cut out, in sides of the window."""
 
-LARGEST_SHIFT = 0.15
+MAX_SHIFT = 0.15
 """Largest shift of a fixed window off the centre, down and across, in sides of the window."""
 
-LARGEST_ZOOM = 1.25
+MAX_ZOOM = 1.25
 """Largest factor by which a fixed window is enlarged or shrunk."""
 
 TISSUE_RADII = (20 / 1024, 100 / 1024)
@@ -88,9 +87,9 @@ def find_windows(film: Film, view: str, label_map: np.ndarray, lesions: Sequence
 
 
 def _around(circle: Lesion, random: np.random.Generator) -> Window:
-    zoom = LARGEST_ZOOM ** random.uniform(-1, 1)
-    shift = random.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 2) / (CANVAS - 1)
-    side = max(LEAST_SIDE, DIAMETERS * 2 * circle.radius * zoom)
+    zoom = MAX_ZOOM ** random.uniform(-1, 1)
+    shift = random.uniform(-MAX_SHIFT, MAX_SHIFT, 2) / (CANVAS - 1)
+    side = max(MIN_SIDE, DIAMETERS * 2 * circle.radius * zoom)
     corner = (float(0.5 + shift[0]), float(0.5 + shift[1]))
     return Window(circle.row + 0.5, circle.column + 0.5, side, circle.label, corner=corner)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.sections import SECTIONS
-from mammogan_tf.evaluation.words import format_estimate, verdict
+from mammogan_tf.evaluation.words import format_estimate, format_verdict
 from mammogan_tf.evaluation.writing import FORMAT, PATIENTS, REPORT, digest
 from mammogan_tf.files import read_json, write_text
 from mammogan_tf.metrics.intervals import Estimate, half_width, not_computed
@@ -185,7 +185,9 @@ def compare(paths: Sequence[Path], out: Path | None = None) -> str:
                 differences = [difference(first, other, section.key, measure.key) for other in others]
                 cells = [*map(_short, estimates), *map(_signed, differences)]
                 lines.append(_line([f"{section.key}: {measure.title}", *cells]))
-    lines.append(_line(["memorisation: verdict", *(verdict(each.report) for each in reports), *[""] * len(others)]))
+    lines.append(
+        _line(["memorisation: verdict", *(format_verdict(each.report) for each in reports), *[""] * len(others)])
+    )
     text = "\n".join([*lines, "", *_notes(reports)]) + "\n"
     if out:
         write_text(out, text)

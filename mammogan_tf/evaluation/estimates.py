@@ -16,13 +16,22 @@ from mammogan_tf.metrics.intervals import (
     not_computed,
 )
 
-__all__ = ["WITHOUT", "auc_between", "between", "computed", "left_out", "over_pairs", "over_patients", "over_sets"]
+__all__ = [
+    "WITHOUT",
+    "bootstrap_auc",
+    "bootstrap_pairs",
+    "bootstrap_patients",
+    "bootstrap_two_samples",
+    "computed",
+    "jackknife_patients",
+    "jackknife_sets",
+]
 
 BLOCKS = 30
-"""Most patients, or blocks of patients, that :func:`left_out` leaves out one after the other."""
+"""Most patients, or blocks of patients, that :func:`jackknife_patients` leaves out one after the other."""
 
 
-def over_patients(
+def bootstrap_patients(
     values: np.ndarray,
     patients: np.ndarray,
     statistic: Statistic = mean,
@@ -45,7 +54,7 @@ def over_patients(
     return estimate | ({WITHOUT: without} if np.isfinite(list(without.values())).all() else {})
 
 
-def between(
+def bootstrap_two_samples(
     first: np.ndarray,
     second: np.ndarray,
     patients_first: np.ndarray,
@@ -65,15 +74,15 @@ def between(
 
 
 def _over_two_sides(first: np.ndarray, second: np.ndarray, statistic: Statistic, seed: int) -> Estimate:
-    """:func:`over_patients` of the rows of two sides, given each row's patient; Student's t counts the smaller side."""
+    """:func:`bootstrap_patients` of the rows of two sides, given each row's patient; Student's t counts the smaller side."""
     fewest = min(len(np.unique(side)) for side in (first, second))
     if fewest < MIN_PATIENTS:
         return not_computed(f"needs {MIN_PATIENTS} patients or more on either side, found {fewest}")
     patients = np.concatenate([first, second])
-    return over_patients(np.arange(len(patients)), patients, statistic, seed, fewest)
+    return bootstrap_patients(np.arange(len(patients)), patients, statistic, seed, fewest)
 
 
-def auc_between(
+def bootstrap_auc(
     negative: np.ndarray,
     positive: np.ndarray,
     patients_negative: np.ndarray,
@@ -89,10 +98,10 @@ def auc_between(
     negative = negative[:, None]
     above = (positive > negative) + 0.5 * (positive == negative)
     above = np.where(np.isnan(positive) | np.isnan(negative), np.nan, above)
-    return over_pairs(above, patients_negative, patients_positive, comparable, seed)
+    return bootstrap_pairs(above, patients_negative, patients_positive, comparable, seed)
 
 
-def over_pairs(
+def bootstrap_pairs(
     values: np.ndarray,
     patients_first: np.ndarray,
     patients_second: np.ndarray,
@@ -118,7 +127,7 @@ def over_pairs(
     return estimate | {"n": sum(values.shape)} if "value" in estimate else estimate
 
 
-def left_out(
+def jackknife_patients(
     statistic: Callable[[np.ndarray], float], patients: np.ndarray, limits: tuple[float, float] = (-np.inf, np.inf)
 ) -> Estimate:
     """:func:`~mammogan_tf.metrics.intervals.jackknife` for a statistic that takes the patients who are kept.
@@ -141,17 +150,17 @@ def left_out(
     return estimate | {"n": len(patients), "patients": len(names)}
 
 
-def over_sets(
+def jackknife_sets(
     statistic: Callable[[np.ndarray], float],
     sets: Sequence[np.ndarray],
     limits: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
-    """:func:`left_out` for a mean over sets of images, given the patients [N] of the images of each set.
+    """:func:`jackknife_patients` for a mean over sets of images, given the patients [N] of the images of each set.
 
     Only patients who have an image in a set are left out: without another one nothing would change, and yet she would
     count. ``n`` is that of one set, as the statistic depends on it.
     """
-    estimate = left_out(statistic, np.concatenate(sets), limits)
+    estimate = jackknife_patients(statistic, np.concatenate(sets), limits)
     return estimate | {"n": len(sets[0])} if "value" in estimate else estimate
 
 

@@ -15,12 +15,12 @@ from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.metrics.memorisation import distance_ratio, nearest
 
 __all__ = [
+    "DownstreamResult",
     "Evidence",
     "Neighbours",
     "RealFilms",
     "Segmentation",
     "SyntheticFilms",
-    "UseResult",
     "require_patients",
     "synthesise",
 ]
@@ -106,7 +106,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class UseResult:
+class DownstreamResult:
     """What networks that were trained on ``arm`` with ``seed`` make of the unseen films, one value a film.
 
     ``malignant`` float [N]: score of the classifier, nan where the film is neither benign nor malignant; ``dice`` float
@@ -131,7 +131,7 @@ class Evidence:
         spaces: images [B, S, S] to features, by name.
         segmentation: label maps that the run's U-Net (or the evaluation U-Net) predicted on the unseen films, with the reference.
         critic: images, masks and labels to scores [B]; None where it was not kept.
-        use: results of training with synthetic images; empty where that cannot be, None where it was left out.
+        downstream: results of training with synthetic images; empty where that cannot be, None where it was left out.
         seed: for drawn pairs, shuffled masks and bootstrap samples.
     """
 
@@ -142,7 +142,7 @@ class Evidence:
     spaces: Mapping[str, FeatureSpace]
     segmentation: Segmentation
     critic: Score | None = None
-    use: tuple[UseResult, ...] | None = None
+    downstream: tuple[DownstreamResult, ...] | None = None
     seed: int = 0
     _scaled: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
 

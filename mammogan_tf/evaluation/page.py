@@ -9,7 +9,15 @@ from typing import Any
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.label_maps import PALETTE
 from mammogan_tf.evaluation.sections import SECTIONS, Measure, Picture, Section
-from mammogan_tf.evaluation.words import DIAGNOSIS, describe, format_estimate, headlines, references, shown, verdict
+from mammogan_tf.evaluation.words import (
+    DIAGNOSIS,
+    describe,
+    format_estimate,
+    format_references,
+    format_verdict,
+    headlines,
+    shown,
+)
 from mammogan_tf.metrics.intervals import Estimate
 
 __all__ = ["render_page"]
@@ -63,7 +71,7 @@ def _heading(report: Mapping[str, Any]) -> str:
         "<h1>Synthetic mammograms: evaluation</h1>\n"
         f'<p class="warning">{DIAGNOSIS}</p>\n'
         f"<p><code>{escape(report['model'])}</code>: {escape(describe(report))}</p>\n"
-        f"<p>Memorisation: <b>{escape(verdict(report))}</b></p>\n"
+        f"<p>Memorisation: <b>{escape(format_verdict(report))}</b></p>\n"
         '<p class="note">Every value is followed by its 95 % interval over patients, since two films, or two synthetic '
         "images, of one patient are not independent. With few patients such intervals are too narrow. One of no width means "
         "that nothing varied, not that nothing is uncertain. n is the number of films, images, or pairs of them.</p>"
@@ -86,7 +94,7 @@ def _sheet(picture: bytes) -> str:
 
 def _verdict(report: Mapping[str, Any]) -> str:
     rule = escape(report["memorisation"]["rule"])
-    return f'<p class="warning"><b>{escape(verdict(report))}</b><br><small>{rule}</small></p>\n'
+    return f'<p class="warning"><b>{escape(format_verdict(report))}</b><br><small>{rule}</small></p>\n'
 
 
 def _summary(report: Mapping[str, Any]) -> str:
@@ -111,7 +119,7 @@ def _table(rows: Iterable[tuple[Measure, Estimate]]) -> str:
 
 
 def _row(measure: Measure, estimate: Estimate) -> str:
-    compared = "<br>".join(map(_unbroken, references(measure, estimate)))
+    compared = "<br>".join(map(_unbroken, format_references(measure, estimate)))
     return (
         f"<tr><td>{escape(measure.title)}<br><small>{escape(measure.reading)}</small></td>"
         f"<td>{_unbroken(format_estimate(estimate))}</td><td>{compared}</td><td>{estimate.get('n', '')}</td></tr>"

@@ -11,9 +11,9 @@ import numpy as np
 from mammogan_tf import __version__
 from mammogan_tf.config import LABELS, DataConfig, UNetConfig
 from mammogan_tf.console import Console
+from mammogan_tf.data.cache import cache_folder
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.prepared import cache_folder
 from mammogan_tf.data.splits import Split
 from mammogan_tf.errors import ModelError
 from mammogan_tf.evaluation.evidence import RealFilms, require_patients
@@ -22,7 +22,7 @@ from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.segmentation import finished_report, train_unet
 from mammogan_tf.training.split_films import fingerprint, load_split
 
-__all__ = ["EVALUATOR_SEED", "Reference", "evaluators_folder", "find_reference", "real_films"]
+__all__ = ["EVALUATOR_SEED", "Reference", "evaluators_folder", "prepare_reference", "real_films"]
 
 EVALUATOR_SEED = 7919
 """Seed of the evaluation U-Net, so that it is not the network that made the masks."""
@@ -42,7 +42,7 @@ class Reference:
     evaluator: Run
 
 
-def find_reference(
+def prepare_reference(
     films: Sequence[Film],
     data: DataConfig,
     split: Split,

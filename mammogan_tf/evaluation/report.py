@@ -16,34 +16,34 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
+from mammogan_tf.evaluation.downstream import Recipe, evaluate_downstream
 from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
 from mammogan_tf.evaluation.evidence import Evidence, Score, Segmentation, synthesise
-from mammogan_tf.evaluation.folder import read_images, synthetic_films
+from mammogan_tf.evaluation.image_folder import read_images, synthetic_films
 from mammogan_tf.evaluation.measuring import measure
-from mammogan_tf.evaluation.reference import Reference, evaluators_folder, find_reference, real_films
+from mammogan_tf.evaluation.reference import Reference, evaluators_folder, prepare_reference, real_films
 from mammogan_tf.evaluation.sections.memorisation import masks_of_training, memorisation_verdict
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
-from mammogan_tf.evaluation.use import Recipe, measure_use
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
 from mammogan_tf.files import visible_pngs
 from mammogan_tf.inference import load_generator, load_segmenter
-from mammogan_tf.inference.segment import require_apart
+from mammogan_tf.inference.segment import require_separate_folder
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.conditioning import condition, masks_from
+from mammogan_tf.training.conditioning import mask_source, with_condition_masks
 from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import Run, is_run
 from mammogan_tf.training.split_films import load_split, mean_grey
 
-__all__ = ["evaluate", "evaluate_images", "gather"]
+__all__ = ["build_evidence", "evaluate", "evaluate_images"]
 
-USE = "use.jsonl"
+DOWNSTREAM_RESULTS = "downstream.jsonl"
 
-MOST_CHANGED = 0.01
+MAX_CHANGED_SHARE = 0.01
 """Share of the pixels of training masks that may have changed.
 
 The same U-Net on another device rounds differently, so a few mask pixels may change."""
 
-MOST_BRIGHTER = 1.0
+MAX_GREY_DIFFERENCE = 1.0
 """Grey levels, of 255, by which the mean of the training films may differ from what the run has noted, for rounding."""
 
 
@@ -77,7 +77,7 @@ def evaluate(
         console: where to show progress.
         inception: evaluate in the feature space of Inception-v3 too.
         recipe: how networks are trained to see whether the images are of use, which takes longest; where None, they are
-            not. What is finished is kept in ``out/use.jsonl``, and a second call goes on from there.
+            not. What is finished is kept in ``out/downstream.jsonl``, and a second call goes on from there.
 
     Returns:
         The content of ``report.json``, as ``report.schema.json`` describes it.
@@ -89,19 +89,21 @@ def evaluate(
         OSError: ``out`` cannot be written to.
     """
     console, out = console or Console(), Path(out)
-    evidence = gather(run, films, out, count, seed, evaluator_config, console, inception)
+    evidence = build_evidence(run, films, out, count, seed, evaluator_config, console, inception)
     if recipe:
         generator, view = load_generator(run.path), run.config.data.view
-        use = measure_use(evidence.train, evidence.real, generator, view, out / USE, seed, recipe, console)
-        evidence = replace(evidence, use=use)
+        downstream = evaluate_downstream(
+            evidence.train, evidence.real, generator, view, out / DOWNSTREAM_RESULTS, seed, recipe, console
+        )
+        evidence = replace(evidence, downstream=downstream)
     step = run.ended_with.get("best_step")
-    report = _report(evidence, str(run.path), step, "gan", masks_from(run), run.config.data, console)
+    report = _report(evidence, str(run.path), step, "gan", mask_source(run), run.config.data, console)
     write_report(report, evidence, out)
     write_card(run, report, console)
     return report
 
 
-def gather(
+def build_evidence(
     run: Run,
     films: Sequence[Film],
     out: Path,
@@ -119,11 +121,12 @@ def gather(
     extra = _extra_spaces(inception, console)
     _require_trained_on(run, films, console)
     _make_folder(out)
-    reference = find_reference(
+    reference = prepare_reference(
         films, config.data, run.split, run.data, evaluators_folder(), evaluator_config, console, run.trained_labels
     )
     train, test = (
-        real_films(condition(run, part), films, config.data.view) for part in (reference.training, reference.test)
+        real_films(with_condition_masks(run, part), films, config.data.view)
+        for part in (reference.training, reference.test)
     )
     generator, per_mask = load_generator(run.path), max(2, round(count / len(test)))
     return Evidence(
@@ -184,10 +187,10 @@ def evaluate_images(
     _make_folder(out)
     split = like.split if like else split_patients(films, data.validation, data.test, data.split_seed)
     labels = like.trained_labels if like and isinstance(like.config, GANConfig) else LABELS
-    reference = find_reference(films, data, split, sources, evaluators_folder(), evaluator_config, console, labels)
+    reference = prepare_reference(films, data, split, sources, evaluators_folder(), evaluator_config, console, labels)
     training, test = reference.training, reference.test
     if like and isinstance(like.config, GANConfig):
-        training, test = condition(like, training), condition(like, test)
+        training, test = with_condition_masks(like, training), with_condition_masks(like, test)
     real = real_films(test, films, data.view)
     evidence = Evidence(
         real=real,
@@ -209,9 +212,9 @@ def _require_own_folder(out: Path, films: Sequence[Film], *folders: Path | None)
         raise DataError(
             f"{out}: expected a folder of its own for the report, received: a run directory; choose another"
         )
-    require_apart([film.path for film in films] + [film.drawn.path for film in films if film.drawn], out)
+    require_separate_folder([film.path for film in films] + [film.drawn.path for film in films if film.drawn], out)
     for folder in folders:
-        require_apart(visible_pngs(folder) if folder else [], out)
+        require_separate_folder(visible_pngs(folder) if folder else [], out)
 
 
 def _make_folder(out: Path) -> None:
@@ -228,12 +231,12 @@ def _require_trained_on(run: Run, films: Sequence[Film], console: Console) -> No
     """
     training = load_split(run, films, console)[0]
     grey = mean_grey(training.cropped())
-    same = abs(run.ended_with.get("mean_grey", grey) - grey) <= MOST_BRIGHTER
+    same = abs(run.ended_with.get("mean_grey", grey) - grey) <= MAX_GREY_DIFFERENCE
     if run.masks_path.exists():
         label_maps, names = read_masks(run.masks_path, ("label_maps", "ids"), "put it back, or train another run")
-        training = condition(run, training).cropped()
+        training = with_condition_masks(run, training).cropped()
         same &= training.names == tuple(names) and training.label_maps.shape == label_maps.shape
-        same = same and (training.label_maps != label_maps).mean() <= MOST_CHANGED
+        same = same and (training.label_maps != label_maps).mean() <= MAX_CHANGED_SHARE
     if not same:
         raise DataError(
             f"{run.path}: expected the films and masks that it was trained on, received: others under the same names; "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mammogan_tf.console import Console
-from mammogan_tf.data.prepared import cache_folder
+from mammogan_tf.data.cache import cache_folder
 from mammogan_tf.errors import ModelError
 from mammogan_tf.files import write_bytes
 from mammogan_tf.metrics.features import radiomics_features
@@ -27,7 +27,7 @@ TEXTURE_VERSION = 1
 class FeatureSpace:
     """A function from images float32 [N, S, S] to features float64 [N, D], computed once for each content.
 
-    They lie in ``features`` below :func:`mammogan_tf.data.prepared.cache_folder`.
+    They lie in ``features`` below :func:`mammogan_tf.data.cache.cache_folder`.
 
     Args:
         key: names the function and everything that its result depends on but the images.

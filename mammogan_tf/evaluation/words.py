@@ -12,13 +12,13 @@ __all__ = [
     "HEADLINES",
     "describe",
     "format_estimate",
+    "format_references",
+    "format_verdict",
     "headlines",
     "in_words",
-    "references",
     "render_card",
     "render_markdown",
     "shown",
-    "verdict",
 ]
 
 HEADLINES = {
@@ -27,7 +27,7 @@ HEADLINES = {
     "distribution": ("fine_texture", "kid_texture", "kid_segmenter", "classifier_auc_texture"),
     "obedience": ("dice_breast", "dice_pectoral", "dice_dense", "dice_lesion", "lesion_contrast_to_real"),
     "memorisation": ("neighbour_ratio_pixels", "neighbour_ratio_segmenter", "membership_auc"),
-    "use": (
+    "downstream": (
         "auc_real",
         "auc_augmented_gain",
         "auc_equal_gain",
@@ -54,7 +54,7 @@ def format_estimate(estimate: Estimate) -> str:
     return f"{value.replace('-0.000', '0.000')} [{low}, {high}]"  # The sign of a bound says on which side of 0 it lies.
 
 
-def references(measure: Measure, estimate: Estimate) -> list[str]:
+def format_references(measure: Measure, estimate: Estimate) -> list[str]:
     """The floor, ceiling and control that a value is compared with, in words, and the note that goes with it."""
     found = [
         f"{kind} ({getattr(measure, kind) or 'real films'}): {format_estimate(estimate[kind])}"
@@ -100,7 +100,7 @@ def describe(report: Mapping[str, Any]) -> str:
     )
 
 
-def verdict(report: Mapping[str, Any]) -> str:
+def format_verdict(report: Mapping[str, Any]) -> str:
     """``PASS (by what)`` or ``FAIL: why``, of memorisation."""
     found = report["memorisation"]
     return f"PASS ({', '.join(found['checked'])})" if found["passed"] else f"FAIL: {'; '.join(found['reasons'])}"
@@ -111,7 +111,7 @@ def in_words(report: Mapping[str, Any]) -> Iterable[str]:
     for section, measure, estimate in headlines(report):
         compared = "   ".join(f"{kind} {format_estimate(estimate[kind])}" for kind in REFERENCES if kind in estimate)
         yield f"{section.key:14} {measure.key:26} {format_estimate(estimate)}   {compared}".rstrip()
-    yield f"memorisation   {verdict(report)}"
+    yield f"memorisation   {format_verdict(report)}"
 
 
 def render_card(report: Mapping[str, Any]) -> str:
@@ -124,7 +124,7 @@ def render_card(report: Mapping[str, Any]) -> str:
             "",
             *_summary(report),
             "",
-            f"Memorisation: **{verdict(report)}**. {report['memorisation']['rule']}",
+            f"Memorisation: **{format_verdict(report)}**. {report['memorisation']['rule']}",
         ]
     )
 
@@ -139,13 +139,13 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         f"`{report['model']}`: {describe(report)}",
     ]
     lines += ["Every value is followed by its 95 % interval over patients.", "", "## Summary", "", *_summary(report)]
-    lines += ["", f"Memorisation: **{verdict(report)}**."]
+    lines += ["", f"Memorisation: **{format_verdict(report)}**."]
     for section in SECTIONS:
         rows = [_row(*pair) for pair in shown(section, report["measures"].get(section.key, {}))]
         if rows:
             lines += ["", f"## {section.title}", "", section.meaning, "", *_table(rows)]
             if section.key == "memorisation":
-                lines += ["", f"**{verdict(report)}.** {report['memorisation']['rule']}"]
+                lines += ["", f"**{format_verdict(report)}.** {report['memorisation']['rule']}"]
             lines += ["", f"Limits: {section.caution}"]
     return "\n".join(lines) + "\n"
 
@@ -166,7 +166,7 @@ def _row(measure: Measure, estimate: Estimate) -> str:
     cells = [
         measure.title,
         format_estimate(estimate),
-        "; ".join(references(measure, estimate)),
+        "; ".join(format_references(measure, estimate)),
         str(estimate.get("n", "")),
     ]
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

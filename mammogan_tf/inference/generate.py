@@ -9,15 +9,15 @@ import pandas as pd
 import tensorflow as tf
 
 from mammogan_tf import __version__
-from mammogan_tf.config import LABELS, LESION
+from mammogan_tf.config import BENIGN, LABELS, LESION, MALIGNANT, NORMAL
 from mammogan_tf.console import Progress
 from mammogan_tf.data.label_maps import has_lesion, lies_as_its_film, read_label_map, read_masks, save_label_map
-from mammogan_tf.data.made_masks import add_lesion, remove_lesions, vary
+from mammogan_tf.data.mask_editing import add_lesion, deform_label_map, remove_lesions
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.pictures import save_picture, synthetic_notes, to_bytes
-from mammogan_tf.serving.placement import find_lean
+from mammogan_tf.serving.orientation import find_lean
 from mammogan_tf.validated import require
 
 __all__ = [
@@ -70,12 +70,12 @@ class MaskSet:
     def without_lesions(self) -> "MaskSet":
         """The same anatomies, normal."""
         label_maps = np.stack([remove_lesions(label_map) for label_map in self.label_maps])
-        return MaskSet(label_maps, np.full(len(self.names), LABELS.index("normal")), self.names, self.usable)
+        return MaskSet(label_maps, np.full(len(self.names), NORMAL), self.names, self.usable)
 
     def with_lesion(self, x: float, y: float, radius: float, label: int) -> "MaskSet":
         """The same anatomies with a lesion there, usable where the circle meets the breast; malignant ones stay malignant.
 
-        See :func:`mammogan_tf.data.made_masks.add_lesion`.
+        See :func:`mammogan_tf.data.mask_editing.add_lesion`.
 
         Raises:
             ConfigError: a circle outside the map.
@@ -87,7 +87,7 @@ class MaskSet:
         if not usable.any():
             raise DataError(f"lesion: expected a place on the breast, received: {x:g},{y:g},{radius:g}; choose another")
         label_maps = np.where(drawn, LESION, self.label_maps).astype(np.uint8)
-        labels = np.where(self.labels == LABELS.index("malignant"), self.labels, label)
+        labels = np.where(self.labels == MALIGNANT, self.labels, label)
         return MaskSet(label_maps, labels, self.names, usable)
 
 
@@ -143,7 +143,7 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
         raise DataError(f"{folder}: expected square masks of one size, received: {', '.join(map(str, shapes))}")
     label_maps = np.stack(read)
-    labels = np.where(has_lesion(label_maps), LABELS.index("benign"), LABELS.index("normal"))
+    labels = np.where(has_lesion(label_maps), BENIGN, NORMAL)
     return MaskSet(label_maps, labels, [file.stem for file in files], np.any(label_maps > 0, axis=(1, 2)))
 
 
@@ -173,7 +173,7 @@ def generate_folder(
         seed: of the first image.
         label: 0-2 for every image; the label of each mask where None.
         varied: every image has an anatomy of its own, made from its mask and its seed
-            (:func:`mammogan_tf.data.made_masks.vary`).
+            (:func:`mammogan_tf.data.mask_editing.deform_label_map`).
         progress: called with (images done, images).
 
     Returns:
@@ -221,7 +221,9 @@ def generate_folder(
                 part = slice(begin, begin + BATCH)
                 label_maps = masks.label_maps[order[part]]
                 if varied:
-                    label_maps = np.stack([vary(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)])
+                    label_maps = np.stack(
+                        [deform_label_map(map_, one) for map_, one in zip(label_maps, seeds[part], strict=True)]
+                    )
                 images = to_bytes(generator(seeds[part], label_maps, labels[part]))
                 list(written)  # Waits for the batch before, and raises what went wrong there.
                 if progress and begin:

@@ -15,7 +15,7 @@ from mammogan_tf.data.anatomy import DOUBTFUL
 from mammogan_tf.data.film import read_grey, read_origin
 from mammogan_tf.data.folder import name_film
 from mammogan_tf.data.label_maps import overlay, save_label_map
-from mammogan_tf.data.made_masks import remove_lesions
+from mammogan_tf.data.mask_editing import remove_lesions
 from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, shrink
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import locked, write_text
@@ -23,7 +23,7 @@ from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.pictures import save_picture
 
-__all__ = ["distinct_names", "film_to_png", "require_apart", "segment_files", "segment_grey"]
+__all__ = ["distinct_names", "film_to_png", "require_separate_folder", "segment_files", "segment_grey"]
 
 AREAS = ["file", *CLASSES, "dense_of_breast", "confidence"]
 
@@ -43,7 +43,7 @@ def segment_files(
         segmenter: the model.
         files: films of any size and format that :func:`read_grey` reads, with distinct names.
         out: the folder to write to, in which none of the films lies.
-        console: hears of the progress, of films whose outline is doubtful, and of those that cannot be read.
+        console: is told of the progress, of films whose outline is doubtful, and of those that cannot be read.
         anatomy: as for :func:`segment_grey`.
 
     Returns:
@@ -56,7 +56,7 @@ def segment_files(
         DataError: films cannot be read, and all others are written; before any work, one lies in the folder, two have
             the same name, or the ``areas.csv`` in the folder is something else.
     """
-    require_apart(files, out)
+    require_separate_folder(files, out)
     console = console or Console(quiet=True)
     progress = console.progress("segmenting")
     names, table = distinct_names(files), out / "areas.csv"
@@ -116,7 +116,7 @@ def _read_areas(table: Path) -> dict[str, dict[Any, Any]]:
     return {name_film(Path(row["file"])): row for row in areas.to_dict("records")}
 
 
-def require_apart(files: Sequence[Path], out: Path) -> None:
+def require_separate_folder(files: Sequence[Path], out: Path) -> None:
     """Keeps results away from films, beside which masks drawn by hand may have the same names.
 
     Raises:

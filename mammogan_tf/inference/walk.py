@@ -7,7 +7,7 @@ from PIL import Image
 
 from mammogan_tf.config import WALKS
 from mammogan_tf.data.label_maps import overlay
-from mammogan_tf.data.made_masks import between
+from mammogan_tf.data.mask_editing import interpolate_label_maps
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 from mammogan_tf.inference.generate import MaskSet
@@ -63,16 +63,16 @@ def walk(
         raise DataError("masks: expected two of one label to walk between, received: one; give a folder with more")
     shares = np.linspace(0, 1, frames)
     if kind == "noise":
-        noise, label_maps = _arc(begin, end, shares), np.repeat(masks.label_maps[rows[:1]], frames, axis=0)
+        noise, label_maps = _slerp(begin, end, shares), np.repeat(masks.label_maps[rows[:1]], frames, axis=0)
     else:
         first, second = masks.label_maps[rows[:2]]
         noise = np.repeat(begin[None], frames, axis=0)
-        label_maps = np.stack([between(first, second, share) for share in shares])
+        label_maps = np.stack([interpolate_label_maps(first, second, share) for share in shares])
     labels = np.full(frames, masks.labels[rows[0]] if label is None else label)
     return to_bytes(generator.from_noise(noise, label_maps, labels)), label_maps
 
 
-def _arc(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def _slerp(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Vectors [F, Z] on the arc between two (spherical interpolation, Shoemake 1985)."""
     cosine = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
     angle, share = np.arccos(np.clip(cosine, -1, 1)), shares[:, None]

@@ -28,7 +28,7 @@ WITHOUT = "without"
 
 MIN_PATIENTS = 3
 
-MOST_MISSING = 0.05
+MAX_MISSING_SHARE = 0.05
 """Share of bootstrap samples that may be without a value: an interval from the others would pass over the worst cases."""
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
@@ -84,7 +84,7 @@ def bootstrap(
 
     Returns:
         ``{value, low, high, n, patients}``; ``{"not computed": why}`` with fewer than :data:`MIN_PATIENTS` patients,
-        where the statistic is not a finite number, or where it is none in more than :data:`MOST_MISSING` of the samples
+        where the statistic is not a finite number, or where it is none in more than :data:`MAX_MISSING_SHARE` of the samples
         (one patient of either kind has an AUC, but half of the samples lack her).
     """
     if not len(values):
@@ -108,7 +108,7 @@ def _estimate(value: float, estimates: np.ndarray, count: int, patients: int) ->
     finite = np.isfinite(estimates)
     if not np.isfinite(value):
         return not_computed("the measure is not a finite number here")
-    if (missing := 1 - finite.mean()) > MOST_MISSING:
+    if (missing := 1 - finite.mean()) > MAX_MISSING_SHARE:
         return not_computed(f"too few patients: {missing:.0%} of the bootstrap samples have no value")
     tail = stats.norm.cdf(-np.sqrt(patients / (patients - 1)) * half_width(patients))
     low, high = np.quantile(estimates[finite], [tail, 1 - tail])

@@ -31,22 +31,22 @@ SAME = 1e-6
 NEAR = 5
 """Percentile of the unseen real images' distances below which a synthetic image counts as near a training image."""
 
-MOST_NEAR = 0.25
-LEAST_RATIO = 0.8
-MOST_MEMBERSHIP = 0.65
+MAX_NEAR = 0.25
+MIN_RATIO = 0.8
+MAX_MEMBERSHIP = 0.65
 """Limits of the rule: real films of 24 patients break one of the first two in 1 % of draws (``docs/metrics.md``)."""
 
-LEAST_DISTANCE_RATIO = 0.4
+MIN_DISTANCE_RATIO = 0.4
 """Largest ratio that :func:`near_copies` counts. Of 322 real films of mini-MIAS, each compared with the films of other patients,
 none has less than 0.49."""
 
 RULE = (
     "A pass needs all of these. In pixels and in every feature space: (1) no synthetic image is nearer to a training image than "
-    f"half the distance of the nearest unseen real image; (2) at most {MOST_NEAR:.0%} are nearer than the nearest {NEAR}% of the "
-    f"unseen real images; (3) the median distance is at least {LEAST_RATIO} times that of the unseen real images. In pixels: "
-    f"(4) for no synthetic image the nearest training patient is at most {LEAST_DISTANCE_RATIO} times as far as the next one, "
+    f"half the distance of the nearest unseen real image; (2) at most {MAX_NEAR:.0%} are nearer than the nearest {NEAR}% of the "
+    f"unseen real images; (3) the median distance is at least {MIN_RATIO} times that of the unseen real images. In pixels: "
+    f"(4) for no synthetic image the nearest training patient is at most {MIN_DISTANCE_RATIO} times as far as the next one, "
     "and this ratio lower than for every unseen real image. Where there is a critic: (5) its score distinguishes training "
-    f"from unseen real images with an AUC of at most {MOST_MEMBERSHIP}."
+    f"from unseen real images with an AUC of at most {MAX_MEMBERSHIP}."
 )
 
 
@@ -140,7 +140,7 @@ def near_copies(synthetic: np.ndarray, unseen: np.ndarray) -> int:
     Copies with noise, or darker, are farther from a training image than :class:`Closeness` takes for a copy, and where they are
     few no share and no median sees them.
     """
-    return int(np.sum((synthetic <= LEAST_DISTANCE_RATIO) & (synthetic < np.nanmin([*unseen, np.inf]))))
+    return int(np.sum((synthetic <= MIN_DISTANCE_RATIO) & (synthetic < np.nanmin([*unseen, np.inf]))))
 
 
 def median_ratio(synthetic: np.ndarray, unseen: np.ndarray) -> float:
@@ -195,7 +195,7 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None, ne
     reasons = [] if spaces else ["nothing was compared"]
     if near:
         reasons.append(
-            f"pixels: {near} at most {LEAST_DISTANCE_RATIO} times as far from the nearest training patient as from the next"
+            f"pixels: {near} at most {MIN_DISTANCE_RATIO} times as far from the nearest training patient as from the next"
         )
     for space, found in spaces.items():
         if found.copies:
@@ -208,18 +208,16 @@ def verdict(spaces: Mapping[str, Closeness], membership: float | None = None, ne
                 f"{space}: median distance {found.ratio} times that of unseen real images, not a finite number"
             )
             continue
-        if not found.near <= MOST_NEAR:
-            share = _beyond(100 * MOST_NEAR, 100 * found.near, decimals=0)
-            reasons.append(f"{space}: {share}% nearer than {NEAR}% of the unseen real images (at most {MOST_NEAR:.0%})")
-        if not found.ratio >= LEAST_RATIO:
-            ratio = _beyond(LEAST_RATIO, found.ratio)
-            reasons.append(
-                f"{space}: median distance {ratio} times that of unseen real images (at least {LEAST_RATIO})"
-            )
-    if membership is not None and not membership <= MOST_MEMBERSHIP:
-        area = _beyond(MOST_MEMBERSHIP, membership)
+        if not found.near <= MAX_NEAR:
+            share = _beyond(100 * MAX_NEAR, 100 * found.near, decimals=0)
+            reasons.append(f"{space}: {share}% nearer than {NEAR}% of the unseen real images (at most {MAX_NEAR:.0%})")
+        if not found.ratio >= MIN_RATIO:
+            ratio = _beyond(MIN_RATIO, found.ratio)
+            reasons.append(f"{space}: median distance {ratio} times that of unseen real images (at least {MIN_RATIO})")
+    if membership is not None and not membership <= MAX_MEMBERSHIP:
+        area = _beyond(MAX_MEMBERSHIP, membership)
         reasons.append(
-            f"scores distinguish training from unseen real images with an AUC of {area} (at most {MOST_MEMBERSHIP})"
+            f"scores distinguish training from unseen real images with an AUC of {area} (at most {MAX_MEMBERSHIP})"
         )
     return Verdict(not reasons, tuple(reasons))
 

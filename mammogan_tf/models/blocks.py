@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-from mammogan_tf.replicas import own_part, replicas, total
+from mammogan_tf.replicas import all_reduce_sum, draw_replica_rows, num_replicas
 
 __all__ = [
     "BatchDropout",
@@ -37,7 +37,7 @@ def convolution_block(
         x = convolution(x)
     else:
         x = DoublingConvolution(width, name=f"{name}_conv")([below, x])
-    x = FusedNormalization(momentum=0.9, synchronized=replicas() > 1, name=f"{name}_norm")(x)
+    x = FusedNormalization(momentum=0.9, synchronized=num_replicas() > 1, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
@@ -148,30 +148,30 @@ class BatchDropout(layers.SpatialDropout2D):
             ones = ops.ones((rows, 1, 1, inputs.shape[-1]), inputs.dtype)
             return keras.random.dropout(ones, self.rate, seed=self.seed_generator)
 
-        return inputs * own_part(draw, ops.shape(inputs)[0])
+        return inputs * draw_replica_rows(draw, ops.shape(inputs)[0])
 
 
 @keras.saving.register_keras_serializable("mammogan_tf")
 class Emphasis(layers.Layer):
-    """A film as the critic sees it: with fine detail lifted, and beside it detail and slopes alone, compressed.
+    """The critic's view of a film: amplified fine detail, and three channels of compressed detail and differences.
 
     Of a film x in whole grey levels, q = 2 / 255 apart, as it is saved, the channels are
 
-    0. the film with its fine detail lifted, ``x + g (x - b3(x)) + g / 2 (x - b7(x))``;
+    0. the film with its fine detail amplified, ``x + g (x - b3(x)) + g / 2 (x - b7(x))``;
     1. its finest detail alone, compressed: ``asinh((x - b3(x)) / q) / 4``;
     2. the step to the right neighbour, compressed in the same way;
     3. the step to the lower neighbour.
 
-    b3 and b7 are binomial blurs of 3 and 7 pixels. The gradient goes past the rounding. That is of one octave; each further
-    one makes the blurs twice as wide and adds ``x - b3(x)`` with twice the weight of what was the finest, so that a film of
-    twice the side is seen as it was, and what only it shows is lifted further. The gradient penalty is that of the critic
-    as a function of these channels, not of the film.
+    b3 and b7 are binomial blurs of 3 and 7 pixels. The gradient ignores the rounding (straight-through). This is for one
+    octave; each further one makes the blurs twice as wide and adds ``x - b3(x)`` with twice the weight of what was the finest,
+    so that a film of twice the side is seen as it was, and what only it shows is amplified further. The gradient penalty is
+    that of the critic as a function of these channels, not of the film.
 
     The amplitude of a mammogram's spectrum falls about 550-fold from its coarsest waves to its finest. A critic whose slope is
-    bounded per unit of *grey level* therefore hardly sees texture. Seen through the linear filter all scales weigh about
+    bounded per unit of *grey level* therefore hardly responds to texture. Seen through the linear filter all scales weigh about
     alike: the penalty then bounds the slope in a Sobolev norm (after Adler and Lunz 2018, "Banach Wasserstein GAN", section
-    3). But places differ too: in fat and muscle neighbours differ by a grey level, in dense tissue by several. Compressed, the
-    quiet places weigh about as much as the rough ones. And an even slope has no detail: only steps show whether it is even.
+    3). But places differ too: in fat and muscle neighbours differ by a grey level, in dense tissue by several. Compression gives
+    smooth regions about the same weight as rough ones. The differences show slow gradients, which the detail leaves out.
 
     Args:
         gain: g; 0 leaves films as they are, and shows nothing beside them.
@@ -190,6 +190,11 @@ class Emphasis(layers.Layer):
     def channels(self) -> int:
         """Number of channels that a film then has."""
         return 4 if self.gain else 1
+
+    @property
+    def max_gain(self) -> float:
+        """Gain of channel 0 at the highest frequencies, which the blurs leave out."""
+        return 1 + sum(weight for weight, _ in self.blurs)
 
     def call(self, film):
         """[B, H, W, 1] in [-1, 1] to [B, H, W, channels]; beyond its edge a film goes on as in a mirror."""
@@ -255,9 +260,9 @@ class MinibatchDeviation(layers.Layer):
         return ops.concatenate([x, ops.ones_like(x[..., :1]) * self.deviation(x)], axis=-1)
 
     def deviation(self, x):
-        films = tf.cast(tf.shape(x)[0] * replicas(), x.dtype)
-        mean = total(ops.sum(x, axis=0)) / films
-        variance = total(ops.sum(ops.square(x - mean), axis=0)) / films
+        films = tf.cast(tf.shape(x)[0] * num_replicas(), x.dtype)
+        mean = all_reduce_sum(ops.sum(x, axis=0)) / films
+        variance = all_reduce_sum(ops.sum(ops.square(x - mean), axis=0)) / films
         return ops.mean(ops.sqrt(variance + 1e-8))
 
     def compute_output_shape(self, input_shape):

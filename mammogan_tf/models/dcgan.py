@@ -9,7 +9,14 @@ from keras import layers
 from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation, convolution_block
 from mammogan_tf.validated import require
 
-__all__ = ["build_critic", "build_generator", "seeded_noise"]
+__all__ = [
+    "build_critic",
+    "build_generator",
+    "label_code_length",
+    "noise_map_count",
+    "residual_blocks",
+    "seeded_noise",
+]
 
 
 def build_generator(
@@ -24,9 +31,8 @@ def build_generator(
     """Builds the generator: noise, mask and label to a film.
 
     The mask enters at every resolution, with softened edges, so that no layer has to remember where the anatomy is.
-    Maps of the noise enter at every resolution too, two at those from 16 to 64 px: texture needs a source of variation at its own
-    scale. The two finest
-    resolutions have two residual blocks more. Upsampling is bilinear: transposed convolutions leave a lattice in the film, and
+    Maps of the noise enter at every resolution, too: texture needs a source of variation at its own scale. The two finest
+    resolutions have residual blocks besides. Upsampling is bilinear: transposed convolutions leave a lattice in the film, and
     so does repetition of pixels.
 
     Args:
@@ -49,17 +55,19 @@ def build_generator(
     mask = keras.Input((size, size, classes), name="mask")
     label = keras.Input((), dtype="int32", name="label")
 
-    code = layers.Concatenate(name="code")([noise, layers.Embedding(labels, z_dim // 4 or 1, name="label_code")(label)])
+    code = layers.Concatenate(name="code")(
+        [noise, layers.Embedding(labels, label_code_length(z_dim), name="label_code")(label)]
+    )
     x = layers.Dense(4 * 4 * widths[0], name="start")(code)
     x = layers.Reshape((4, 4, widths[0]), name="start_map")(x)
     for level, width in enumerate(widths):
         side = 4 * 2**level
         if level:
             x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{side}")(x)
-        condition = [_shrink(mask, size // side, f"mask{side}"), _noise_maps(noise, side, 2 if 16 <= side <= 64 else 1)]
+        condition = [_shrink(mask, size // side, f"mask{side}"), _noise_maps(noise, side)]
         x = layers.Concatenate(name=f"condition{side}")([x, *condition])
         x = convolution_block(x, width, f"block{side}")
-        for number in range(2 if side >= size // 2 else 0):
+        for number in range(residual_blocks(side, size)):
             name = f"detail{side}_{number}"
             x = layers.Add(name=name)([x, convolution_block(x, width, name)])
 
@@ -81,12 +89,12 @@ def build_critic(
 ) -> keras.Model:
     """Builds the critic: film, mask and label to a score. It has no batch normalisation (Gulrajani et al. 2017, section 4).
 
-    It scores patches, and the film by their mean (after Isola et al. 2017, section 3.2.2). The mask says already where
-    everything is; a critic of whole films finds by it which training film it sees, and learns them by heart. Patches are
-    scored from half of the side down to 8x8: of 10, 20 and 40 pixels at 64x64. The smallest ones on lesions count once more, by
-    a mean of their own: a lesion is a hundredth of the film, and the mean over all of it hardly sees whether one is there.
-    The label enters by projection (Miyato and Koyama 2018). The deviation within the batch, which patches are scored with,
-    shows a collapse; a critic of whole films diverges with it, as the penalty takes it for a constant.
+    It scores patches; the score of a film is their mean (after Isola et al. 2017, section 3.2.2). A critic of whole films can
+    identify the training film by its mask, and memorises the films. Patches are scored at every resolution from S/2 down to
+    8x8; at 64x64 they are 10, 20 and 40 pixels wide. The finest features are averaged once more over the lesions, which cover
+    about a hundredth of the film and hardly change the mean over all of it. The label enters by projection (Miyato and Koyama
+    2018). The standard deviation within the batch reveals a collapse; a critic of whole films does without it, since its
+    training diverges, as the penalty takes the deviation for a constant.
     It is float32 whatever the precision of the generator: its gradient penalty overflows in float16, and a bfloat16
     critic stops telling real from synthetic.
 
@@ -158,12 +166,28 @@ def seeded_noise(seeds: tf.Tensor, z_dim: int) -> tf.Tensor:
     )
 
 
-def _noise_maps(noise: keras.KerasTensor, side: int, count: int) -> keras.KerasTensor:
+def label_code_length(z_dim: int) -> int:
+    """Length of the label's embedding, which joins the noise vector."""
+    return z_dim // 4 or 1
+
+
+def noise_map_count(side: int) -> int:
+    """Maps of noise at a resolution: two where texture has its scale."""
+    return 2 if 16 <= side <= 64 else 1
+
+
+def residual_blocks(side: int, size: int) -> int:
+    """Residual blocks at a resolution: two at each of the two finest."""
+    return 2 if side >= size // 2 else 0
+
+
+def _noise_maps(noise: keras.KerasTensor, side: int) -> keras.KerasTensor:
     """Maps of the noise [B, side, side, count]: linear, so that a film stays a function of its noise vector alone.
 
     They start as white as the noise, of deviation 1 at every resolution; Glorot's start would leave 0.2 at 64 x 64.
     """
     white = keras.initializers.RandomNormal(stddev=noise.shape[-1] ** -0.5)
+    count = noise_map_count(side)
     flat = layers.Dense(side * side * count, use_bias=False, kernel_initializer=white, name=f"noise{side}")(noise)
     return layers.Reshape((side, side, count), name=f"noise{side}_maps")(flat)
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mammogan_tf.serving import questions
+from mammogan_tf.serving import predict_requests
 from mammogan_tf.serving.channel import ADDRESS, SECONDS, channel_options, closed, explain, require_timeout
-from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
+from mammogan_tf.serving.predict_requests import MODELS, PredictCall, Segmentation, Synthesis
 
 if TYPE_CHECKING:
     import grpc
@@ -60,7 +60,7 @@ class AsyncMammoganClient:
 
     async def segment(self, images: np.ndarray | Sequence[bytes], version: int | None = None) -> Segmentation:
         """As :meth:`MammoganClient.segment`."""
-        return await self._ask(questions.segment(images, version))
+        return await self._ask(predict_requests.segment(images, version))
 
     async def generate(
         self,
@@ -70,7 +70,7 @@ class AsyncMammoganClient:
         version: int | None = None,
     ) -> np.ndarray:
         """As :meth:`MammoganClient.generate`."""
-        return await self._ask(questions.generate(seeds, label_maps, labels, version))
+        return await self._ask(predict_requests.generate(seeds, label_maps, labels, version))
 
     async def synthesize(
         self,
@@ -80,7 +80,7 @@ class AsyncMammoganClient:
         version: int | None = None,
     ) -> Synthesis:
         """As :meth:`MammoganClient.synthesize`."""
-        return await self._ask(questions.synthesize(films, seeds, lesions, version))
+        return await self._ask(predict_requests.synthesize(films, seeds, lesions, version))
 
     async def status(self, models: Sequence[str] = MODELS) -> dict[str, list[dict[str, Any]]]:
         """As :meth:`MammoganClient.status`."""
@@ -89,29 +89,29 @@ class AsyncMammoganClient:
         found = {}
         for model in models:
             try:
-                response = await self._call(self._model.GetModelStatus, questions.status_request(model))
+                response = await self._call(self._model.GetModelStatus, predict_requests.status_request(model))
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.NOT_FOUND:
                     continue
                 raise explain(error, self.address, self.timeout) from error
-            found[model] = questions.read_status(response)
+            found[model] = predict_requests.read_status(response)
         return found
 
-    async def _ask(self, question: Question[Answer]) -> Answer:
+    async def _ask(self, call: PredictCall[Answer]) -> Answer:
         import grpc
 
-        left, responses = [*questions.chunks(question.costs)], []
+        left, responses = [*predict_requests.chunks(call.costs)], []
         try:
             while left:
                 try:
                     async with self._turn:
-                        responses.append(await self._call(self._prediction.Predict, question.request(left[0])))
+                        responses.append(await self._call(self._prediction.Predict, call.request(left[0])))
                     left = left[1:]
                 except grpc.RpcError as error:
-                    left = questions.smaller(left, error)
+                    left = predict_requests.smaller(left, error)
         except grpc.RpcError as error:
-            raise explain(error, self.address, self.timeout, question.asked) from error
-        return question.answer(responses)
+            raise explain(error, self.address, self.timeout, call.asked) from error
+        return call.answer(responses)
 
     async def _call(self, method: Callable[..., Any], request: Any) -> Any:
         from grpc import aio

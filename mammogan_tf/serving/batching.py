@@ -15,14 +15,14 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import predict_pb2
 
+from mammogan_tf.serving.backpressure import Receipt, UnreadAnswers
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
-from mammogan_tf.serving.refusal import Refusal, exhausted
 from mammogan_tf.serving.servable import Job, Servable
-from mammogan_tf.serving.unread import Receipt, Unread
+from mammogan_tf.serving.status_error import StatusError, exhausted
 
 __all__ = ["Batcher"]
 
-Answer = tuple[predict_pb2.PredictResponse | Refusal, int]
+Answer = tuple[predict_pb2.PredictResponse | StatusError, int]
 
 UNREAD = "too many answers wait to be read; try again later"
 
@@ -49,7 +49,7 @@ class Batcher:
     ``max_batch_size`` counts the examples of a pass; ``timeout`` is how many seconds a pass may wait to fill up;
     ``max_queue`` is how many requests may wait, together as large as two of the largest messages; ``observe`` is told the
     model and examples of what runs together, of its largest pass where it takes several. A request whose answer
-    :class:`Unread` holds back waits, and gives way to others where all places are taken. All methods belong to the event
+    :class:`UnreadAnswers` holds back waits, and gives way to others where all places are taken. All methods belong to the event
     loop's thread.
     """
 
@@ -64,7 +64,7 @@ class Batcher:
         self._loop, self._executor, self._observe = asyncio.get_running_loop(), executor, observe
         self._max_batch_size, self._timeout, self._max_queue = max_batch_size, timeout, max_queue
         self._queues: dict[tuple[Servable, Hashable], _Queue] = {}
-        self.unread = Unread()
+        self.unread = UnreadAnswers()
         self.waiting = self._waiting_bytes = 0
 
     @property
@@ -79,7 +79,7 @@ class Batcher:
         The client has not read it until what ``when_done`` gets is called.
 
         Raises:
-            Refusal: RESOURCE_EXHAUSTED when too many wait already, or too many answers stay unread, DEADLINE_EXCEEDED when
+            StatusError: RESOURCE_EXHAUSTED when too many wait already, or too many answers stay unread, DEADLINE_EXCEEDED when
                 the deadline passed before the job's turn, or what the servable says.
         """
         entry = self._enter(servable, job, client)
@@ -94,8 +94,8 @@ class Batcher:
             raise
         finally:
             del entry  # It holds the exception of a failed pass, whose traceback holds this frame.
-        if isinstance(response, Refusal):
-            raise Refusal(response.code, str(response))  # A fresh one: this frame holds the response.
+        if isinstance(response, StatusError):
+            raise StatusError(response.code, str(response))  # A fresh one: this frame holds the response.
         return response, examples
 
     def hurry(self) -> None:
@@ -147,7 +147,7 @@ class Batcher:
             self._start_if_due(queue)
         return bool(held)
 
-    def _refuse(self, queue: "_Queue", entry: "_Entry", refusal: Refusal) -> None:
+    def _refuse(self, queue: "_Queue", entry: "_Entry", refusal: StatusError) -> None:
         self._wait_no_longer(queue, entry)
         entry.succeed((refusal, 0))
 
@@ -175,7 +175,7 @@ class Batcher:
         for entry in list(queue.entries):
             held_until = self._held_until(entry)
             if not entry.job.wanted:
-                self._refuse(queue, entry, Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+                self._refuse(queue, entry, StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
             elif held_until is None:
                 ready.append(entry)
             elif held_until <= now:
@@ -225,7 +225,7 @@ class Batcher:
                     entry.fail(error)
                 else:
                     response = answers.result()[number]
-                    if not isinstance(response, Refusal):
+                    if not isinstance(response, StatusError):
                         self.unread.put(entry.receipt, response.ByteSize())
                     entry.succeed((response, examples))
             self._start_if_due(queue)

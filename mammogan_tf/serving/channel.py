@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADDRESS",
+    "MAX_SECONDS",
     "MESSAGE_LIMIT",
-    "MOST_SECONDS",
     "OPTIONS",
     "SECONDS",
     "channel_options",
@@ -33,7 +33,7 @@ MESSAGE_LIMIT = 64 * 2**20
 ADDRESS, SECONDS = "127.0.0.1:8500", 30.0
 """Where a client looks for a server, and how long it waits for an answer, unless told."""
 
-MOST_SECONDS = 86_400
+MAX_SECONDS = 86_400
 
 RETRIES = {
     "maxAttempts": 5,
@@ -103,8 +103,8 @@ def tls_credentials(
 
 def require_timeout(seconds: float) -> None:
     """Raises ServingError for a time that gRPC does not take."""
-    if not (isinstance(seconds, Real) and 0 < seconds <= MOST_SECONDS):
-        raise ServingError(f"timeout: expected more than 0 s, {MOST_SECONDS} s at most, received: {seconds} s")
+    if not (isinstance(seconds, Real) and 0 < seconds <= MAX_SECONDS):
+        raise ServingError(f"timeout: expected more than 0 s, {MAX_SECONDS} s at most, received: {seconds} s")
 
 
 def is_too_large(error: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mammogan_tf.serving import questions
+from mammogan_tf.serving import predict_requests
 from mammogan_tf.serving.channel import (
     ADDRESS,
     SECONDS,
@@ -15,7 +15,7 @@ from mammogan_tf.serving.channel import (
     require_timeout,
     tls_credentials,
 )
-from mammogan_tf.serving.questions import MODELS, Question, Segmentation, Synthesis
+from mammogan_tf.serving.predict_requests import MODELS, PredictCall, Segmentation, Synthesis
 
 if TYPE_CHECKING:
     import grpc
@@ -69,7 +69,7 @@ class MammoganClient:
         Raises:
             ServingError: the server is not there, is too slow, or refuses the films.
         """
-        return self._ask(questions.segment(images, version))
+        return self._ask(predict_requests.segment(images, version))
 
     def generate(
         self,
@@ -89,7 +89,7 @@ class MammoganClient:
         Raises:
             ServingError: the server is not there, is too slow, or refuses the inputs.
         """
-        return self._ask(questions.generate(seeds, label_maps, labels, version))
+        return self._ask(predict_requests.generate(seeds, label_maps, labels, version))
 
     def synthesize(
         self,
@@ -110,7 +110,7 @@ class MammoganClient:
         Raises:
             ServingError: the server is not there, is too slow, or refuses the inputs.
         """
-        return self._ask(questions.synthesize(films, seeds, lesions, version))
+        return self._ask(predict_requests.synthesize(films, seeds, lesions, version))
 
     def status(self, models: Sequence[str] = MODELS) -> dict[str, list[dict[str, Any]]]:
         """The versions of each model that the server knows: ``version``, ``state`` (``AVAILABLE``, ...) and ``error``.
@@ -123,28 +123,28 @@ class MammoganClient:
         found = {}
         for model in models:
             try:
-                response = self._call(self._model.GetModelStatus, questions.status_request(model))
+                response = self._call(self._model.GetModelStatus, predict_requests.status_request(model))
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.NOT_FOUND:
                     continue
                 raise explain(error, self.address, self.timeout) from error
-            found[model] = questions.read_status(response)
+            found[model] = predict_requests.read_status(response)
         return found
 
-    def _ask(self, question: Question[Answer]) -> Answer:
+    def _ask(self, call: PredictCall[Answer]) -> Answer:
         import grpc
 
-        left, responses = [*questions.chunks(question.costs)], []
+        left, responses = [*predict_requests.chunks(call.costs)], []
         try:
             while left:
                 try:
-                    responses.append(self._call(self._prediction.Predict, question.request(left[0])))
+                    responses.append(self._call(self._prediction.Predict, call.request(left[0])))
                     left = left[1:]
                 except grpc.RpcError as error:
-                    left = questions.smaller(left, error)
+                    left = predict_requests.smaller(left, error)
         except grpc.RpcError as error:
-            raise explain(error, self.address, self.timeout, question.asked) from error
-        return question.answer(responses)
+            raise explain(error, self.address, self.timeout, call.asked) from error
+        return call.answer(responses)
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
         try:

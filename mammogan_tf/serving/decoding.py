@@ -11,19 +11,19 @@ import grpc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
-from mammogan_tf.serving.refusal import Refusal, exhausted
+from mammogan_tf.serving.status_error import StatusError, exhausted
 
-__all__ = ["Decoding"]
+__all__ = ["DecodingInterceptor"]
 
 COUNT_FROM_BYTES = 2**20
-MOST_FIELDS = 2**17
-MOST_NESTING = 100  # As in Protocol Buffers, which takes no more.
+MAX_FIELDS = 2**17
+MAX_NESTING = 100  # As in Protocol Buffers, which takes no more.
 
 VARINT, EIGHT_BYTES, DELIMITED, FOUR_BYTES = 0, 1, 2, 5  # Wire types; 3 and 4, groups, are in no message served here.
 
 
-class Decoding(grpc.aio.ServerInterceptor):
-    """Hands a method the :class:`Refusal` to answer with in place of a message that it cannot have."""
+class DecodingInterceptor(grpc.aio.ServerInterceptor):
+    """Hands a method the :class:`StatusError` to answer with in place of a message that it cannot have."""
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -36,7 +36,7 @@ class Decoding(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(
             handler.unary_unary if ours else _refusing(handler.unary_unary),
             lambda content: decode(message, content),
-            None if ours else handler.response_serializer,  # mammogan_tf.serving.answering returns bytes.
+            None if ours else handler.response_serializer,  # mammogan_tf.serving.rpc returns bytes.
         )
 
 
@@ -44,7 +44,7 @@ def _refusing(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, An
     """A method of another's service, which would take a refusal for a message."""
 
     async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        if isinstance(request, Refusal):
+        if isinstance(request, StatusError):
             await context.abort(request.code, str(request))
         return await method(request, context)
 
@@ -52,20 +52,20 @@ def _refusing(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, An
 
 
 def decode(message: Any, content: bytes) -> Any:
-    """The message, or a :class:`Refusal`: INTERNAL for other bytes, RESOURCE_EXHAUSTED for too many fields."""
+    """The message, or a :class:`StatusError`: INTERNAL for other bytes, RESOURCE_EXHAUSTED for too many fields."""
     try:
-        if len(content) > COUNT_FROM_BYTES and _count(content, 0, len(content), message.DESCRIPTOR, 0) > MOST_FIELDS:
-            return exhausted(f"expected at most {MOST_FIELDS} fields in a large message, received: more")
+        if len(content) > COUNT_FROM_BYTES and _count(content, 0, len(content), message.DESCRIPTOR, 0) > MAX_FIELDS:
+            return exhausted(f"expected at most {MAX_FIELDS} fields in a large message, received: more")
         return message.FromString(content)
     except (DecodeError, IndexError):
-        return Refusal(grpc.StatusCode.INTERNAL, "the message cannot be decoded")
+        return StatusError(grpc.StatusCode.INTERNAL, "the message cannot be decoded")
 
 
 def _count(content: bytes, position: int, end: int, descriptor: Descriptor | None, count: int, depth: int = 0) -> int:
     """Fields in ``content[position:end]`` and the messages inside, beside ``count``; ends early past the most."""
-    if depth > MOST_NESTING:
+    if depth > MAX_NESTING:
         raise DecodeError("messages in messages")
-    while position < end and count <= MOST_FIELDS:
+    while position < end and count <= MAX_FIELDS:
         count += 1
         tag, position = _varint(content, position)
         kind = tag & 7

@@ -40,7 +40,7 @@ def serve(models: str | os.PathLike[str] = "saved_models", engine: str = "auto",
             run_model_server(binary, Path(models), ServerSettings(**settings), ending)
             return
         with Server(models, **settings) as server:
-            names = ", ".join(f"{name} {version}" for name, version in server.library.available().items())
+            names = ", ".join(f"{name} {version}" for name, version in server.manager.available().items())
             print(f"Serving {names} on {server.address} (embedded); Ctrl-C ends", flush=True)
             if server.metrics_port is not None:
                 print(f"Metrics on http://{bracketed(server.settings.host)}:{server.metrics_port}/metrics", flush=True)

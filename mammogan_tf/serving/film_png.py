@@ -6,7 +6,7 @@ import zlib
 import tensorflow as tf
 
 from mammogan_tf.pictures import NOTES
-from mammogan_tf.serving.checks import require
+from mammogan_tf.serving.graph_checks import require
 
 __all__ = ["MAX_PIXELS", "decode_films", "encode_films"]
 

@@ -3,7 +3,7 @@
 from grpc_health.v1 import health, health_pb2  # type: ignore[import-untyped]
 from grpc_health.v1.health import aio  # type: ignore[import-untyped]
 
-from mammogan_tf.serving.versions import Library
+from mammogan_tf.serving.versions import ModelManager
 
 __all__ = ["SERVICE_NAME", "Health"]
 
@@ -18,9 +18,9 @@ class Health(aio.HealthServicer):
     So a server does not take over from another before it has all models, and is not taken away for one lost model.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, manager: ModelManager) -> None:
         super().__init__()
-        self._library = library
+        self._library = manager
         self._models: set[str] = set()
         self._complete = False
 

@@ -15,10 +15,10 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
-from mammogan_tf.serving.servable import MOST_EXAMPLES
+from mammogan_tf.serving.servable import MAX_EXAMPLES
 from mammogan_tf.serving.server import DRAIN_SECONDS, nothing_to_serve, require_free_address
 from mammogan_tf.serving.settings import ServerSettings
-from mammogan_tf.serving.versions import Library, version_folders
+from mammogan_tf.serving.versions import ModelManager, version_folders
 
 __all__ = ["BINARY", "run_model_server"]
 
@@ -39,9 +39,9 @@ def run_model_server(binary: str, models: Path, settings: ServerSettings, ending
             f"--metrics-port: expected none with TLS, received: {settings.metrics_port}; {BINARY} answers requests on that port, "
             "too, without TLS: leave it out, or take --engine embedded"
         )
-    names = [path.name for path in Library(models).folders() if _has_a_version(path)]
+    names = [path.name for path in ModelManager(models).folders() if _has_a_version(path)]
     if not names:
-        raise nothing_to_serve(Library(models))
+        raise nothing_to_serve(ModelManager(models))
     if settings.port == 0:
         settings = dataclasses.replace(settings, port=_free_port())
     if settings.metrics_port == 0:
@@ -128,8 +128,8 @@ def _batching(settings: ServerSettings) -> str:
 
     A request over the size of a pass is cut up; the queue, which is counted in passes, holds the largest.
     """
-    queue = max(settings.max_queue, math.ceil(MOST_EXAMPLES / settings.max_batch_size))
-    return f"""max_batch_size {{ value: {max(MOST_EXAMPLES, settings.max_batch_size)} }}
+    queue = max(settings.max_queue, math.ceil(MAX_EXAMPLES / settings.max_batch_size))
+    return f"""max_batch_size {{ value: {max(MAX_EXAMPLES, settings.max_batch_size)} }}
 max_execution_batch_size {{ value: {settings.max_batch_size} }}
 batch_timeout_micros {{ value: {round(settings.batch_timeout_ms * 1000)} }}
 max_enqueued_batches {{ value: {queue} }}

@@ -134,9 +134,9 @@ def _publish(temporary: Path, parent: Path) -> Path:
     number = max(files.numbered_folders(parent), default=0)
     while True:
         number += 1
-        if number > files.MOST_NUMBER:
+        if number > files.MAX_VERSION:
             raise ModelError(
-                f"{parent}: expected versions below {files.MOST_NUMBER}, received: that one; give it a smaller number"
+                f"{parent}: expected versions below {files.MAX_VERSION}, received: that one; give it a smaller number"
             )
         version = parent / str(number)
         try:

@@ -16,12 +16,12 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mammogan_tf.files import plain_path
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
-from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
+from mammogan_tf.serving.status_error import StatusError, exhausted, invalid
 from mammogan_tf.serving.tensors import Input, to_proto
 
-__all__ = ["MOST_EXAMPLES", "Job", "Servable"]
+__all__ = ["MAX_EXAMPLES", "Job", "Servable"]
 
-MOST_EXAMPLES = 4096
+MAX_EXAMPLES = 4096
 """Most examples in one request, so that no request keeps a thread for minutes; as in serving/batching.config."""
 
 STATUS = {code.value[0]: code for code in grpc.StatusCode}
@@ -68,19 +68,19 @@ class Servable:
         self._signatures = {name: _Signature(function) for name, function in self._model.signatures.items()}
         for request in _warm_up_requests(path):
             answer = self.answer([self.job(request)])[0]
-            if isinstance(answer, Refusal):
+            if isinstance(answer, StatusError):
                 raise answer
 
     def job(self, request: predict_pb2.PredictRequest, deadline: float = float("inf")) -> Job:
         """What a request asks for, checked as far as that needs no look at the values.
 
         Raises:
-            Refusal: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for inputs or an output filter that
+            StatusError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for inputs or an output filter that
                 do not fit it or too many examples, RESOURCE_EXHAUSTED for a tensor over the limit.
         """
         name = request.model_spec.signature_name or "serving_default"
         if name not in self._signatures:
-            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+            raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         signature = self._signatures[name]
         _require_names(request, signature.inputs)
         outputs = _chosen_outputs(request, signature.output_bytes)
@@ -90,7 +90,7 @@ class Servable:
         answer_bytes = (examples or 0) * sum(signature.output_bytes[key] for key in outputs)
         return Job(request, name, outputs, examples, kind, answer_bytes, deadline)
 
-    def answer(self, jobs: Sequence[Job], most: int = 32) -> list[predict_pb2.PredictResponse | Refusal]:
+    def answer(self, jobs: Sequence[Job], most: int = 32) -> list[predict_pb2.PredictResponse | StatusError]:
         """Runs jobs of one kind in forward passes of at most ``most`` examples; each gets its own response or refusal.
 
         The responses lack only the version. What fails together is run again in halves, so that one bad request spoils
@@ -98,14 +98,14 @@ class Servable:
         """
         try:
             return self._together(jobs, most)
-        except Refusal as refusal:
+        except StatusError as refusal:
             if len(jobs) == 1:
                 # A fresh exception has no traceback, so it does not keep the tensors alive.
-                return [Refusal(refusal.code, str(refusal))]
+                return [StatusError(refusal.code, str(refusal))]
             half = len(jobs) // 2
             return self.answer(jobs[:half], most) + self.answer(jobs[half:], most)
 
-    def _together(self, jobs: Sequence[Job], most: int) -> list[predict_pb2.PredictResponse | Refusal]:
+    def _together(self, jobs: Sequence[Job], most: int) -> list[predict_pb2.PredictResponse | StatusError]:
         signature = self._signatures[jobs[0].signature]
         inputs = signature.unpack(jobs)
         outputs = {key for job in jobs for key in job.outputs}
@@ -115,7 +115,7 @@ class Servable:
         parts: list[dict[str, np.ndarray]] = []
         for start in range(0, max(ends[-1], 1), most):
             if not any(job.wanted for job in jobs):
-                raise Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+                raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             part = {key: value[start : start + most] for key, value in inputs.items()}
             parts.append(signature.call(part, outputs))
             if len(jobs) == len(parts) == 1 and (refusal := _too_large(parts[0], share=most / max(ends[-1], 1))):
@@ -149,7 +149,7 @@ class _Signature:
         try:
             results = self._function(**{key: tf.constant(value) for key, value in inputs.items()})
         except tf.errors.OpError as error:
-            raise Refusal(STATUS[error.error_code], _one_line(error.message)) from error
+            raise StatusError(STATUS[error.error_code], _one_line(error.message)) from error
         return {key: results[key].numpy() for key in outputs}
 
 
@@ -164,8 +164,8 @@ def _examples(shapes: dict[str, tuple[int, ...]]) -> int:
         received = ", ".join(f"{count} of {key}" for key, count in counts.items())
         raise invalid(f"expected batches of one length, received: {received}")
     count = next(iter(counts.values()))
-    if not 1 <= count <= MOST_EXAMPLES:
-        raise invalid(f"expected 1 to {MOST_EXAMPLES} examples in a request, received: {count}")
+    if not 1 <= count <= MAX_EXAMPLES:
+        raise invalid(f"expected 1 to {MAX_EXAMPLES} examples in a request, received: {count}")
     return count
 
 
@@ -173,7 +173,7 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _too_large(part: dict[str, np.ndarray], share: float = 1) -> Refusal | None:
+def _too_large(part: dict[str, np.ndarray], share: float = 1) -> StatusError | None:
     """The refusal of a job whose answer does not fit into a message, from a part of it, a ``share`` of the whole."""
     expected = sum(_bytes(array) for array in part.values()) / min(share, 1)
     if expected <= MESSAGE_LIMIT:

@@ -25,12 +25,12 @@ from tensorflow_serving.apis import (
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.batching import Batcher
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
-from mammogan_tf.serving.decoding import Decoding
+from mammogan_tf.serving.decoding import DecodingInterceptor
 from mammogan_tf.serving.health import SERVICE_NAME, Health
-from mammogan_tf.serving.metrics import Metrics
+from mammogan_tf.serving.prometheus import Metrics
 from mammogan_tf.serving.services import ModelService, PredictionService
 from mammogan_tf.serving.settings import ServerSettings
-from mammogan_tf.serving.versions import Library
+from mammogan_tf.serving.versions import ModelManager
 
 __all__ = ["Server", "bracketed", "nothing_to_serve", "require_free_address"]
 
@@ -73,8 +73,8 @@ class Server:
 
     def __init__(self, models: str | os.PathLike[str] = "saved_models", **settings: Any) -> None:
         self.settings = ServerSettings(**settings)
-        self.library = Library(Path(models))
-        self.metrics = Metrics(self.library)
+        self.manager = ModelManager(Path(models))
+        self.metrics = Metrics(self.manager)
         self.port, self.metrics_port = self.settings.port, self.settings.metrics_port
         self._close_metrics: Callable[[], None] = lambda: None
 
@@ -89,9 +89,9 @@ class Server:
             ServingError: nothing to serve, or an address is taken.
         """
         require_free_address(self.settings.host, self.port)
-        self.library.refresh()
-        if not self.library.available():
-            raise nothing_to_serve(self.library)
+        self.manager.refresh()
+        if not self.manager.available():
+            raise nothing_to_serve(self.manager)
         if self.metrics_port is not None:
             try:
                 self.metrics_port, self._close_metrics = self.metrics.expose(self.settings.host, self.metrics_port)
@@ -149,11 +149,11 @@ class Server:
             lambda model, examples: metrics.examples.labels(model).observe(examples),
         )
         metrics.queue.set_function(lambda: self._batcher.waiting)
-        self._health = Health(self.library)
+        self._health = Health(self.manager)
         await self._health.refresh()
-        self._grpc = grpc.aio.server(interceptors=[Decoding()], options=OPTIONS)
-        prediction = PredictionService(self.library, metrics, self._batcher)
-        model = ModelService(self.library, metrics, self._health)
+        self._grpc = grpc.aio.server(interceptors=[DecodingInterceptor()], options=OPTIONS)
+        prediction = PredictionService(self.manager, metrics, self._batcher)
+        model = ModelService(self.manager, metrics, self._health)
         self._services = (prediction, model)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, self._grpc)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, self._grpc)
@@ -187,7 +187,7 @@ class Server:
                 await asyncio.wait_for(self._ending.wait(), self.settings.poll_seconds)
                 return
             try:
-                await asyncio.to_thread(self.library.refresh)
+                await asyncio.to_thread(self.manager.refresh)
                 await self._health.refresh()
             except Exception:
                 logger.exception("looking for new versions failed; trying again")
@@ -223,12 +223,12 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def nothing_to_serve(library: Library) -> ServingError:
+def nothing_to_serve(manager: ModelManager) -> ServingError:
     """What to say when a folder holds no model that can be served, and why."""
-    names = [path.name for path in library.folders()]
-    errors = [f"{name} {v.number}: {v.error}" for name in names for v in library.versions(name) if v.error]
+    names = [path.name for path in manager.folders()]
+    errors = [f"{name} {v.number}: {v.error}" for name in names for v in manager.versions(name) if v.error]
     return ServingError(
-        f"{library.root}: expected exported models in <model>/<version>/, received: {'; '.join(errors) or 'none'}; "
+        f"{manager.root}: expected exported models in <model>/<version>/, received: {'; '.join(errors) or 'none'}; "
         "run mammogan-tf export RUN"
     )
 

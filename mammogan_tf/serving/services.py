@@ -1,4 +1,4 @@
-"""TensorFlow Serving's PredictionService and ModelService over a library of models."""
+"""TensorFlow Serving's PredictionService and ModelService over the served models."""
 
 import asyncio
 import os
@@ -16,12 +16,12 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from mammogan_tf.serving.answering import Call, Service, answers
 from mammogan_tf.serving.batching import Batcher
 from mammogan_tf.serving.health import Health
-from mammogan_tf.serving.metrics import Metrics
-from mammogan_tf.serving.refusal import Refusal, invalid
-from mammogan_tf.serving.versions import Library, Version
+from mammogan_tf.serving.prometheus import Metrics
+from mammogan_tf.serving.rpc import Call, Service, answers
+from mammogan_tf.serving.status_error import StatusError, invalid
+from mammogan_tf.serving.versions import ModelManager, Version
 
 __all__ = ["ModelService", "PredictionService"]
 
@@ -30,7 +30,7 @@ def unimplemented(name: str) -> Any:
     """A method of this name that refuses all requests."""
 
     async def refuse(service: Service, request: Any, call: Call) -> NoReturn:
-        raise Refusal(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported; use Predict")
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported; use Predict")
 
     refuse.__name__ = name
     return answers(refuse)
@@ -39,15 +39,15 @@ def unimplemented(name: str) -> Any:
 class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata."""
 
-    def __init__(self, library: Library, metrics: Metrics, batcher: Batcher) -> None:
-        super().__init__(library, metrics)
+    def __init__(self, manager: ModelManager, metrics: Metrics, batcher: Batcher) -> None:
+        super().__init__(manager, metrics)
         self._batcher = batcher
 
     @answers
     async def Predict(self, request: predict_pb2.PredictRequest, call: Call) -> predict_pb2.PredictResponse:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
-        with self.library.borrow(request.model_spec) as (servable, call.version):
+        with self.manager.borrow(request.model_spec) as (servable, call.version):
             job = servable.job(request, call.deadline)
             response, call.batch = await self._batcher.answer(servable, job, call.client, call.when_done)
         response.model_spec.version.value = call.version
@@ -66,7 +66,7 @@ class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceSe
                 raise invalid(f"Metadata field {field} is not supported")
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         signatures = get_model_metadata_pb2.SignatureDefMap()
-        with self.library.borrow(request.model_spec) as (servable, call.version):
+        with self.manager.borrow(request.model_spec) as (servable, call.version):
             for name, definition in servable.signature_defs.items():
                 signatures.signature_def[name].CopyFrom(definition)
         response.model_spec.name = request.model_spec.name
@@ -80,8 +80,8 @@ class PredictionService(Service, prediction_service_pb2_grpc.PredictionServiceSe
 class ModelService(Service, model_service_pb2_grpc.ModelServiceServicer):
     """GetModelStatus and HandleReloadConfigRequest."""
 
-    def __init__(self, library: Library, metrics: Metrics, health: Health) -> None:
-        super().__init__(library, metrics)
+    def __init__(self, manager: ModelManager, metrics: Metrics, health: Health) -> None:
+        super().__init__(manager, metrics)
         self._health = health
 
     @answers
@@ -91,14 +91,14 @@ class ModelService(Service, model_service_pb2_grpc.ModelServiceServicer):
         spec = request.model_spec
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
-        versions = self.library.versions(spec.name)
+        versions = self.manager.versions(spec.name)
         if spec.HasField("version"):
             versions = [version for version in versions if version.number == spec.version.value]
             if not versions:
                 message = f"Could not find version {spec.version.value} of model {spec.name}"
-                raise Refusal(grpc.StatusCode.NOT_FOUND, message)
+                raise StatusError(grpc.StatusCode.NOT_FOUND, message)
         if not versions:
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=map(_status, versions))
 
     @answers
@@ -109,12 +109,12 @@ class ModelService(Service, model_service_pb2_grpc.ModelServiceServicer):
             raise invalid("expected a model_config_list, received: another configuration")
         configs: dict[str, ModelConfig] = {}
         for config in request.config.model_config_list.config:
-            _check_config(config, self.library.root)
+            _check_config(config, self.manager.root)
             if config.name in configs:
                 raise invalid(f"Illegal to list model {config.name} multiple times")
             configs[config.name] = config
         try:
-            await asyncio.to_thread(self.library.configure, configs)
+            await asyncio.to_thread(self.manager.configure, configs)
         finally:
             await self._health.refresh()
         return model_management_pb2.ReloadConfigResponse()

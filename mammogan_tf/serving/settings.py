@@ -8,11 +8,11 @@ from typing import Any
 from mammogan_tf.errors import ServingError
 from mammogan_tf.serving.pem import File, require_pem
 
-__all__ = ["MOST_BATCH_TIMEOUT_MS", "ServerSettings"]
+__all__ = ["MAX_BATCH_TIMEOUT_MS", "ServerSettings"]
 
-MOST_PORT = 65_535
+MAX_PORT = 65_535
 
-MOST_BATCH_TIMEOUT_MS = 60_000
+MAX_BATCH_TIMEOUT_MS = 60_000
 """Largest ``batch_timeout_ms``: no client waits longer for company."""
 
 
@@ -41,9 +41,9 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         for name, port in (("port", self.port), ("metrics_port", self.metrics_port)):
-            _require(port is None or 0 <= port <= MOST_PORT, name, f"0 to {MOST_PORT}", port)
+            _require(port is None or 0 <= port <= MAX_PORT, name, f"0 to {MAX_PORT}", port)
         _require(self.max_batch_size >= 1, "max_batch_size", "1 or more", self.max_batch_size)
-        most = MOST_BATCH_TIMEOUT_MS
+        most = MAX_BATCH_TIMEOUT_MS
         _require(0 <= self.batch_timeout_ms <= most, "batch_timeout_ms", f"0 to {most}", self.batch_timeout_ms)
         _require(self.max_queue >= 1, "max_queue", "1 or more", self.max_queue)
         _require(0 < self.poll_seconds < math.inf, "poll_seconds", "more than 0 and finite", self.poll_seconds)

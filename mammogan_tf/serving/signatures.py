@@ -5,12 +5,12 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from mammogan_tf.config import CLASSES, LABELS, LESION
+from mammogan_tf.config import BENIGN, CLASSES, LABELS, LESION, NORMAL
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.models.unet import anatomy_of
-from mammogan_tf.serving.checks import require_one_each, require_range
 from mammogan_tf.serving.film_png import decode_films, encode_films
-from mammogan_tf.serving.placement import Placement, find_lean, find_placement, move_columns, paint_lesions
+from mammogan_tf.serving.graph_checks import require_one_each, require_range
+from mammogan_tf.serving.orientation import Placement, find_lean, find_placement, move_columns, paint_lesions
 
 __all__ = ["Signature", "generator_signatures", "synthesize_signatures", "unet_signatures"]
 
@@ -81,7 +81,7 @@ def synthesize_signatures(unet: keras.Model, generator: keras.Model, size: int, 
     def draw(label_map: tf.Tensor, placement: Placement, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         turned = move_columns(label_map, placement.turn)  # The generator has learned from maps that lie like this.
         has_lesion = tf.reduce_any(label_map == LESION, axis=[1, 2])
-        label = tf.where(has_lesion, LABELS.index("benign"), LABELS.index("normal"))
+        label = tf.where(has_lesion, BENIGN, NORMAL)
         image = _draw(generator, seeded_noise(seed, z_dim), turned, label)
         image = move_columns(image[..., 0], placement.back)[..., None]
         return {"label_map": label_map, "image": image, "png": encode_films(image)}

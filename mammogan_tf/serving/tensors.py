@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
 from mammogan_tf.serving.channel import MESSAGE_LIMIT
-from mammogan_tf.serving.refusal import Refusal, exhausted, invalid
+from mammogan_tf.serving.status_error import StatusError, exhausted, invalid
 
 __all__ = ["Input", "to_proto"]
 
@@ -48,7 +48,7 @@ class Input:
         """The shape of a tensor, once it fits in type and shape and does not unfold past the limit.
 
         Raises:
-            Refusal: INVALID_ARGUMENT for a type or shape that does not fit, RESOURCE_EXHAUSTED past the limit.
+            StatusError: INVALID_ARGUMENT for a type or shape that does not fit, RESOURCE_EXHAUSTED past the limit.
         """
         if proto.dtype != self._type:
             types = tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name["dtype"].enum_type.values_by_number
@@ -68,7 +68,7 @@ class Input:
         value for zeros, and values beyond the shape are ignored.
 
         Raises:
-            Refusal: INVALID_ARGUMENT for a ``tensor_content`` of another length or number of strings.
+            StatusError: INVALID_ARGUMENT for a ``tensor_content`` of another length or number of strings.
         """
         sides = [dim.size for dim in proto.tensor_shape.dim]
         count, content, dtype = math.prod(sides), proto.tensor_content, self._dtype
@@ -95,7 +95,7 @@ class Input:
                 raise self._wrong_content(proto) from error
             raise invalid(f"{self.name}: expected a tensor that TensorFlow reads, received: another") from error
 
-    def _wrong_content(self, proto: tensor_pb2.TensorProto) -> Refusal:
+    def _wrong_content(self, proto: tensor_pb2.TensorProto) -> StatusError:
         count = math.prod(dim.size for dim in proto.tensor_shape.dim)
         return invalid(f"{self.name}: expected {count} values, received: {len(proto.tensor_content)} bytes of content")
 

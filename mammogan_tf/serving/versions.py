@@ -15,10 +15,10 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
 from mammogan_tf.files import numbered_folders
-from mammogan_tf.serving.refusal import Refusal, invalid
 from mammogan_tf.serving.servable import Servable
+from mammogan_tf.serving.status_error import StatusError, invalid
 
-__all__ = ["Library", "Version", "version_folders"]
+__all__ = ["ModelManager", "Version", "version_folders"]
 
 RETRIES, RETRY_SECONDS = 5, 60.0
 """How often a version that could not be loaded is tried again though its files are the same, and how far apart, as in TensorFlow
@@ -45,7 +45,7 @@ class Version:
     requests: int = 0
 
 
-class Library:
+class ModelManager:
     """The versions of every model under ``root``, kept up with the disk by :meth:`refresh`; ``wanted`` are the models that are
     to be served, whether they can be or not.
 
@@ -83,7 +83,7 @@ class Library:
         """The servable that a request asks for and its version number; it stays loaded until the block ends.
 
         Raises:
-            Refusal: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND for an unknown model or version.
+            StatusError: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND for an unknown model or version.
         """
         with self._lock:
             version = self._find(spec)
@@ -110,7 +110,7 @@ class Library:
             wanted = max(serving, default=None)
         if wanted not in serving:
             asked = f"Specific({spec.name}, {wanted})" if choice else f"Latest({spec.name})"
-            raise Refusal(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {asked}")
         return serving[wanted]
 
     def _labelled(self, spec: ModelSpec) -> int:
@@ -126,7 +126,7 @@ class Library:
         version.
 
         Raises:
-            Refusal: UNKNOWN where a model that was not served before has no version that serves, FAILED_PRECONDITION for a
+            StatusError: UNKNOWN where a model that was not served before has no version that serves, FAILED_PRECONDITION for a
                 label of a version that does not serve. Labels stay as they were then; all else is as configured.
         """
         with self._refreshing:
@@ -170,7 +170,7 @@ class Library:
     def _require_serving(self, models: set[str]) -> None:
         idle = sorted(models - set(self.available()))
         if idle:
-            raise Refusal(
+            raise StatusError(
                 grpc.StatusCode.UNKNOWN, f"{len(idle)} servable(s) did not become available: {', '.join(idle)}"
             )
 
@@ -181,7 +181,7 @@ class Library:
         for name, numbers in labels.items():
             for number in numbers.values():
                 if number not in kept[name]:
-                    raise Refusal(
+                    raise StatusError(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"Request to assign label to version {number} of model {name}, which is not currently available "
                         "for inference",

@@ -24,7 +24,7 @@ __all__ = [
     "Interruption",
     "StepCallback",
     "Stopwatch",
-    "require_finite",
+    "require_finite_values",
 ]
 
 
@@ -38,7 +38,7 @@ class History:
         index: what the rows count, ``step`` or ``epoch``.
         resumed_at: the last step or epoch of the checkpoint, 0 of a new run.
         first: the step or epoch of the first row.
-        begun_in: the run that is resumed, where that is not what is written to.
+        resume_from: the run that is resumed, where that is not what is written to.
 
     Raises:
         ModelError: the file is not as the run left it, or TensorBoard's cannot be written; the last checkpoint is left as
@@ -46,13 +46,13 @@ class History:
     """
 
     def __init__(
-        self, run_path: Path, index: str, resumed_at: int = 0, *, first: int = 1, begun_in: Path | None = None
+        self, run_path: Path, index: str, resumed_at: int = 0, *, first: int = 1, resume_from: Path | None = None
     ) -> None:
         self._file = run_path / "history.csv"
         self._index = index
         self.rows: list[dict[str, float]] = []
         if resumed_at >= first:
-            self._read((begun_in or run_path) / "history.csv", resumed_at)
+            self._read((resume_from or run_path) / "history.csv", resumed_at)
             self._write()
         self._folder = run_path / "tensorboard"
         with self._writing():
@@ -96,7 +96,7 @@ class History:
         Raises:
             ModelError: a value is not finite; the last checkpoint is left as it is.
         """
-        require_finite(self._index, number, values)
+        require_finite_values(self._index, number, values)
         row = {name: float(value) for name, value in values.items()}
         self.rows.append({self._index: number, **row})
         self._write()
@@ -113,7 +113,7 @@ class History:
             tf.summary.image(name, pixels[None])
 
 
-def require_finite(index: str, number: int, values: Mapping[str, float]) -> None:
+def require_finite_values(index: str, number: int, values: Mapping[str, float]) -> None:
     """Raises ModelError where a value is not finite. A Dice of nan is none: its region is in no film."""
     broken = [
         name for name, value in values.items() if not (math.isfinite(value) or (math.isnan(value) and "dice" in name))
@@ -176,29 +176,29 @@ class BestWeights:
         return [self._value, self._number, *self._weights]
 
     @property
-    def number(self) -> int:
-        """The step or epoch that the weights are of; 0 before the first offer."""
+    def best_step(self) -> int:
+        """The step or epoch that the weights are of; 0 before the first update."""
         return int(self._number.numpy())
 
-    def since(self, number: int) -> int:
-        """Steps or epochs without a better one, at this one."""
-        return number - self.number
+    def steps_since_best(self, number: int) -> int:
+        """Steps or epochs, up to this one, without a better value."""
+        return number - self.best_step
 
-    def offer(self, number: int, value: float) -> None:
-        """Takes the weights if the value, of which higher is better, is the highest up to this step or epoch."""
+    def update(self, number: int, value: float) -> None:
+        """Keeps the weights of a step or epoch if its value is the highest so far."""
         if value > float(self._value.numpy()):
             self._value.assign(value)
             self._number.assign(number)
             for kept, weight in zip(self._weights, self._source.weights, strict=True):
                 kept.assign(weight.numpy())
 
-    def put_back(self) -> None:
-        """Gives the network the weights that it had at its best.
+    def restore(self) -> None:
+        """Gives the network its best weights.
 
         Raises:
-            ModelError: none were offered yet.
+            ModelError: there are none yet.
         """
-        if not self.number:
+        if not self.best_step:
             raise ModelError(
                 "expected a run that has validated its network, received: one that has not yet; go on with it first"
             )
@@ -213,12 +213,12 @@ class Interruption(keras.callbacks.Callback):
 
     Args:
         save: writes a checkpoint of a step, which the model counts in ``model.step``.
-        anywhere: whether any of the processes that train together was asked to stop, by whether this one was.
+        any_worker: whether any of the processes that train together was asked to stop, by whether this one was.
     """
 
-    def __init__(self, save: Callable[[int], None], anywhere: Callable[[bool], bool] = bool) -> None:
+    def __init__(self, save: Callable[[int], None], any_worker: Callable[[bool], bool] = bool) -> None:
         super().__init__()
-        self._save, self._anywhere = save, anywhere
+        self._save, self._any_worker = save, any_worker
         self._requested = False
         self._handlers: dict[int, Any] = {}
 
@@ -238,6 +238,6 @@ class Interruption(keras.callbacks.Callback):
         self.__exit__()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        if self._anywhere(self._requested):
+        if self._any_worker(self._requested):
             self._save(int(self.model.step.numpy()))
             raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from mammogan_tf.config import KEEP
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.files import plain_path, read_json, write_json
-from mammogan_tf.training.workers import GONE
+from mammogan_tf.training.workers import WORKER_LOST
 
 __all__ = ["Checkpoints", "compute_in_float32", "load_network", "newest_checkpoint"]
 
@@ -32,26 +32,26 @@ class Checkpoints:
     Args:
         directory: where they are.
         variables: Keras or TensorFlow variables, in an order that depends on the configuration alone.
-        began_with: the hyper-parameters, the precision, and what stands for the films; a checkpoint keeps them.
+        run_settings: the hyper-parameters, the precision, and what stands for the films; a checkpoint keeps them.
         keep: how many stay.
-        console: hears of broken ones.
-        write_below: where they are written; ``directory``, but for the workers that must take part and write nothing.
+        console: is told of broken ones.
+        write_directory: where they are written; ``directory``, but for the workers that must take part and write nothing.
     """
 
     def __init__(
         self,
         directory: Path,
         variables: Sequence[Any],
-        began_with: Mapping[str, Any],
+        run_settings: Mapping[str, Any],
         keep: int = KEEP,
         console: Console | None = None,
-        write_below: Path | None = None,
+        write_directory: Path | None = None,
     ) -> None:
         self._state = tf.train.Checkpoint(
             state=[variable.value if isinstance(variable, keras.Variable) else variable for variable in variables]
         )
-        self._from, self._to = directory, write_below or directory
-        self._began_with, self._keep, self._console = _plain(began_with), keep, console or Console(quiet=True)
+        self._from, self._to = directory, write_directory or directory
+        self._began_with, self._keep, self._console = _plain(run_settings), keep, console or Console(quiet=True)
         self._step: int | None = None
 
     def save(self, step: int) -> None:
@@ -64,7 +64,7 @@ class Checkpoints:
             return
         try:
             self._write(self._to / f"step-{step}")
-        except GONE:  # It holds sums over all workers.
+        except WORKER_LOST:  # It holds sums over all workers.
             raise
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).partition(" [Op:")[0].rpartition("; ")[2]

@@ -12,7 +12,7 @@ from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.label_maps import read_masks
-from mammogan_tf.data.splits import Split, require_apart, split_patients
+from mammogan_tf.data.splits import Split, require_disjoint_patients, split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.models.blocks import FusedNormalization
 from mammogan_tf.training.checkpoint import load_network
@@ -20,9 +20,16 @@ from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import UNET, Run, patient_digits
 from mammogan_tf.training.split_films import fingerprints
 
-__all__ = ["condition", "create_gan_run", "has_variants", "masks_from", "unet_of_anatomy_loss", "with_variants"]
+__all__ = [
+    "create_gan_run",
+    "load_anatomy_unet",
+    "mask_source",
+    "supports_variants",
+    "with_condition_masks",
+    "with_variants",
+]
 
-MASKS = {"train-unet": UNET, "cross-validate": "unet_masks.npz"}
+MASK_FILES = {"train-unet": UNET, "cross-validate": "unet_masks.npz"}
 """What a GAN's run keeps of the run that its masks come from: the network, or the masks themselves."""
 
 
@@ -38,7 +45,7 @@ def create_gan_run(
     With ``config.masks == "unet"`` it copies the network of the U-Net run into it. A U-Net of the same films, or of more,
     hands its split on too, so that the patients kept apart are the same for both. From a cross-validation it copies the masks
     instead, which no network has memorised. Films of other labels than ``config.labels`` are left out of the split. Where films
-    cannot be moved (:func:`has_variants`), the run has no variants.
+    cannot be moved (:func:`supports_variants`), the run has no variants.
 
     Args:
         workdir: where run directories are made.
@@ -52,14 +59,14 @@ def create_gan_run(
             otherwise, or has seen test patients, or films are without a mask.
         DataError: too few patients, or too few with these labels, or a patient has come to be in two parts of the split.
     """
-    if not has_variants(config, unet):
+    if not supports_variants(config, unet):
         config = dataclasses.replace(config, variants=0)
     split = split_patients(films, config.data.validation, config.data.test, config.data.split_seed)
     left_out = [film.id for film in films if not _labels_shown(film, config.data.view) & {*config.labels}]
     if config.masks == "annotation":
         return Run.create(workdir, config, split.without(left_out), data)
 
-    unet = _require_teacher(unet)
+    unet = _require_mask_run(unet)
     names = {film.id for film in films}
     if unet.command == "cross-validate":
         _require_masks_of(names, unet)
@@ -75,17 +82,17 @@ def create_gan_run(
         )
         if not same_split:
             _require_unseen(chosen, unet, films)
-    require_apart(chosen, films)
-    return Run.create(workdir, config, chosen, data, {MASKS[unet.command]: masks})
+    require_disjoint_patients(chosen, films)
+    return Run.create(workdir, config, chosen, data, {MASK_FILES[unet.command]: masks})
 
 
-def _require_teacher(unet: Run | None) -> Run:
+def _require_mask_run(unet: Run | None) -> Run:
     """Refuses what is no finished run that masks can come from."""
-    if unet and unet.command in MASKS and unet.finished:
+    if unet and unet.command in MASK_FILES and unet.finished:
         return unet
     received = "none" if unet is None else str(unet.path)
     advice = "run train-unet first"
-    if unet and unet.command in MASKS:
+    if unet and unet.command in MASK_FILES:
         advice = f"go on with: mammogan-tf {unet.command} --resume {unet.path}"
     raise ModelError(
         f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; {advice}"
@@ -133,7 +140,7 @@ def _require_unseen(split: Split, unet: Run, films: Sequence[Film]) -> None:
         )
 
 
-def condition(run: Run, films: FilmSet) -> FilmSet:
+def with_condition_masks(run: Run, films: FilmSet) -> FilmSet:
     """The films with the masks that this run's generator is conditioned on.
 
     From a U-Net, the anatomy is what the network finds, or found in cross-validation, and the lesions are the annotated
@@ -146,7 +153,7 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
         ModelError: the run's U-Net is missing or broken.
     """
     config = run.config_of(GANConfig)
-    find = _finder(run) if config.masks == "unet" else None
+    find = _mask_predictor(run) if config.masks == "unet" else None
 
     def change(some: FilmSet) -> FilmSet:
         if find:
@@ -158,12 +165,12 @@ def condition(run: Run, films: FilmSet) -> FilmSet:
     return films.in_slices(change)
 
 
-def masks_from(run: Run) -> str:
+def mask_source(run: Run) -> str:
     """Where the masks of a GAN's run come from: ``unet``, ``cross-validation`` or ``annotation``."""
-    return "cross-validation" if (run.path / MASKS["cross-validate"]).exists() else run.config_of(GANConfig).masks
+    return "cross-validation" if (run.path / MASK_FILES["cross-validate"]).exists() else run.config_of(GANConfig).masks
 
 
-def has_variants(config: GANConfig, unet: Run | None = None) -> bool:
+def supports_variants(config: GANConfig, unet: Run | None = None) -> bool:
     """Whether there can be variants of the films.
 
     Windows have none, as they are moved at random while they are trained on; nor have films with masks from a
@@ -188,7 +195,7 @@ def with_variants(run: Run, films: Sequence[Film], training: FilmSet, progress: 
     return load_films(shown, data.size, data.view, data.lesions, variants=config.variants, progress=progress)
 
 
-def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
+def load_anatomy_unet(run: Run) -> keras.Model | None:
     """The U-Net that draws the run's masks, where the anatomy loss has a weight; None where masks come from elsewhere.
 
     None, too, where the films are windows: their masks are found with a margin, and in a window alone the U-Net finds them no
@@ -208,20 +215,20 @@ def unet_of_anatomy_loss(run: Run) -> keras.Model | None:
     return unet
 
 
-def _finder(run: Run) -> Callable[[FilmSet], np.ndarray]:
-    """What gives films their label maps without lesions, uint8 [N, C, C]: the masks or the U-Net that the run keeps."""
-    if masks_from(run) == "cross-validation":
-        return _finder_of_cross_validated(run)
+def _mask_predictor(run: Run) -> Callable[[FilmSet], np.ndarray]:
+    """A function of films to label maps without lesions, uint8 [N, C, C]: the masks or the U-Net that the run keeps."""
+    if mask_source(run) == "cross-validation":
+        return _cross_validated_masks(run)
     if not run.unet_path.exists():
-        kept = f"{run.unet_path.name}, or {MASKS['cross-validate']} where it came from a cross-validation"
+        kept = f"{run.unet_path.name}, or {MASK_FILES['cross-validate']} where it came from a cross-validation"
         raise ModelError(f"{run.path}: expected {kept}, received: neither; put it back, or start another run")
     unet, keep_background = load_network(run.unet_path), run.config.data.keep_background
     return lambda films: predict_label_maps(unet, films.pictures(keep_background), lesions=False)
 
 
-def _finder_of_cross_validated(run: Run) -> Callable[[FilmSet], np.ndarray]:
+def _cross_validated_masks(run: Run) -> Callable[[FilmSet], np.ndarray]:
     ids, anatomy, corners, seen = read_masks(
-        run.path / MASKS["cross-validate"],
+        run.path / MASK_FILES["cross-validate"],
         ("ids", "anatomy", "corners", "fingerprints"),
         "write them again with cross-validate --resume, then start another run",
     )

@@ -18,15 +18,15 @@ from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.files import atomic_path, read_json, write_json, write_text
 from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.segmentation import region_dice
-from mammogan_tf.pictures import beside, save_picture
+from mammogan_tf.pictures import comparison_rows, save_picture
 from mammogan_tf.training.card import cross_validation_card
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
+from mammogan_tf.training.prediction import lesion_probabilities, predict_label_maps
 from mammogan_tf.training.run import Run, run_folders
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
-from mammogan_tf.training.segmentation import PICTURES, finished_report, train_unet
+from mammogan_tf.training.segmentation import BACKGROUNDS, finished_report, train_unet
 from mammogan_tf.training.split_films import fingerprint, fingerprints, require_pictures
-from mammogan_tf.training.workers import own_copy, workers
+from mammogan_tf.training.workers import num_workers, writable_run
 
 __all__ = ["ONE_MACHINE", "create_cross_validation_run", "cross_validate"]
 
@@ -63,7 +63,7 @@ def cross_validate(
     Args:
         run: the run.
         films: the films.
-        console: hears of the progress.
+        console: for progress messages.
         strategy: the devices of this machine to train on; one by default.
         keep: checkpoints of each fold that stay.
 
@@ -78,9 +78,9 @@ def cross_validate(
         ModelError: as in :func:`train_unet`, or another process trains the run.
     """
     console = console or Console()
-    if strategy and workers(strategy) > 1:
+    if strategy and num_workers(strategy) > 1:
         raise ConfigError(ONE_MACHINE)
-    with own_copy(run, strategy or tf.distribute.get_strategy()):
+    with writable_run(run, strategy or tf.distribute.get_strategy()):
         runs, reports, everything = _train_folds(run, films, console, strategy, keep)
         return _finish(run, runs, reports, everything)
 
@@ -115,11 +115,11 @@ def _finish(run: Run, runs: Sequence[Run], reports: Sequence[dict], everything: 
     """Evaluates all films and writes the results."""
     config = run.config
     tested = everything.select([id_ for fold in runs for id_ in fold.split.test])
-    found, chances, anatomy = _predict(runs, everything)
+    found, probabilities, anatomy = _predict(runs, everything)
     report = {
         "films": len(tested),
         "seconds": round(sum(each["seconds"] for each in reports), 1),
-        **_evaluate(tested.cropped(), found, chances, config.data.view),
+        **_evaluate(tested.cropped(), found, probabilities, config.data.view),
         "folds": [
             {
                 "run": str(fold.path.relative_to(run.path)),
@@ -185,23 +185,23 @@ Maps = dict[str, np.ndarray]
 
 
 def _predict(runs: Sequence[Run], films: FilmSet) -> tuple[Maps, Maps, np.ndarray]:
-    """Label maps, chances of a lesion, and the anatomy without lesions of every film."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in PICTURES}
-    chances: dict[str, list[np.ndarray]] = {name: [] for name in PICTURES}
+    """Label maps, probabilities of a lesion, and the anatomy without lesions of every film."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in BACKGROUNDS}
+    probabilities: dict[str, list[np.ndarray]] = {name: [] for name in BACKGROUNDS}
     anatomy = []
     for run in runs:
         unet, test = load_network(run.model_path), films.select(run.split.test)
-        for name, keep_background in PICTURES.items():
+        for name, keep_background in BACKGROUNDS.items():
             pictures = test.cropped().pictures(keep_background)
             found[name].append(predict_label_maps(unet, pictures))
-            chances[name].append(lesion_chances(unet, pictures))
+            probabilities[name].append(lesion_probabilities(unet, pictures))
         pictures = test.pictures(run.config.data.keep_background)
         anatomy.append(predict_label_maps(unet, pictures, lesions=False))
-    of_films = [{name: np.concatenate(parts) for name, parts in maps.items()} for maps in (found, chances)]
+    of_films = [{name: np.concatenate(parts) for name, parts in maps.items()} for maps in (found, probabilities)]
     return of_films[0], of_films[1], np.concatenate(anatomy)
 
 
-def _evaluate(films: FilmSet, found: Maps, chances: Maps, view: str) -> dict[str, Any]:
+def _evaluate(films: FilmSet, found: Maps, probabilities: Maps, view: str) -> dict[str, Any]:
     tissues = sorted({tissue for tissue in films.tissues if tissue})
     report: dict[str, Any] = {
         "dice": {name: estimate_dice(films, label_maps) for name, label_maps in found.items()},
@@ -209,7 +209,7 @@ def _evaluate(films: FilmSet, found: Maps, chances: Maps, view: str) -> dict[str
             tissue: _of_rows(films, found["cleaned"], [each == tissue for each in films.tissues]) for tissue in tissues
         },
         "clear": _of_rows(films, found["cleaned"], films.confidences >= DOUBTFUL),
-        "lesions": {name: estimate_lesions(films, found[name], chances[name]) for name in found},
+        "lesions": {name: estimate_lesions(films, found[name], probabilities[name]) for name in found},
     }
     if view == "roi":
         report["disc"] = {name: estimate_against_disc(films, label_maps) for name, label_maps in found.items()}
@@ -226,4 +226,6 @@ def _show_worst(folder: Path, films: FilmSet, found: np.ndarray, count: int = 8)
     for region, values in region_dice(films.label_maps, found).items():
         worst = [row for row in np.argsort(values, kind="stable")[:count] if np.isfinite(values[row])]
         if worst:
-            save_picture(folder / f"{region}.png", beside(films.images[worst], films.label_maps[worst], found[worst]))
+            save_picture(
+                folder / f"{region}.png", comparison_rows(films.images[worst], films.label_maps[worst], found[worst])
+            )

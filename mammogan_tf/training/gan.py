@@ -21,18 +21,18 @@ from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
 from mammogan_tf.pictures import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
-from mammogan_tf.training.averaging import estimate_statistics
-from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite
+from mammogan_tf.training.averaging import update_batch_norm
+from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite_values
 from mammogan_tf.training.card import gan_card
 from mammogan_tf.training.checkpoint import Checkpoints
-from mammogan_tf.training.conditioning import condition, masks_from, unet_of_anatomy_loss, with_variants
-from mammogan_tf.training.monitor import MOST_TRAINING, ValidationMonitor
+from mammogan_tf.training.conditioning import load_anatomy_unet, mask_source, with_condition_masks, with_variants
+from mammogan_tf.training.monitor import MAX_TRAINING, ValidationMonitor
+from mammogan_tf.training.resumable import fit
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
-from mammogan_tf.training.stepped import fit
-from mammogan_tf.training.strategy import require_divisible, set_up_device, sharing, with_loss_scaling
+from mammogan_tf.training.strategy import describe_replicas, require_divisible, set_up_device, with_loss_scaling
 from mammogan_tf.training.wgan_gp import WGANGP
-from mammogan_tf.training.workers import from_chief, own_copy, require_same
+from mammogan_tf.training.workers import broadcast_from_chief, require_same, writable_run
 from mammogan_tf.validated import to_dict
 
 __all__ = ["build_wgan_gp", "generator_inputs", "train_gan"]
@@ -40,8 +40,11 @@ __all__ = ["build_wgan_gp", "generator_inputs", "train_gan"]
 RECORD_EVERY = 10
 SAMPLE_ROWS = 8
 
+DIVERGENCE_FACTOR = 10
+"""How far beyond what its penalty allows a critic's estimate may go."""
 
-def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP, unet: keras.Model | None = None) -> WGANGP:
+
+def build_wgan_gp(config: GANConfig, model_class: type[WGANGP] = WGANGP, unet: keras.Model | None = None) -> WGANGP:
     """Both networks and their optimizers, as the configuration says; ``unet`` is that of the anatomy loss."""
     # The remapper cannot fuse the critic's second derivative, and says so at each start.
     tf.config.optimizer.set_experimental_options({"remapping": False})
@@ -61,7 +64,7 @@ def build_wgan_gp(config: GANConfig, kind: type[WGANGP] = WGANGP, unet: keras.Mo
         channels=emphasis.channels,
         **common,
     )
-    model = kind(
+    model = model_class(
         generator,
         critic,
         gp=config.gp,
@@ -91,7 +94,7 @@ def generator_inputs(films: FilmSet, config: GANConfig) -> Iterator[dict[str, tf
 
     A batch has the size of a training step to less than twice that, or all films where they are fewer.
     """
-    films = films.spaced(MOST_TRAINING).cropped()
+    films = films.spaced(MAX_TRAINING).cropped()
     noise = seeded_noise(tf.range(len(films)), config.z_dim)
     count = max(1, len(films) // (config.batch_size * config.n_critic))
     for batch in (slice(first, None, count) for first in range(count)):
@@ -118,7 +121,7 @@ def train_gan(
     Args:
         run: the run.
         films: the films.
-        console: hears of the progress.
+        console: for progress messages.
         strategy: the devices to train on, out of :func:`make_strategy`; one by default.
         keep: checkpoints that stay.
         finish: train no further, and end the run with what the last checkpoint holds. It may go on later.
@@ -144,46 +147,48 @@ def train_gan(
             f"training films: expected two or more, received: {len(training)}; add films or --classes, or lower "
             "--min-mask-confidence"
         )
-    began_with = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation, test)}
-    moved = with_variants(run, films, training, console.progress("preparing variants"))
-    as_they_are = condition(run, training)
-    varied = as_they_are if moved is training else condition(run, moved)
-    training = as_they_are
-    beside = f" and {len(varied) - len(training)} variants" if len(varied) > len(training) else ""
+    run_settings = {**to_dict(config), "policy": policy, "films": fingerprint(training, validation, test)}
+    augmented = with_variants(run, films, training, console.progress("preparing variants"))
+    conditioned = with_condition_masks(run, training)
+    augmented = conditioned if augmented is training else with_condition_masks(run, augmented)
+    training = conditioned
+    variants = len(augmented) - len(training)
+    and_variants = f" and {variants} variants" if variants else ""
     console.line(
-        f"{run.path}: {len(training)} films{beside} train, masks from {masks_from(run)}, {policy}{sharing(strategy)}"
+        f"{run.path}: {len(training)} films{and_variants} train, masks from {mask_source(run)}, "
+        f"{policy}{describe_replicas(strategy)}"
     )
     if (patients := len(set(test.patients))) < MIN_PATIENTS:
         console.line(f"test films of {patients} patients: evaluate needs {MIN_PATIENTS}; add patients or labels")
-    with own_copy(run, strategy) as own:
-        require_same(strategy, began_with)
+    with writable_run(run, strategy) as output_run:
+        require_same(strategy, run_settings)
         with strategy.scope():
-            model = build_wgan_gp(config, unet=unet_of_anatomy_loss(run))
-        parts = varied, training, condition(run, validation).cropped()
-        best, history, seconds = _train(run, own, model, parts, began_with, console, keep, finish)
-        best.put_back()
+            model = build_wgan_gp(config, unet=load_anatomy_unet(run))
+        parts = augmented, training, with_condition_masks(run, validation).cropped()
+        best, history, seconds = _train(run, output_run, model, parts, run_settings, console, keep, finish)
+        best.restore()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}
-        counts["variants"] = len(varied) - len(training)
-        return _finish(own, model, training.cropped(), counts, best.number, history, seconds)
+        counts["variants"] = variants
+        return _finish(output_run, model, training.cropped(), counts, best.best_step, history, seconds)
 
 
 def _train(
     run: Run,
-    own: Run,
+    output_run: Run,
     model: WGANGP,
     parts: tuple[FilmSet, FilmSet, FilmSet],
-    began_with: dict[str, Any],
+    run_settings: dict[str, Any],
     console: Console,
     keep: int,
     finish: bool,
 ) -> tuple[BestWeights, History, float]:
-    """Trains on the first part to the last step, watched by the training and the validation films as they are.
+    """Trains on the first part (films and variants) to the last step; training and validation films validate it.
 
     Returns the best weights, the history and the seconds that all of it took.
     """
-    varied, training, validation = parts
+    augmented, training, validation = parts
     config = run.config_of(GANConfig)
-    watch, best = Stopwatch(), BestWeights(model.averaged)
+    watch, best = Stopwatch(), BestWeights(model.ema_generator)
     variables = [
         *model.variables,
         *model.metrics_variables,
@@ -192,43 +197,45 @@ def _train(
         *best.variables,
         watch.seconds,
     ]
-    checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
+    checkpoints = Checkpoints(
+        run.path / "checkpoints", variables, run_settings, keep, console, output_run.path / "checkpoints"
+    )
     checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
     require_same(model.distribute_strategy, {"checkpoint": begin})
     first = min(RECORD_EVERY, config.sample_every, config.steps)
-    history = History(own.path, "step", begin, first=first, begun_in=run.path)
+    history = History(output_run.path, "step", begin, first=first, resume_from=run.path)
     progress = console.progress("step")
     shown = validation.select(list(dict.fromkeys(validation.ids))[:SAMPLE_ROWS])
     monitor = ValidationMonitor(model, training, validation, config.batch_size, console)
     monitor.recall(history.rows)
 
     def record(step: int) -> None:
-        losses, watched = model.take(), {}
-        require_finite("step", step, losses)
+        losses, watched = model.pop_metrics(), {}
+        require_finite_values("step", step, losses)
         if step % config.sample_every == 0 or step == config.steps:
-            model.require_finite()
-            estimate_statistics(model.averaged, generator_inputs(training, config))
+            model.require_finite_weights()
+            update_batch_norm(model.ema_generator, generator_inputs(training, config))
             watched = monitor(step)
-            best.offer(step, -from_chief(model.distribute_strategy, watched["validation_kid"]))
+            best.update(step, -broadcast_from_chief(model.distribute_strategy, watched["validation_kid"]))
         history.record(step, {**losses, **watched})
         require_convergence(step, losses["wasserstein"], config)
         progress(step, config.steps, f"Wasserstein {losses['wasserstein']:.2f}  penalty {losses['penalty']:.3f}")
 
     def sample(step: int) -> None:
-        model.require_finite()
+        model.require_finite_weights()
         pixels = _samples(model, shown)
-        save_picture(own.path / "samples" / f"step-{step:06d}.png", pixels, synthetic_notes(BESIDE_REAL))
+        save_picture(output_run.path / "samples" / f"step-{step:06d}.png", pixels, synthetic_notes(BESIDE_REAL))
         history.picture("samples", pixels, step)
 
     def save(step: int) -> None:
-        model.require_finite()
+        model.require_finite_weights()
         watch.lap()
         checkpoints.save(step)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         size = config.batch_size * config.n_critic
-        return gan_batches(varied, size, seed=config.seed, start=begin, context=context)
+        return gan_batches(augmented, size, seed=config.seed, start=begin, context=context)
 
     watch.start()
     if begin < config.steps and not finish:
@@ -244,11 +251,11 @@ def _train(
 def require_convergence(step: int, wasserstein: float, config: GANConfig) -> None:
     """Raises ModelError where the critic diverges.
 
-    A critic of slope 1 cannot tell two films by more than their distance as it sees them: 2 S for S x S pixels in [-1, 1],
-    times what the emphasis of fine detail makes of it; the compressed detail beside it adds little. An estimate of ten times
-    that shows that the penalty no longer holds its slope.
+    The scores of a critic of slope 1 differ by at most the distance of two films as it sees them: 2 S for S x S pixels in
+    [-1, 1], times the gain of the emphasis; its compressed channels add little. An estimate of ten times that shows that the
+    penalty no longer holds the slope.
     """
-    limit = 10 * 2 * config.data.size * (1 + config.emphasis * (2**config.octaves - 0.5))
+    limit = DIVERGENCE_FACTOR * 2 * config.data.size * Emphasis(config.emphasis, config.octaves).max_gain
     if abs(wasserstein) > limit:
         raise ModelError(
             f"step {step}: expected a Wasserstein estimate within {limit:.0f}, received: {wasserstein:.3g}, the critic "
@@ -278,7 +285,7 @@ def _finish(
     if not same:
         write_text(run.card_path, gan_card(run, report))
     write_json(run.report_path, report)
-    for path, network in ((run.critic_path, model.critic_of_films()), (run.model_path, model.averaged)):
+    for path, network in ((run.critic_path, model.critic_of_films()), (run.model_path, model.ema_generator)):
         with atomic_path(path) as temporary:
             network.save(temporary)
     return report
@@ -290,7 +297,7 @@ def _samples(model: WGANGP, films: FilmSet, columns: int = 5) -> np.ndarray:
     mask = one_hot(tf.constant(films.label_maps))
     for seed in range(columns):
         noise = seeded_noise(tf.fill([len(films)], seed), model.z_dim)
-        images = model.averaged({"noise": noise, "mask": mask, "label": tf.constant(films.labels)}, training=False)
+        images = model.ema_generator({"noise": noise, "mask": mask, "label": tf.constant(films.labels)}, training=False)
         for row, image in zip(rows, to_bytes((np.asarray(images)[..., 0] + 1) / 2), strict=True):
             row.append(image)
     return tile(rows)

@@ -1,4 +1,4 @@
-"""What films of patients who are not trained on say of a GAN while it trains, and which of its states is the best."""
+"""Validation metrics of the GAN during training: they select the best generator and warn of mode collapse."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -17,19 +17,19 @@ from mammogan_tf.metrics.similarity import pairwise_ssim
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.training.wgan_gp import WGANGP
 
-__all__ = ["COLLAPSED", "ValidationMonitor"]
+__all__ = ["COLLAPSE_THRESHOLD", "ValidationMonitor"]
 
-COLLAPSED = 1 / 3
+COLLAPSE_THRESHOLD = 1 / 3
 """Diversity below which a warning is given, unless it rises."""
 
-LOOKS = 3
-"""So many in a row have to be below it: early in a training diversity falls below, and rises again."""
+COLLAPSE_PATIENCE = 3
+"""Validations in a row that have to be below it: early in a training diversity falls below, and rises again."""
 
-DRAWS = 4
-"""Synthetic films of each mask."""
+FILMS_PER_MASK = 4
+"""Synthetic films of each validation mask."""
 
-MOST_TRAINING, MOST_VALIDATION = 1000, 250
-"""About so many films are looked at, which bounds the time that it takes."""
+MAX_TRAINING, MAX_VALIDATION = 1000, 250
+"""At most about so many films are used, which bounds the time of a validation."""
 
 
 class ValidationMonitor:
@@ -50,11 +50,11 @@ class ValidationMonitor:
     def __init__(self, model: WGANGP, training: FilmSet, films: FilmSet, batch: int, console: Console) -> None:
         self._model, self._console, self._warned = model, console, False
         self._low: list[float] = []
-        films = films.spaced(MOST_VALIDATION)
+        films = films.spaced(MAX_VALIDATION)
         self._parts = np.array_split(np.arange(len(films)), -(-len(films) // batch))
         self._condition = {"mask": one_hot(tf.constant(films.label_maps)), "label": tf.constant(films.labels)}
         self._images = films.images / np.float32(255)
-        self._texture = radiomics_features(training.spaced(MOST_TRAINING).cropped().images / np.float32(255))
+        self._texture = radiomics_features(training.spaced(MAX_TRAINING).cropped().images / np.float32(255))
         standardise(self._texture)  # Fails here, and not at the first step that is looked at.
         patients, ids = np.array(films.patients), np.array(films.ids)
         breasts = np.argwhere(np.triu((patients[:, None] == patients) & (ids[:, None] != ids)))
@@ -67,7 +67,7 @@ class ValidationMonitor:
         mask; the lowest says which state of the generator is the best. Pairs of films of one mask count, unlike in the
         report's KID, so that it is the higher, the more these are alike.
         ``validation_wasserstein``: mean score of the real films less that of synthetic ones of the same masks. Far below
-        the training's own estimate, the critic knows the training films by heart.
+        the training's own estimate, the critic has memorised the training films.
         ``diversity``: 1 - SSIM of two synthetic films of one mask, over 1 - SSIM of the two breasts of a patient; left out
         where no patient has two different films.
 
@@ -75,7 +75,7 @@ class ValidationMonitor:
             ModelError: the generator makes films that are not finite.
         """
         count = len(self._images)
-        synthetic = np.concatenate([self._synthetic(draw * count) for draw in range(DRAWS)])
+        synthetic = np.concatenate([self._synthetic(draw * count) for draw in range(FILMS_PER_MASK)])
         if not np.isfinite(synthetic).all():
             raise ModelError(
                 f"step {step}: expected finite films, received: others; start another run with another --seed, or with "
@@ -92,20 +92,20 @@ class ValidationMonitor:
             if self._collapses(values["diversity"]):
                 self._console.line(
                     f"step {step}: films of one mask differ {values['diversity']:.2f} times as much as the two breasts of a "
-                    f"patient, expected {COLLAPSED:.2f} or more, and no more than before: the generator may have collapsed; "
-                    "try another --seed"
+                    f"patient, expected {COLLAPSE_THRESHOLD:.2f} or more, and no more than before: the generator may have "
+                    "collapsed; try another --seed"
                 )
         return values
 
     def recall(self, rows: Iterable[Mapping[str, float]]) -> None:
-        """Takes up what the history of a resumed run says, so that it warns as one that was never broken off."""
+        """Replays the history of a resumed run, so that it warns as an uninterrupted run would."""
         for row in rows:
             if math.isfinite(diversity := row.get("diversity", math.nan)):
                 self._collapses(diversity)
 
     def _synthetic(self, seed: int) -> np.ndarray:
         noise = seeded_noise(tf.range(seed, seed + len(self._images)), self._model.z_dim)
-        return (self._by_parts(self._model.averaged, noise=noise)[..., 0] + 1) / 2
+        return (self._by_parts(self._model.ema_generator, noise=noise)[..., 0] + 1) / 2
 
     def _scores(self, films: np.ndarray) -> np.ndarray:
         image = self._model.emphasis(tf.constant(films[..., None], tf.float32))
@@ -118,9 +118,9 @@ class ValidationMonitor:
         return np.concatenate([np.asarray(network(part, training=False), np.float32) for part in parts])
 
     def _collapses(self, diversity: float) -> bool:
-        """Whether this one is the first to warn of."""
-        self._low = [*self._low, diversity][-LOOKS:] if diversity < COLLAPSED else []
-        if self._warned or len(self._low) < LOOKS or diversity > self._low[0]:
+        """Whether to warn now: the first time that diversity has stayed low without rising."""
+        self._low = [*self._low, diversity][-COLLAPSE_PATIENCE:] if diversity < COLLAPSE_THRESHOLD else []
+        if self._warned or len(self._low) < COLLAPSE_PATIENCE or diversity > self._low[0]:
             return False
         self._warned = True
         return True

@@ -9,7 +9,7 @@ import numpy as np
 from mammogan_tf.config import LESION
 from mammogan_tf.models.unet import anatomy_of
 
-__all__ = ["lesion_chances", "predict_label_maps", "shift_averaged"]
+__all__ = ["lesion_probabilities", "predict_label_maps", "shift_averaged"]
 
 
 def predict_label_maps(
@@ -31,8 +31,8 @@ def predict_label_maps(
     return np.concatenate(maps) if maps else np.zeros(images.shape, np.uint8)
 
 
-def lesion_chances(model: keras.Model, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
-    """Chance of a lesion in each pixel, float32 [N, S, S]; the arguments are those of :func:`predict_label_maps`."""
+def lesion_probabilities(model: keras.Model, images: np.ndarray, *, batch_size: int = 32) -> np.ndarray:
+    """Probability of a lesion in each pixel, float32 [N, S, S]; the arguments are those of :func:`predict_label_maps`."""
     maps = [batch[..., LESION] for batch in _probabilities(model, images, False, batch_size)]
     return np.concatenate(maps) if maps else np.zeros(images.shape, np.float32)
 

@@ -24,8 +24,8 @@ __all__ = [
 RATES = {"sensitivity_at_0.25_per_image": 0.25, "sensitivity_at_1_per_image": 1.0}
 """False positives per image at which the free-response curve is read."""
 
-LEAST_CHANCE = 0.1
-"""Chance from which on a pixel belongs to a candidate of the free-response curve."""
+MIN_LESION_PROBABILITY = 0.1
+"""Pixels of at least this probability form the candidates of the free-response curve."""
 
 
 def mean_dice(films: FilmSet, found: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -43,28 +43,28 @@ def estimate_dice(films: FilmSet, found: np.ndarray) -> dict[str, Estimate]:
     return {region: bootstrap(values, patients) for region, values in region_dice(films.label_maps, found).items()}
 
 
-def lesion_scores(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> dict[str, float | None]:
+def lesion_scores(films: FilmSet, found: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
     """Free-response figures of the lesions (IoU 0.1 or more finds one); None where there is nothing to divide by.
 
-    The first are of the label maps ``found``; those of :data:`RATES` are of the curve that the ``chances`` of a lesion,
+    The first are of the label maps ``found``; those of :data:`RATES` are of the curve that the ``probabilities`` of a lesion,
     float [N, S, S], give.
     """
-    ratios = _lesion_ratios(films, found, chances)
+    ratios = _lesion_ratios(films, found, probabilities)
     values = {name: ratio_of_means(ratio, np.ones(len(films))) for name, ratio in ratios.items()}
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def estimate_lesions(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> dict[str, Estimate]:
+def estimate_lesions(films: FilmSet, found: np.ndarray, probabilities: np.ndarray) -> dict[str, Estimate]:
     """:func:`lesion_scores` with their intervals over patients; those of :data:`RATES` at thresholds that stay the same."""
     patients = np.array(films.patients)
-    ratios = _lesion_ratios(films, found, chances)
+    ratios = _lesion_ratios(films, found, probabilities)
     return {name: bootstrap(ratio, patients, ratio_of_means) for name, ratio in ratios.items()}
 
 
-def _lesion_ratios(films: FilmSet, found: np.ndarray, chances: np.ndarray) -> dict[str, np.ndarray]:
+def _lesion_ratios(films: FilmSet, found: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """For each figure what is divided by what, image by image: float [N, 2]."""
-    candidates = np.where(chances >= LEAST_CHANCE, LESION, 0)
-    response = free_response(films.label_maps, candidates, chances)
+    candidates = np.where(probabilities >= MIN_LESION_PROBABILITY, LESION, 0)
+    response = free_response(films.label_maps, candidates, probabilities)
     return free_response(films.label_maps, found).ratios() | {
         name: response.at(rate).ratios()["sensitivity"] for name, rate in RATES.items()
     }

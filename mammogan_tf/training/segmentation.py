@@ -20,28 +20,27 @@ from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.models.unet import build_unet
-from mammogan_tf.pictures import beside, save_picture
+from mammogan_tf.pictures import comparison_rows, save_picture
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
 from mammogan_tf.training.card import unet_card
 from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32
-from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
+from mammogan_tf.training.prediction import lesion_probabilities, predict_label_maps
+from mammogan_tf.training.resumable import fit
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
+from mammogan_tf.training.segmentation_trainer import SegmentationTrainer
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
-from mammogan_tf.training.stepped import fit
-from mammogan_tf.training.strategy import require_divisible, set_up_device, sharing, with_loss_scaling
-from mammogan_tf.training.supervised import Supervised
-from mammogan_tf.training.workers import from_chief, own_copy, require_same
+from mammogan_tf.training.strategy import describe_replicas, require_divisible, set_up_device, with_loss_scaling
+from mammogan_tf.training.workers import broadcast_from_chief, require_same, writable_run
 from mammogan_tf.validated import to_dict
 
-__all__ = ["PICTURES", "create_unet_run", "finished_report", "segmentation_loss", "train_unet"]
+__all__ = ["BACKGROUNDS", "create_unet_run", "finished_report", "segmentation_loss", "train_unet"]
 
-PICTURES = {"cleaned": False, "as_it_is": True}
-"""Ways in which a film can come, as a report calls them, and whether its background is kept."""
+BACKGROUNDS = {"cleaned": False, "as_it_is": True}
+"""The two inputs that are tested, as a report calls them, and whether each keeps the film's background."""
 
-DICE_OF = {"whole": ("breast", "pectoral", "dense"), "roi": ("breast", "lesion")}
-"""By view: the regions whose mean Dice on the validation films says which epoch is the best. On whole films too few have
-a lesion to choose by it."""
+SELECTION_REGIONS = {"whole": ("breast", "pectoral", "dense"), "roi": ("breast", "lesion")}
+"""By view: the regions whose mean validation Dice selects the best epoch. Too few whole films have a lesion to include it."""
 
 
 def create_unet_run(workdir: str | Path, config: UNetConfig, films: Sequence[Film], data: Sequence[str | Path]) -> Run:
@@ -78,7 +77,7 @@ def train_unet(
     Args:
         run: the run.
         films: the films.
-        console: hears of the progress.
+        console: for progress messages.
         strategy: the devices to train on, out of :func:`make_strategy`; one by default.
         keep: checkpoints that stay.
         finish: train no further, and end the run with what the last checkpoint holds. It may go on later.
@@ -100,40 +99,42 @@ def train_unet(
     policy = set_up_device(config.precision, config.seed, config.deterministic)
     training, *others = load_split(run, films, console)
     validation, test = (part.cropped() for part in others)
-    console.line(f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}{sharing(strategy)}")
+    console.line(
+        f"{run.path}: {len(training)} films train, {len(validation)} validate, {policy}{describe_replicas(strategy)}"
+    )
     repeated = _repeat_lesions(training, config.lesion_repeats)
-    began_with = {
+    run_settings = {
         **to_dict(config),
         "widths": config.level_widths,
         "policy": policy,
         "films": fingerprint(repeated, validation, test),
     }
-    with own_copy(run, strategy) as own:
-        require_same(strategy, began_with)
+    with writable_run(run, strategy) as output_run:
+        require_same(strategy, run_settings)
         with strategy.scope():
-            model = build_supervised(config, _steps_per_epoch(config, repeated))
-        best, seconds = _train(run, own, model, repeated, validation, began_with, console, keep, finish)
-        best.put_back()
-        unet = compute_in_float32(model.averaged)  # As whoever loads it will have it.
+            model = build_segmentation_trainer(config, _steps_per_epoch(config, repeated))
+        best, seconds = _train(run, output_run, model, repeated, validation, run_settings, console, keep, finish)
+        best.restore()
+        unet = compute_in_float32(model.ema_network)  # As whoever loads it will have it.
         report = {
             "films": {"train": len(training), "validation": len(validation), "test": len(test)},
             "mean_grey": mean_grey(training.cropped()),
             "epochs": int(model.step.numpy()) // _steps_per_epoch(config, repeated),
-            "best_epoch": best.number,
+            "best_epoch": best.best_step,
             "seconds": round(seconds, 1),
             "parameters": unet.count_params(),
             **_test(unet, training.cropped(), test, config.data.view),
         }
-        own.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
-        write_json(own.report_path, report)
-        write_text(own.card_path, unet_card(own, report))
-        with atomic_path(own.model_path) as temporary:
+        output_run.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
+        write_json(output_run.report_path, report)
+        write_text(output_run.card_path, unet_card(output_run, report))
+        with atomic_path(output_run.model_path) as temporary:
             unet.save(temporary)
     return report
 
 
 def finished_report(run: Run) -> dict[str, Any] | None:
-    """The report of a run that has ended; None where it is to go on, or to end again, as its report or its network is broken."""
+    """The report of a finished run; None if the run, its report or its network is incomplete."""
     report = run.ended_with
     whole = zipfile.is_zipfile(run.model_path) and {"dice", "seconds", "best_epoch"} <= report.keys()
     return report if whole else None
@@ -145,11 +146,11 @@ def _steps_per_epoch(config: UNetConfig, training: FilmSet) -> int:
 
 def _train(
     run: Run,
-    own: Run,
-    model: Supervised,
+    output_run: Run,
+    model: SegmentationTrainer,
     training: FilmSet,
     validation: FilmSet,
-    began_with: dict[str, Any],
+    run_settings: dict[str, Any],
     console: Console,
     keep: int,
     finish: bool,
@@ -158,7 +159,7 @@ def _train(
     config = run.config_of(UNetConfig)
     background, steps = config.data.keep_background, _steps_per_epoch(config, training)
     strategy = model.distribute_strategy
-    watch, best = Stopwatch(), BestWeights(model.averaged)
+    watch, best = Stopwatch(), BestWeights(model.ema_network)
     variables = [
         *model.variables,
         *model.metrics_variables,
@@ -166,23 +167,25 @@ def _train(
         *best.variables,
         watch.seconds,
     ]
-    checkpoints = Checkpoints(run.path / "checkpoints", variables, began_with, keep, console, own.path / "checkpoints")
+    checkpoints = Checkpoints(
+        run.path / "checkpoints", variables, run_settings, keep, console, output_run.path / "checkpoints"
+    )
     checkpoints.restore(run.finished)
     begin = int(model.step.numpy())
     require_same(strategy, {"checkpoint": begin})
-    history = History(own.path, "epoch", begin // steps, begun_in=run.path)
+    history = History(output_run.path, "epoch", begin // steps, resume_from=run.path)
     progress = console.progress("epoch")
 
     def end_of_epoch(step: int) -> None:
         epoch = step // steps
         validated = model.validate(validation_batches(validation, config.batch_size, keep_background=background))
-        logs = {**model.take(), **{f"val_{name}": value for name, value in validated.items()}}
+        logs = {**model.pop_metrics(), **{f"val_{name}": value for name, value in validated.items()}}
         history.record(epoch, logs)
-        best.offer(epoch, from_chief(strategy, logs["val_dice"]))
-        enough = best.since(epoch) >= config.patience
+        best.update(epoch, broadcast_from_chief(strategy, logs["val_dice"]))
+        enough = best.steps_since_best(epoch) >= config.patience
         if epoch % 10 == 0 or epoch == config.epochs or enough:
-            pixels = _overlays(model.averaged, validation, background)
-            save_picture(own.path / "samples" / f"epoch-{epoch:04d}.png", pixels)
+            pixels = _overlays(model.ema_network, validation, background)
+            save_picture(output_run.path / "samples" / f"epoch-{epoch:04d}.png", pixels)
             history.picture("validation", pixels, epoch)
         save(step)
         progress(epoch, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
@@ -191,7 +194,7 @@ def _train(
             console.line(f"stopped early: no better val_dice in {config.patience} epochs")
 
     def save(step: int) -> None:
-        model.require_finite()
+        model.require_finite_weights()
         watch.lap()
         checkpoints.save(step)
 
@@ -208,7 +211,7 @@ def _train(
 
     watch.start()
     last = config.epochs * steps
-    if begin < last and not finish and best.since(begin // steps) < config.patience:
+    if begin < last and not finish and best.steps_since_best(begin // steps) < config.patience:
         fit(model, batches, last, [StepCallback(end_of_epoch, last, steps)], save)
     return best, float(watch.seconds.numpy())
 
@@ -234,24 +237,27 @@ def lesion_loss(truth: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
 LOSSES = {"none": segmentation_loss, "focal-tversky": lesion_loss}
 
 
-def build_supervised(config: UNetConfig, steps_per_epoch: int) -> Supervised:
+def build_segmentation_trainer(config: UNetConfig, steps_per_epoch: int) -> SegmentationTrainer:
     """The U-Net and its loss as configured, and Adam with a cosine schedule."""
     unet = build_unet(config.data.size, widths=config.level_widths, dropout=config.dropout, attention=config.attention)
-    dice_of = DICE_OF[config.data.view]
-    model = Supervised(unet, loss=LOSSES[config.lesion_loss], dice_of=dice_of, ema=config.ema)
+    selection_regions = SELECTION_REGIONS[config.data.view]
+    model = SegmentationTrainer(
+        unet, loss=LOSSES[config.lesion_loss], selection_regions=selection_regions, ema=config.ema
+    )
     rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps_per_epoch * config.epochs, alpha=0.01)
     model.compile(with_loss_scaling(keras.optimizers.Adam(rate)))
     return model
 
 
 def _test(model: keras.Model, training: FilmSet, films: FilmSet, view: str) -> dict[str, dict]:
-    """What the network finds on test films, for both ways in which a film can come, beside a disc in the roi view."""
-    pictures = {name: films.pictures(keep_background) for name, keep_background in PICTURES.items()}
+    """What the network finds on test films, for both :data:`BACKGROUNDS`; in the roi view compared with a disc, too."""
+    pictures = {name: films.pictures(keep_background) for name, keep_background in BACKGROUNDS.items()}
     found = {name: predict_label_maps(model, each) for name, each in pictures.items()}
     report: dict[str, dict] = {
         "dice": {name: mean_dice(films, label_maps) for name, label_maps in found.items()},
         "lesions": {
-            name: lesion_scores(films, found[name], lesion_chances(model, each)) for name, each in pictures.items()
+            name: lesion_scores(films, found[name], lesion_probabilities(model, each))
+            for name, each in pictures.items()
         },
     }
     if view == "roi":
@@ -263,4 +269,4 @@ def _overlays(model: keras.Model, films: FilmSet, keep_background: bool, count: 
     """A sheet ``film | annotation | found`` of the first validation films."""
     pictures = films.pictures(keep_background)[:count]
     found = predict_label_maps(model, pictures)
-    return beside(pictures, films.label_maps[:count], found)
+    return comparison_rows(pictures, films.label_maps[:count], found)

@@ -8,7 +8,7 @@ import numpy as np
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
-from mammogan_tf.data.splits import require_apart
+from mammogan_tf.data.splits import require_disjoint_patients
 from mammogan_tf.errors import DataError
 from mammogan_tf.training.run import Run
 
@@ -25,7 +25,7 @@ def load_split(run: Run, films: Sequence[Film], console: Console | None = None) 
         DataError: a film of the split is missing, a patient or a picture has come to be in two parts, or a part has no picture.
     """
     data = run.config.data
-    require_apart(run.split, films)
+    require_disjoint_patients(run.split, films)
     console = console or Console(quiet=True)
     everything = load_films(films, data.size, data.view, data.lesions, progress=console.progress("preparing films"))
     everything.tell_unplaced(console)

@@ -6,18 +6,18 @@ import tensorflow as tf
 from mammogan_tf.config import STRATEGIES, GANConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.errors import ConfigError, ModelError
-from mammogan_tf.replicas import total
+from mammogan_tf.replicas import all_reduce_sum
 from mammogan_tf.training.rendezvous import wait_for_all
 from mammogan_tf.training.workers import cluster
 from mammogan_tf.validated import require
 
 __all__ = [
     "choose_precision",
+    "describe_replicas",
     "make_strategy",
     "require_divisible",
     "set_up_device",
     "several_machines",
-    "sharing",
     "with_loss_scaling",
 ]
 
@@ -80,7 +80,7 @@ def require_divisible(config: UNetConfig | GANConfig, strategy: tf.distribute.St
         )
 
 
-def sharing(strategy: tf.distribute.Strategy) -> str:
+def describe_replicas(strategy: tf.distribute.Strategy) -> str:
     """``, on 4 devices``; nothing for one."""
     count = strategy.num_replicas_in_sync
     return f", on {count} devices" if count > 1 else ""
@@ -133,5 +133,5 @@ class _SharedLossScale(keras.optimizers.LossScaleOptimizer):
 
     def apply(self, grads, trainable_variables=None):
         dense = [tf.convert_to_tensor(gradient) for gradient in grads]
-        zero = total(tf.add_n([tf.reduce_sum(0 * gradient) for gradient in dense]))  # Or nan, in each replica.
+        zero = all_reduce_sum(tf.add_n([tf.reduce_sum(0 * gradient) for gradient in dense]))  # Or nan, in each replica.
         super().apply([gradient + zero for gradient in dense], trainable_variables)

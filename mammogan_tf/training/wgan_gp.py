@@ -14,14 +14,14 @@ from mammogan_tf.losses import (
 )
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.penalised import without_second_derivatives
-from mammogan_tf.replicas import own_part, replicas
-from mammogan_tf.training.averaging import average_into
-from mammogan_tf.training.stepped import Stepped
+from mammogan_tf.replicas import draw_replica_rows, num_replicas
+from mammogan_tf.training.averaging import update_ema
+from mammogan_tf.training.resumable import ResumableModel
 
 __all__ = ["WGANGP"]
 
 
-class WGANGP(Stepped):
+class WGANGP(ResumableModel):
     """A conditional generator against a critic that sees film, mask and label together.
 
     One ``train_step`` takes a batch of ``n_critic * B`` real films:
@@ -29,7 +29,7 @@ class WGANGP(Stepped):
     - critic update k = 0, 1, ... sees the rows ``k::n_critic``, B of them. The synthetic films of all these updates are made in
       one pass, since the generator stays as it is between them. The penalty is on the films after the emphasis;
     - the generator update has the masks of the rows ``0::n_critic``; with an energy score every other one of them, twice, with
-      two noises, so that each replica needs an even number of films.
+      two noise vectors, so that each replica needs an even number of films.
 
     So each part is the same however many replicas share the batch. An average of the generator's weights is kept beside it.
 
@@ -66,13 +66,13 @@ class WGANGP(Stepped):
         self.generator = generator
         self.critic = critic
         self.penalised_critic = without_second_derivatives(critic)
-        self.averaged = keras.models.clone_model(generator)
-        self.averaged.set_weights(generator.get_weights())
-        self.averaged.trainable = False
+        self.ema_generator = keras.models.clone_model(generator)
+        self.ema_generator.set_weights(generator.get_weights())
+        self.ema_generator.trainable = False
         self.gp, self.n_critic, self.ema = gp, n_critic, ema
         self.emphasis = emphasis or Emphasis(0.0, name="emphasis")
         # Not as a layer, whose weights would be in every checkpoint.
-        self.probabilities = partial(unet, training=False) if unet else None
+        self.segment = partial(unet, training=False) if unet else None
         self.anatomy_weight, self.energy_weight = anatomy_weight, energy_weight
         self.z_dim = generator.input["noise"].shape[-1]
         self.random = keras.random.SeedGenerator(seed)
@@ -97,26 +97,26 @@ class WGANGP(Stepped):
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """``batch`` holds image [n_critic * B, S, S, 1] in [-1, 1], mask [n_critic * B, S, S, C], label [n_critic * B]."""
-        reals, masks, labels = (self._parts(batch[name]) for name in ("image", "mask", "label"))
-        for real, fake, mask, label in zip(reals, self._fakes(batch), masks, labels, strict=True):
+        reals, masks, labels = (self._split_critic_batches(batch[name]) for name in ("image", "mask", "label"))
+        for real, fake, mask, label in zip(reals, self._generate_for_critic(batch), masks, labels, strict=True):
             self._critic_step(real, fake, mask, label)
         self._generator_step(reals[0], masks[0], labels[0])
-        average_into(self.averaged, self.generator, self.step, self.ema)
+        update_ema(self.ema_generator, self.generator, self.step, self.ema)
         self.step.assign_add(1)
         return self.logs()
 
-    def _parts(self, batch: tf.Tensor) -> list[tf.Tensor]:
+    def _split_critic_batches(self, batch: tf.Tensor) -> list[tf.Tensor]:
         return tf.unstack(tf.reshape(batch, [-1, self.n_critic, *batch.shape[1:]]), axis=1)
 
-    def _fakes(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+    def _generate_for_critic(self, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
         """Synthetic films for each critic update."""
-        return self._parts(self.generator(self._with_noise(batch), training=True))
+        return self._split_critic_batches(self.generator(self._generator_inputs(batch), training=True))
 
-    def _with_noise(self, condition: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _generator_inputs(self, condition: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         def draw(rows: tf.Tensor) -> tf.Tensor:
             return keras.random.normal((rows, self.z_dim), seed=self.random)
 
-        noise = own_part(draw, tf.shape(condition["label"])[0])
+        noise = draw_replica_rows(draw, tf.shape(condition["label"])[0])
         return {"noise": noise, "mask": condition["mask"], "label": condition["label"]}
 
     def _critic_step(self, real: tf.Tensor, fake: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> None:
@@ -124,11 +124,11 @@ class WGANGP(Stepped):
             return critic({"image": images, "mask": mask, "label": label}, training=True)
 
         real, fake = self.emphasis(real), self.emphasis(fake)
-        alpha = own_part(lambda rows: keras.random.uniform((rows,), seed=self.random), tf.shape(label)[0])
+        alpha = draw_replica_rows(lambda rows: keras.random.uniform((rows,), seed=self.random), tf.shape(label)[0])
         with tf.GradientTape() as tape:
             wasserstein = wasserstein_critic(score(real), score(fake))
             penalty = gradient_penalty(partial(score, critic=self.penalised_critic), real, fake, alpha)
-            loss = (wasserstein + self.gp * penalty) / replicas()
+            loss = (wasserstein + self.gp * penalty) / num_replicas()
         variables = self.critic.trainable_variables
         self.critic_optimizer.apply(tape.gradient(loss, variables), variables)
         self._track("wasserstein", -wasserstein)
@@ -140,21 +140,21 @@ class WGANGP(Stepped):
             real, mask, label = (tf.repeat(part[::2], 2, axis=0) for part in (real, mask, label))
         condition = {"mask": mask, "label": label}
         with tf.GradientTape() as tape:
-            fake = self.generator(self._with_noise(condition), training=True)
+            fake = self.generator(self._generator_inputs(condition), training=True)
             loss = wasserstein_generator(self.critic({"image": self.emphasis(fake), **condition}, training=True))
-            if self.probabilities:
-                anatomy = anatomy_loss(mask, self.probabilities((fake + 1) / 2))
+            if self.segment:
+                anatomy = anatomy_loss(mask, self.segment((fake + 1) / 2))
                 loss += self.anatomy_weight * anatomy
                 self._track("anatomy_loss", anatomy)
             if self.energy_weight:
                 energy = energy_score(real[::2], fake[::2], fake[1::2])
                 loss += self.energy_weight * energy
                 self._track("energy_score", energy)
-            scaled = self.generator_optimizer.scale_loss(loss / replicas())
+            scaled = self.generator_optimizer.scale_loss(loss / num_replicas())
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(scaled, variables), variables)
         self._track("generator_loss", loss)
 
     def _track(self, name: str, mean: tf.Tensor) -> None:
         """Counts a replica's mean for its share of the batch, so that a step weighs as much on any number of devices."""
-        self.trackers[name].update_state(mean, sample_weight=1 / replicas())
+        self.trackers[name].update_state(mean, sample_weight=1 / num_replicas())

@@ -18,23 +18,22 @@ from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
 
 __all__ = [
-    "GONE",
-    "anywhere",
+    "WORKER_LOST",
+    "any_worker",
+    "broadcast_from_chief",
     "cluster",
-    "from_chief",
     "is_chief",
-    "one_run",
-    "own_copy",
+    "num_workers",
     "own_task",
     "require_same",
-    "workers",
+    "shared_run",
+    "writable_run",
 ]
 
 KINDS = ("chief", "worker")
 """Of tasks, as TensorFlow names those that train."""
 
-
-GONE = (
+WORKER_LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -95,33 +94,33 @@ def _is_address(value: Any) -> bool:
     return bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 65536
 
 
-def workers(strategy: tf.distribute.Strategy) -> int:
+def num_workers(strategy: tf.distribute.Strategy) -> int:
     """Number of processes that train together."""
     return len(cluster()) if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) else 1
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes the run."""
-    if workers(strategy) == 1:
+    if num_workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
     return f"{resolver.task_type} {resolver.task_id}" == next(iter(cluster()))
 
 
-def from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
-    """The chief's value, in every process; all of them have to ask for it at the same place."""
+def broadcast_from_chief(strategy: tf.distribute.Strategy, value: float) -> float:
+    """The chief's value, in every worker. Every worker must call it at the same point."""
     return _sum(strategy, value if is_chief(strategy) else 0.0)
 
 
-def anywhere(strategy: tf.distribute.Strategy, holds: bool) -> bool:
-    """Whether something holds in any process; all of them have to ask for it at the same place."""
+def any_worker(strategy: tf.distribute.Strategy, holds: bool) -> bool:
+    """Whether something holds in any worker. Every worker must call it at the same point."""
     return _sum(strategy, float(holds)) > 0
 
 
 def _sum(strategy: tf.distribute.Strategy, value: float) -> float:
-    if workers(strategy) == 1:
+    if num_workers(strategy) == 1:
         return value
-    local = strategy.num_replicas_in_sync // workers(strategy)
+    local = strategy.num_replicas_in_sync // num_workers(strategy)
     return float(_sum_over_replicas(strategy, tf.constant(value, tf.float64))) / local
 
 
@@ -131,7 +130,7 @@ def _sum_over_replicas(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf
 
 
 def require_same(strategy: tf.distribute.Strategy, trained_with: Mapping[str, Any]) -> None:
-    """Keeps processes apart that would not train the same; all of them have to ask for it at the same place in :func:`own_copy`.
+    """Refuses workers that would not train the same. Every worker must call it at the same point in :func:`writable_run`.
 
     Args:
         trained_with: by name what has to be the same in all of them, as JSON, beside the versions of the packages.
@@ -139,7 +138,7 @@ def require_same(strategy: tf.distribute.Strategy, trained_with: Mapping[str, An
     Raises:
         ModelError: something is not, in every process.
     """
-    if workers(strategy) == 1:
+    if num_workers(strategy) == 1:
         return
     packages = versions("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
     for name, value in {"versions": packages, **trained_with}.items():
@@ -153,19 +152,19 @@ def require_same(strategy: tf.distribute.Strategy, trained_with: Mapping[str, An
 def _differs(strategy: tf.distribute.Strategy, value: bytes) -> bool:
     """Whether the value of some process is not the chief's."""
     digest = int.from_bytes(hashlib.sha256(value).digest()[:6], "big")  # It fits into a float64.
-    return anywhere(strategy, int(from_chief(strategy, digest)) != digest)
+    return any_worker(strategy, int(broadcast_from_chief(strategy, digest)) != digest)
 
 
 @contextmanager
-def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
-    """The run as this process writes it: the chief where it is, the others in a folder that is thrown away.
+def writable_run(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
+    """The run directory that this worker writes to: the run itself on the chief, a temporary folder on the others.
 
-    Where the block ends well in one process it waits for the others, so that none has ended well before all have.
+    A block that succeeds waits for the other workers, so that none exits before all have finished.
 
     Raises:
         ModelError: another process trains this run, or another worker is gone.
     """
-    with _all_there(strategy, f"start all of them again with --resume {run.path}"):
+    with _explain_lost_worker(strategy, f"start all of them again with --resume {run.path}"):
         if is_chief(strategy):
             taken = ModelError(
                 f"{run.path}: expected that nothing else trains this run, received: another process; wait for its end"
@@ -175,25 +174,27 @@ def own_copy(run: Run, strategy: tf.distribute.Strategy) -> Iterator[Run]:
         else:
             with tempfile.TemporaryDirectory(prefix="mammogan-worker-") as folder:
                 yield Run(Path(folder), run.command, run.config, run.split, run.data)
-        anywhere(strategy, False)
+        any_worker(strategy, False)
 
 
-def one_run(strategy: tf.distribute.Strategy, resumed: Run | None, create: Callable[[], Run], directory: Path) -> Run:
+def shared_run(
+    strategy: tf.distribute.Strategy, resumed: Run | None, create: Callable[[], Run], directory: Path
+) -> Run:
     """The run that all workers train: the one to resume, or the one that the chief makes below a directory they share.
 
     Raises:
         ModelError: the workers were told to resume different runs, the chief could not make one, another lies in its place
             where a worker looks for it, or another worker is gone.
     """
-    if workers(strategy) == 1:
+    if num_workers(strategy) == 1:
         return resumed or create()
-    with _all_there(strategy, "start all of them again"):
+    with _explain_lost_worker(strategy, "start all of them again"):
         if _differs(strategy, _identity(resumed) if resumed else b""):
             raise ModelError(
                 f"--resume: expected the same run in all workers, received: {resumed.path if resumed else 'none'} here; "
                 "give all of them that of the chief"
             )
-        run = resumed or _new_run(strategy, create, directory)
+        run = resumed or _create_on_chief(strategy, create, directory)
         if _differs(strategy, _identity(run)):
             raise ModelError(
                 f"{run.path}: expected the run that the chief made, received: another in some workers; "
@@ -202,8 +203,8 @@ def one_run(strategy: tf.distribute.Strategy, resumed: Run | None, create: Calla
     return run
 
 
-def _new_run(strategy: tf.distribute.Strategy, create: Callable[[], Run], directory: Path) -> Run:
-    """What lies at the place of the run that the chief makes, whose number it tells the others."""
+def _create_on_chief(strategy: tf.distribute.Strategy, create: Callable[[], Run], directory: Path) -> Run:
+    """The run that the chief creates; it broadcasts its number to the other workers."""
     if is_chief(strategy):
         number = 0
         try:
@@ -211,8 +212,8 @@ def _new_run(strategy: tf.distribute.Strategy, create: Callable[[], Run], direct
             number = int(run.path.name)
             return run
         finally:
-            from_chief(strategy, number)
-    number = int(from_chief(strategy, 0))
+            broadcast_from_chief(strategy, number)
+    number = int(broadcast_from_chief(strategy, 0))
     if not number:
         raise ModelError("expected a run that the chief made, received: none; see what the chief says")
     return Run.open(directory / f"{number:05d}")
@@ -225,14 +226,16 @@ def _identity(run: Run) -> bytes:
 
 
 @contextmanager
-def _all_there(strategy: tf.distribute.Strategy, advice: str) -> Iterator[None]:
+def _explain_lost_worker(strategy: tf.distribute.Strategy, advice: str) -> Iterator[None]:
     """Says in one line that another worker is gone, or what else keeps them from going on together."""
     try:
         yield
     except tf.errors.OpError as error:
-        if workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
+        if num_workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
         what = (
-            f"one of them is gone ({type(error).__name__})" if isinstance(error, GONE) else str(error).splitlines()[0]
+            f"one of them is gone ({type(error).__name__})"
+            if isinstance(error, WORKER_LOST)
+            else str(error).splitlines()[0]
         )
-        raise ModelError(f"expected {workers(strategy)} workers, received: {what}; {advice}") from error
+        raise ModelError(f"expected {num_workers(strategy)} workers, received: {what}; {advice}") from error

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mammogan_tf.evaluation.use import Recipe
+from mammogan_tf.evaluation.downstream import Recipe
 from mammogan_tf.pictures import save_picture
 from tests.command_line import call, fails
 

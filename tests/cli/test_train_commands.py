@@ -168,7 +168,7 @@ def test_devices_and_checkpoints_are_those_asked_for(tree, monkeypatch, command,
 
     monkeypatch.setattr("mammogan_tf.training.strategy.make_strategy", lambda name, console: name)
     monkeypatch.setattr("mammogan_tf.training.workers.is_chief", lambda strategy: True)
-    monkeypatch.setattr("mammogan_tf.training.workers.one_run", lambda strategy, *rest: None)
+    monkeypatch.setattr("mammogan_tf.training.workers.shared_run", lambda strategy, *rest: None)
     monkeypatch.setattr(f"mammogan_tf.training.{train}", stop)
     fails(command, "--data", tree, "--strategy", "mirrored", "--keep", 5, says="enough")
     expected = {"strategy": "mirrored", "keep": 5}

@@ -5,11 +5,12 @@ import tempfile
 import numpy as np
 import pytest
 
+from mammogan_tf.config import NORMAL
 from mammogan_tf.data import film_set
 from mammogan_tf.data.anatomy import DOUBTFUL
+from mammogan_tf.data.cache import prepare_films, read_metadata, read_pixels
 from mammogan_tf.data.film_set import load_films
-from mammogan_tf.data.mias import NORMAL, load_mias
-from mammogan_tf.data.prepared import prepare_films, read_layers, read_notes
+from mammogan_tf.data.mias import load_mias
 from mammogan_tf.errors import DataError
 from tests.data.conftest import COUNT, SIDE
 
@@ -30,7 +31,7 @@ def test_select_names_what_is_missing(films):
 def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
     listed = load_mias(mias_tree)
     paths = prepare_films(listed, SIDE)
-    expected = [read_layers(path) for path in paths]
+    expected = [read_pixels(path) for path in paths]
     for limit in (film_set.MEMORY_LIMIT, 0):  # In memory, and in a file that is mapped into it.
         monkeypatch.setattr(film_set, "MEMORY_LIMIT", limit)
         loaded = load_films(listed, SIDE)
@@ -40,7 +41,7 @@ def test_films_are_loaded_as_they_were_prepared(mias_tree, monkeypatch):
     assert loaded.labels.tolist() == [film.label for film in listed]
     assert loaded.patients[:3] == ("mias001", "mias001", "mias002")
     assert loaded.tissues == tuple(film.tissue for film in listed)
-    assert loaded.confidences.tolist() == [np.float32(read_notes(path).confidence) for path in paths]
+    assert loaded.confidences.tolist() == [np.float32(read_metadata(path).confidence) for path in paths]
 
 
 def test_a_blank_film_is_not_to_be_trusted(make_film):

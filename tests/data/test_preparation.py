@@ -49,7 +49,7 @@ def test_the_film_loses_its_dark_edge_above_tissue_and_keeps_background(make_fil
 
 def test_more_lesions_than_one_picture_holds(make_film, monkeypatch):
     """Three windows of side 96 at 64 pixels and no more; the whole film is one picture."""
-    monkeypatch.setattr("mammogan_tf.data.preparation.MOST_PIXELS", 3 * canvas_size(SIZE, "roi") ** 2)
+    monkeypatch.setattr("mammogan_tf.data.preparation.MAX_PIXELS", 3 * canvas_size(SIZE, "roi") ** 2)
     film = make_film(lesions=[circle(40, 40 * number, 9) for number in range(1, 5)])
     with pytest.raises(DataError, match=r"mdb002\.png: expected at most 3 lesions at 64 pixels, received: 4; merge"):
         prepare(film, SIZE, "roi")
@@ -58,7 +58,7 @@ def test_more_lesions_than_one_picture_holds(make_film, monkeypatch):
 
 
 def test_more_variants_than_one_picture_holds(make_film, monkeypatch):
-    monkeypatch.setattr("mammogan_tf.data.preparation.MOST_PIXELS", 3 * SIZE**2)
+    monkeypatch.setattr("mammogan_tf.data.preparation.MAX_PIXELS", 3 * SIZE**2)
     says = "expected at most 2 variants at 64 pixels, received: 3; take fewer of either"
     with pytest.raises(DataError, match=says):
         prepare(make_film(), SIZE, variants=3)

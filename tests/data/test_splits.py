@@ -8,7 +8,7 @@ import pytest
 
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.mias import load_mias
-from mammogan_tf.data.splits import Split, require_apart, split_folds, split_patients
+from mammogan_tf.data.splits import Split, require_disjoint_patients, split_folds, split_patients
 from mammogan_tf.errors import DataError
 
 
@@ -169,9 +169,9 @@ def test_a_split_without_some_films_keeps_the_parts():
 def test_patients_who_were_found_out_later_are_not_in_two_parts(parts):
     films = make_films(20)
     split = split_patients(films)
-    require_apart(split, films)
-    require_apart(split, films[2:])  # Films that are gone are of no patient.
+    require_disjoint_patients(split, films)
+    require_disjoint_patients(split, films[2:])  # Films that are gone are of no patient.
     of_one = {getattr(split, part)[0] for part in parts}
     found_out = [dataclasses.replace(film, patient="one") if film.id in of_one else film for film in films]
     with pytest.raises(DataError, match="expected each patient in one part, received: one in two"):
-        require_apart(split, found_out)
+        require_disjoint_patients(split, found_out)

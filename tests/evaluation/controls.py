@@ -18,7 +18,7 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.evaluation.encoders import segmenter_space
 from mammogan_tf.evaluation.evidence import Evidence, Segmentation, SyntheticFilms
 from mammogan_tf.evaluation.measuring import Measured, measure
-from mammogan_tf.evaluation.reference import find_reference, real_films
+from mammogan_tf.evaluation.reference import prepare_reference, real_films
 from mammogan_tf.evaluation.sections.memorisation import memorisation_verdict
 from mammogan_tf.evaluation.spaces import texture_space
 from mammogan_tf.inference import load_segmenter
@@ -130,7 +130,7 @@ def films_as_synthetic(data: Path, folder: Path) -> Evidence:
     """The unseen films of a data set in the place of synthetic images, one for each mask."""
     films, config, console = load_all([data]), DataConfig(), Console()
     split = split_patients(films, config.validation, config.test, config.split_seed)
-    reference = find_reference(films, config, split, [data], folder, UNetConfig(epochs=EVALUATOR_EPOCHS), console)
+    reference = prepare_reference(films, config, split, [data], folder, UNetConfig(epochs=EVALUATOR_EPOCHS), console)
     train, unseen = (real_films(part, films, config.view) for part in (reference.training, reference.test))
     segment, each = load_segmenter(reference.evaluator.path), np.arange(len(unseen))
     return Evidence(

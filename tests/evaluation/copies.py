@@ -19,8 +19,8 @@ from mammogan_tf.evaluation.reference import to_float
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.metrics.distribution import standardise
 from mammogan_tf.metrics.memorisation import (
-    LEAST_RATIO,
-    MOST_MEMBERSHIP,
+    MAX_MEMBERSHIP,
+    MIN_RATIO,
     Closeness,
     closeness,
     distance_ratio,
@@ -105,7 +105,7 @@ def real_films_that_break_the_rule(films: FilmSet, space: FeatureSpace) -> dict[
         few = near_copies(*ratios)
         for share in SHARES:
             broken[share] += bool(few) or any(
-                each.copies > 0 or each.near > share or each.ratio < LEAST_RATIO for each in found
+                each.copies > 0 or each.near > share or each.ratio < MIN_RATIO for each in found
             )
     return {share: count / DRAWS for share, count in broken.items()}
 
@@ -120,7 +120,7 @@ def blind_scores_that_break_the_rule(train: np.ndarray, unseen: np.ndarray, draw
             for patients in (train, unseen)
         )
         areas.append(membership_auc(of_train, of_unseen))
-    return {limit: float(np.mean(np.array(areas) > limit)) for limit in (0.6, MOST_MEMBERSHIP)}
+    return {limit: float(np.mean(np.array(areas) > limit)) for limit in (0.6, MAX_MEMBERSHIP)}
 
 
 def main(data: Path) -> None:

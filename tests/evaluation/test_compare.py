@@ -158,7 +158,7 @@ def test_what_one_report_lacks_is_in_the_table(tmp_path, order, row):
 def test_what_one_report_lacks_has_no_difference(tmp_path):
     pair = reported(tmp_path, None)
     assert difference(*pair, "fidelity", "ssim_left_right") == {"not computed": f"{tmp_path / 'a'}: no such pair"}
-    assert "not in this report" in difference(*pair, "use", "auc")["not computed"]
+    assert "not in this report" in difference(*pair, "downstream", "auc")["not computed"]
 
 
 def test_where_a_report_is_found(tmp_path):

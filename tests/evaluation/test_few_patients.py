@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms
-from mammogan_tf.evaluation.folder import synthetic_films
+from mammogan_tf.evaluation.image_folder import synthetic_films
 from mammogan_tf.evaluation.measuring import measure
 from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY, SHARES

@@ -7,7 +7,7 @@ from PIL import Image
 from mammogan_tf.data.label_maps import save_label_map
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import writing
-from mammogan_tf.evaluation.folder import read_images, synthetic_films
+from mammogan_tf.evaluation.image_folder import read_images, synthetic_films
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
 from mammogan_tf.evaluation.sections.memorisation import masks_of_training, memorisation_verdict
 from mammogan_tf.evaluation.sheet import comparison_sheet

@@ -6,7 +6,7 @@ import pytest
 from mammogan_tf.console import Console
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.evidence import SyntheticFilms, synthesise
-from mammogan_tf.evaluation.folder import synthetic_films
+from mammogan_tf.evaluation.image_folder import synthetic_films
 from mammogan_tf.evaluation.measuring import draw, measure
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mammogan_tf.config import LESION
-from mammogan_tf.evaluation.evidence import Evidence, UseResult
+from mammogan_tf.evaluation.evidence import DownstreamResult, Evidence
 from mammogan_tf.evaluation.sections import REFERENCES, SECTIONS, distribution
-from mammogan_tf.evaluation.sections.use import ARMS
+from mammogan_tf.evaluation.sections.downstream import ARMS
 from mammogan_tf.metrics.distribution import kid
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.metrics.two_sample import classifier_auc
@@ -41,7 +41,7 @@ def evidence():
         made,
         spaces={"texture": made.spaces["segmenter"]},  # Of few features.
         critic=lambda images, masks, labels: images.mean(axis=(1, 2)),
-        use=tuple(UseResult(arm, seed, values, values) for arm in ARMS for seed in range(2)),
+        downstream=tuple(DownstreamResult(arm, seed, values, values) for arm in ARMS for seed in range(2)),
     )
 
 
@@ -54,7 +54,7 @@ def behind(evidence: Evidence, section: str, key: str, kind: str) -> set[str]:
         return UNSEEN | TRAINING
     if key in ("lesion_false_alarms", "clear_films_with_false_positives"):
         return UNSEEN - WITH_LESION
-    asked = WITH_LESION if section == "use" or "lesion" in key else UNSEEN
+    asked = WITH_LESION if section == "downstream" or "lesion" in key else UNSEEN
     groups = [members for name, members in GROUPS.items() if section.endswith("by_class") and key.endswith(name)]
     return asked.intersection(*groups)
 

@@ -18,13 +18,13 @@ from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.compare import read_report
-from mammogan_tf.evaluation.reference import evaluators_folder, find_reference
+from mammogan_tf.evaluation.reference import evaluators_folder, prepare_reference
 from mammogan_tf.evaluation.report import _require_trained_on, evaluate, evaluate_images
 from mammogan_tf.evaluation.writing import write_card
 from mammogan_tf.files import read_json, write_json
 from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.card import with_measured
-from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.conditioning import with_condition_masks
 from mammogan_tf.training.run import Run, patient_digits
 from mammogan_tf.training.split_films import load_split, mean_grey
 from tests.report_schema import SCHEMA
@@ -55,7 +55,7 @@ def run(films, tmp_path_factory) -> Run:
             "last": {"step": 4},
         },
     )
-    training = condition(made, load_split(made, films)[0]).cropped()
+    training = with_condition_masks(made, load_split(made, films)[0]).cropped()
     label_maps = training.label_maps.copy()
     label_maps[0, 0, 0] ^= 1  # As by a U-Net on another device, which rounds otherwise.
     np.savez_compressed(made.masks_path, label_maps=label_maps, labels=training.labels, ids=np.array(training.names))
@@ -138,14 +138,14 @@ def test_another_report_on_these_films_trains_no_new_evaluator_and_says_the_same
 
 def test_an_evaluator_that_is_broken_is_made_again(run, films, tmp_path):
     arguments = films, DATA, run.split, run.data, tmp_path, EVALUATOR_CONFIG, Console(quiet=True)
-    evaluator = find_reference(*arguments).evaluator
+    evaluator = prepare_reference(*arguments).evaluator
     network = evaluator.model_path.read_bytes()
     evaluator.model_path.write_bytes(network[:100])
-    assert find_reference(*arguments).evaluator.path == evaluator.path
+    assert prepare_reference(*arguments).evaluator.path == evaluator.path
     assert len(evaluator.model_path.read_bytes()) == len(network)
     config = read_json(evaluator.path / "config.json")
     write_json(evaluator.path / "config.json", config | {"an_option": "of other sources"})
-    assert find_reference(*arguments).evaluator.path.name == "00002"
+    assert prepare_reference(*arguments).evaluator.path.name == "00002"
 
 
 def test_a_run_without_card_and_report_gets_no_card(run, tmp_path, capsys):
@@ -217,7 +217,7 @@ def test_a_report_has_a_folder_of_its_own(place, films, tmp_path):
 
 
 def test_where_no_report_can_be_written_no_evaluator_is_trained(run, films, tmp_path, monkeypatch):
-    monkeypatch.setattr("mammogan_tf.evaluation.report.find_reference", None)
+    monkeypatch.setattr("mammogan_tf.evaluation.report.prepare_reference", None)
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         evaluate(run, films, tmp_path / "file" / "report", console=Console(quiet=True))
@@ -229,7 +229,7 @@ def test_an_evaluator_is_of_the_films_as_they_are(run, films, tmp_path):
     index = next(number for number, film in enumerate(films) if film.id in run.split.train and film.lesions)
     others = [*films]
     others[index] = dataclasses.replace(films[index], lesions=())
-    first, second, again = (find_reference(known, *arguments).evaluator for known in (films, others, films))
+    first, second, again = (prepare_reference(known, *arguments).evaluator for known in (films, others, films))
     assert first.path == again.path
     assert first.path != second.path
 

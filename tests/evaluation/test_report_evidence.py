@@ -17,15 +17,15 @@ from mammogan_tf.data.mias import load_mias
 from mammogan_tf.data.splits import Split, split_patients
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import reference, report
-from mammogan_tf.evaluation.evidence import UseResult, synthesise
-from mammogan_tf.evaluation.folder import synthetic_films
-from mammogan_tf.evaluation.reference import EVALUATOR_SEED, find_reference, real_films, to_float
+from mammogan_tf.evaluation.downstream import Recipe
+from mammogan_tf.evaluation.evidence import DownstreamResult, synthesise
+from mammogan_tf.evaluation.image_folder import synthetic_films
+from mammogan_tf.evaluation.reference import EVALUATOR_SEED, prepare_reference, real_films, to_float
 from mammogan_tf.evaluation.spaces import texture_space
-from mammogan_tf.evaluation.use import Recipe
 from mammogan_tf.inference import load_generator
 from mammogan_tf.pictures import save_picture
 from mammogan_tf.training.checkpoint import load_network
-from mammogan_tf.training.conditioning import condition
+from mammogan_tf.training.conditioning import with_condition_masks
 from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.split_films import load_split
@@ -33,7 +33,7 @@ from mammogan_tf.training.split_films import load_split
 DATA = DataConfig(size=16, test=0.3)
 EVALUATOR_CONFIG = UNetConfig(widths=(4, 6), seed=1)
 RECIPE = Recipe(steps=7)
-RESULTS = (UseResult("real", 0, np.zeros(1), np.zeros(1)),)
+RESULTS = (DownstreamResult("real", 0, np.zeros(1), np.zeros(1)),)
 QUIET = Console(quiet=True)
 SEED = 3
 
@@ -85,14 +85,14 @@ def used(tmp_path_factory):
         keras.utils.set_random_seed(evaluator.config.seed)
         build_unet(evaluator.config.data.size, widths=evaluator.config.widths).save(evaluator.model_path)
 
-    def use(train, test, generator, view, file, seed, recipe, console):
+    def downstream(train, test, generator, view, file, seed, recipe, console):
         given.extend([train, test, view, file.name, seed, recipe])
         return RESULTS
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference, "train_unet", initialise)
         patch.setattr(report, "evaluators_folder", lambda: evaluators)
-        patch.setattr(report, "measure_use", use)
+        patch.setattr(report, "evaluate_downstream", downstream)
         patch.setattr(report, "inception_space", texture_space)
         patch.setattr(report, "_report", lambda evidence, *said: {"evidence": evidence, "said": said})
         patch.setattr(report, "write_report", lambda *arguments: None)
@@ -125,7 +125,7 @@ def test_films_are_those_of_the_run_as_its_generator_knows_them(request, run, fi
     assert set(test.ids) < set(run.split.test)
     assert set(training.ids) < set(run.split.train)
     for part, found in ((training, evidence.train), (test, evidence.real)):
-        known = condition(run, part).cropped()
+        known = with_condition_masks(run, part).cropped()
         assert (known.label_maps != part.label_maps).any()
         np.testing.assert_array_equal(found.masks, known.label_maps)
         np.testing.assert_array_equal(found.images, to_float(known.images))
@@ -186,10 +186,10 @@ def test_a_critic_sees_images_and_masks_as_in_its_training(run, monkeypatch):
 
 def test_networks_of_use_are_trained_on_training_films_and_tested_on_the_others(of_gan, used):
     evidence = of_gan.evidence
-    assert evidence.use is RESULTS
+    assert evidence.downstream is RESULTS
     assert used[0] is evidence.train
     assert used[1] is evidence.real
-    assert used[2:] == ["whole", "use.jsonl", SEED, RECIPE]
+    assert used[2:] == ["whole", "downstream.jsonl", SEED, RECIPE]
 
 
 def test_a_report_has_a_folder_of_its_own(run, films, images):
@@ -201,7 +201,7 @@ def test_a_report_has_a_folder_of_its_own(run, films, images):
 
 def test_masks_that_differ_in_every_fiftieth_pixel_are_those_of_other_films(run, films, tmp_path):
     copy = Run.open(shutil.copytree(run.path, tmp_path / "run"))
-    training = condition(copy, load_split(copy, films)[0]).cropped()
+    training = with_condition_masks(copy, load_split(copy, films)[0]).cropped()
     label_maps = training.label_maps.copy()
     label_maps.reshape(-1)[::50] ^= 1
     np.savez_compressed(copy.masks_path, label_maps=label_maps, ids=np.array(training.names))
@@ -223,8 +223,8 @@ def test_masks_of_windows_are_found_with_what_lies_around_them(films, tmp_path):
     ]
     training, _, test = load_split(run, films)
     for part, found in ((training, evidence.train), (test, evidence.real)):
-        known = condition(run, part).cropped().label_maps
-        assert (known != condition(run, part.cropped()).label_maps).any()
+        known = with_condition_masks(run, part).cropped().label_maps
+        assert (known != with_condition_masks(run, part.cropped()).label_maps).any()
         np.testing.assert_array_equal(found.masks, known)
 
 
@@ -232,7 +232,7 @@ def test_masks_of_windows_are_found_with_what_lies_around_them(films, tmp_path):
 def test_the_films_of_a_report_have_no_margin_and_windows_have_no_side(films, tmp_path, view, sides):
     one, two, *others = films[:6:2] + films[7:11:2]  # One of each patient.
     data, split = dataclasses.replace(DATA, view=view), Split((one.id,), (two.id,), tuple(film.id for film in others))
-    found = find_reference([one, two, *others], data, split, [], tmp_path, EVALUATOR_CONFIG, QUIET)
+    found = prepare_reference([one, two, *others], data, split, [], tmp_path, EVALUATOR_CONFIG, QUIET)
     training, test = (real_films(part, films, view) for part in (found.training, found.test))
     assert training.images.shape[1:] == test.images.shape[1:] == (16, 16)
     assert set(test.sides) == sides

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from mammogan_tf.models.dcgan import build_critic, build_generator
-from mammogan_tf.training.averaging import average_into
+from mammogan_tf.training.averaging import update_ema
 from mammogan_tf.training.wgan_gp import WGANGP
 
 Read = Callable[[str], np.ndarray]
@@ -65,7 +65,7 @@ def test_the_rising_average_of_the_gan(golden, constants):
     generator = build_generator(4, z_dim=4, widths=(2,))
     model = WGANGP(generator, build_critic(4, widths=(2,), patches=False), gp=10.0, n_critic=1, ema=constants["decay"])
     place = next(index for index, weight in enumerate(generator.weights) if np.prod(weight.shape) >= 12)
-    weight, average = generator.weights[place], model.averaged.weights[place]
+    weight, average = generator.weights[place], model.ema_generator.weights[place]
 
     def padded(values: np.ndarray) -> np.ndarray:
         return np.resize(values, weight.shape)
@@ -74,7 +74,7 @@ def test_the_rising_average_of_the_gan(golden, constants):
     for step, (value, expected) in enumerate(zip(read("values"), read("rising"), strict=True)):
         model.step.assign(step)
         weight.assign(padded(value))
-        average_into(model.averaged, model.generator, model.step, constants["decay"])
+        update_ema(model.ema_generator, model.generator, model.step, constants["decay"])
         np.testing.assert_allclose(average.numpy(), padded(expected), rtol=1e-5, atol=1e-6)
 
 

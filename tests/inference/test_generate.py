@@ -9,7 +9,7 @@ from PIL import Image
 
 from mammogan_tf import __version__
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
-from mammogan_tf.data.made_masks import vary
+from mammogan_tf.data.mask_editing import deform_label_map
 from mammogan_tf.errors import ConfigError, DataError
 from mammogan_tf.inference import Generator, load_generator
 from mammogan_tf.inference.generate import MaskSet, generate_folder, masks_of_folder, masks_of_model
@@ -297,7 +297,7 @@ def test_varied_masks_give_each_image_an_anatomy_of_its_own(generator, masks, tm
     sources = dict(zip(masks.names, masks.label_maps, strict=True))
     written = [read_label_map(tmp_path / "out" / "masks" / f"{number:06d}.png") for number in range(6)]
     for label_map, name, seed in zip(written, table["mask_source"], table["seed"], strict=True):
-        np.testing.assert_array_equal(label_map, vary(sources[name], seed))
+        np.testing.assert_array_equal(label_map, deform_label_map(sources[name], seed))
     assert any(
         (label_map != sources[name]).any() for label_map, name in zip(written, table["mask_source"], strict=True)
     )

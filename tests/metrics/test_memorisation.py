@@ -3,10 +3,10 @@ import pytest
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.memorisation import (
-    LEAST_DISTANCE_RATIO,
-    LEAST_RATIO,
-    MOST_MEMBERSHIP,
-    MOST_NEAR,
+    MAX_MEMBERSHIP,
+    MAX_NEAR,
+    MIN_DISTANCE_RATIO,
+    MIN_RATIO,
     Closeness,
     closeness,
     closest_pairs,
@@ -94,7 +94,7 @@ def test_the_ratio_of_distances_to_one_patient_and_to_the_next():
 
 
 def test_near_copies_stand_out_from_unseen_films_too():
-    made = np.array([0.0, LEAST_DISTANCE_RATIO, LEAST_DISTANCE_RATIO + 0.01, np.nan])
+    made = np.array([0.0, MIN_DISTANCE_RATIO, MIN_DISTANCE_RATIO + 0.01, np.nan])
     assert near_copies(made, np.array([0.7, np.nan])) == 2
     assert near_copies(made, np.array([0.3, 0.9])) == 1
     assert near_copies(made, np.array([np.nan])) == 2
@@ -114,8 +114,8 @@ def test_membership_by_hand():
 
 
 def test_verdict_at_the_limits():
-    passed = Closeness(LEAST_RATIO, MOST_NEAR, 0)
-    assert verdict({"pixels": passed, "features": passed}, MOST_MEMBERSHIP).passed
+    passed = Closeness(MIN_RATIO, MAX_NEAR, 0)
+    assert verdict({"pixels": passed, "features": passed}, MAX_MEMBERSHIP).passed
     assert verdict({"pixels": passed}).reasons == ()
 
 
@@ -123,10 +123,10 @@ def test_verdict_at_the_limits():
     ("found", "membership", "word"),
     [
         (Closeness(1, 0.05, 1), None, "half"),
-        (Closeness(1, MOST_NEAR + 0.01, 0), None, "unseen"),
-        (Closeness(LEAST_RATIO - 0.01, 0.05, 0), None, "median"),
+        (Closeness(1, MAX_NEAR + 0.01, 0), None, "unseen"),
+        (Closeness(MIN_RATIO - 0.01, 0.05, 0), None, "median"),
         (Closeness(float("inf"), 0.05, 0), None, "not a finite number"),
-        (Closeness(1, 0.05, 0), MOST_MEMBERSHIP + 0.01, "AUC"),
+        (Closeness(1, 0.05, 0), MAX_MEMBERSHIP + 0.01, "AUC"),
         (Closeness(1, 0.05, 0), float("nan"), "AUC"),
     ],
 )

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from mammogan_tf.serving.refusal import Refusal
+from mammogan_tf.serving.status_error import StatusError
 from tests.serving.recorder import Recorder, job, read_at_once, run
 
 
@@ -83,7 +83,7 @@ def test_examples_count_and_a_request_over_the_size_runs_alone():
 
 
 async def one_more_is_refused(batcher, recorder, what):
-    with pytest.raises(Refusal, match=f"{what} wait already.*; try again later") as refused:
+    with pytest.raises(StatusError, match=f"{what} wait already.*; try again later") as refused:
         await batcher.answer(recorder, job(), "client", read_at_once)
     assert refused.value.code.name == "RESOURCE_EXHAUSTED"
 

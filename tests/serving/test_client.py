@@ -12,7 +12,7 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving import questions, servable
+from mammogan_tf.serving import predict_requests, servable
 from mammogan_tf.serving.aio import AT_ONCE, AsyncMammoganClient
 from mammogan_tf.serving.channel import OPTIONS
 from mammogan_tf.serving.client import tls_credentials
@@ -84,8 +84,8 @@ def test_synthesize_paints_lesions(client, drawn_films):
 
 def test_large_batches_travel_in_chunks(client, films, monkeypatch):
     whole = client.segment(films)
-    monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 2)
-    assert len(list(questions.chunks(questions.segment(films).costs))) == 2
+    monkeypatch.setattr(predict_requests, "CHUNK_EXAMPLES", 2)
+    assert len(list(predict_requests.chunks(predict_requests.segment(films).costs))) == 2
     np.testing.assert_allclose(client.segment(films).probabilities, whole.probabilities, atol=1e-6)
 
 
@@ -140,7 +140,7 @@ def test_pieces_answered_by_different_versions_are_refused(connect, serve_predic
             response.outputs[name].CopyFrom(request.inputs["image"])
         return response
 
-    monkeypatch.setattr(questions, "CHUNK_EXAMPLES", 1)
+    monkeypatch.setattr(predict_requests, "CHUNK_EXAMPLES", 1)
     says = "unet: expected answers of one version, received: 1 and 2; ask again"
     with connect(serve_predict(predict)) as client, pytest.raises(ServingError, match=says):
         client.segment(films)

@@ -182,7 +182,7 @@ def test_a_server_that_comes_back_is_found(connect, models, films):
         client = connect(first.address)
         client.segment(films)
     again = Server(models, port=port)
-    again.library.refresh()  # So that it starts at once, however slowly models load here.
+    again.manager.refresh()  # So that it starts at once, however slowly models load here.
     starter = threading.Timer(0.1, again.start)
     starter.start()
     try:

@@ -8,12 +8,12 @@ from tensorflow_serving.apis import predict_pb2
 
 from mammogan_tf.serving import decoding
 from mammogan_tf.serving.decoding import decode
-from mammogan_tf.serving.refusal import Refusal
+from mammogan_tf.serving.status_error import StatusError
 
 
 def code(content: bytes) -> str:
     answer = decode(predict_pb2.PredictRequest, content)
-    return answer.code.name if isinstance(answer, Refusal) else "OK"
+    return answer.code.name if isinstance(answer, StatusError) else "OK"
 
 
 def film_request(**fields) -> predict_pb2.PredictRequest:
@@ -32,11 +32,11 @@ def count_always(monkeypatch):
 def test_large_honest_messages_are_few_fields(monkeypatch):
     # model_spec, its name; the input, its key, value, dtype, shape, content, four sides and their sizes: 16.
     request = film_request()
-    monkeypatch.setattr(decoding, "MOST_FIELDS", 16)
+    monkeypatch.setattr(decoding, "MAX_FIELDS", 16)
     assert decode(predict_pb2.PredictRequest, request.SerializeToString()) == request
-    monkeypatch.setattr(decoding, "MOST_FIELDS", 15)
+    monkeypatch.setattr(decoding, "MAX_FIELDS", 15)
     assert code(request.SerializeToString()) == "RESOURCE_EXHAUSTED"
-    monkeypatch.setattr(decoding, "MOST_FIELDS", 17)
+    monkeypatch.setattr(decoding, "MAX_FIELDS", 17)
     assert code(film_request(float_val=range(1000)).SerializeToString()) == "OK", "packed values are one field"
 
 
@@ -52,7 +52,7 @@ def test_large_honest_messages_are_few_fields(monkeypatch):
 def test_swarms_of_empty_fields_are_refused_before_they_are_decoded(monkeypatch, swarm):
     content = swarm.SerializeToString()
     assert code(content) == "OK"
-    monkeypatch.setattr(decoding, "MOST_FIELDS", 100)
+    monkeypatch.setattr(decoding, "MAX_FIELDS", 100)
     assert code(content) == "RESOURCE_EXHAUSTED"
 
 
@@ -60,10 +60,10 @@ def test_swarms_of_empty_fields_are_refused_before_they_are_decoded(monkeypatch,
 def test_values_that_are_not_packed_are_a_field_each(monkeypatch, field, tag, form):
     values = (bytes([tag]) + struct.pack(form, 1)) * 3
     content = length_delimited(0x12, length_delimited(0x12, values))  # An input, its value, three numbers: 5.
-    monkeypatch.setattr(decoding, "MOST_FIELDS", 5)
+    monkeypatch.setattr(decoding, "MAX_FIELDS", 5)
     tensor = decode(predict_pb2.PredictRequest, content).inputs[""]
     assert list(getattr(tensor, field)) == [1, 1, 1]
-    monkeypatch.setattr(decoding, "MOST_FIELDS", 4)
+    monkeypatch.setattr(decoding, "MAX_FIELDS", 4)
     assert code(content) == "RESOURCE_EXHAUSTED"
 
 

@@ -18,7 +18,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf import __version__
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving.questions import MODELS
+from mammogan_tf.serving.predict_requests import MODELS
 from mammogan_tf.serving.server import Server
 from mammogan_tf_cli.serving import serve
 

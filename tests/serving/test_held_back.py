@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from mammogan_tf.serving.refusal import Refusal
+from mammogan_tf.serving.status_error import StatusError
 from tests.serving.recorder import Recorder, job, run
 
 
@@ -20,7 +20,7 @@ def unread_by(batcher, recorder, done, *clients):
 @pytest.fixture
 def one_answer_each(monkeypatch):
     """A client with an answer to read gets no other."""
-    monkeypatch.setattr("mammogan_tf.serving.unread.CLIENT_LIMIT", 2)
+    monkeypatch.setattr("mammogan_tf.serving.backpressure.CLIENT_LIMIT", 2)
 
 
 async def is_held(*tasks):
@@ -68,12 +68,12 @@ def test_what_is_being_computed_counts_as_unread():
 
 @pytest.mark.usefixtures("one_answer_each")
 def test_a_client_that_goes_on_reading_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr("mammogan_tf.serving.unread.PATIENCE", 0.2)
+    monkeypatch.setattr("mammogan_tf.serving.backpressure.PATIENCE", 0.2)
 
     async def scenario(batcher, recorder):
         recorder.go.set()
         await asyncio.gather(*unread_by(batcher, recorder, [], "slow"))
-        with pytest.raises(Refusal, match="too many answers wait to be read") as refused:
+        with pytest.raises(StatusError, match="too many answers wait to be read") as refused:
             await asyncio.wait_for(*unread_by(batcher, recorder, [], "slow"), 10)
         assert refused.value.code.name == "RESOURCE_EXHAUSTED"
         assert (batcher.waiting, batcher.busy) == (0, False)
@@ -88,11 +88,11 @@ def test_requests_that_are_held_back_give_way_to_others():
         await asyncio.gather(*unread_by(batcher, recorder, [], "slow"))
         held = unread_by(batcher, recorder, [], *["slow"] * 3)
         assert await is_held(*held)
-        with pytest.raises(Refusal, match="3 requests wait already"):
+        with pytest.raises(StatusError, match="3 requests wait already"):
             await asyncio.gather(*unread_by(batcher, recorder, [], "slow"))
         await asyncio.wait_for(*unread_by(batcher, recorder, [], "other"), 10)
         assert await is_held(*held[:2])
-        with pytest.raises(Refusal, match="too many answers wait"):
+        with pytest.raises(StatusError, match="too many answers wait"):
             await held[2]
         for task in held[:2]:
             task.cancel()

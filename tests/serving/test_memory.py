@@ -42,7 +42,7 @@ def test_nor_does_one_whose_pass_fails(stub, monkeypatch):
 
     monkeypatch.setattr(servable._Signature, "call", fail)
     # pytest keeps what is logged, with the frames of the exception.
-    monkeypatch.setattr("mammogan_tf.serving.answering.logger.exception", lambda *arguments: None)
+    monkeypatch.setattr("mammogan_tf.serving.rpc.logger.exception", lambda *arguments: None)
     request = predict("serving_default", image=np.zeros((1, 16, 16, 1), np.float32))
     require_given_back(stub, request, grpc.StatusCode.INTERNAL)
 

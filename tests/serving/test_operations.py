@@ -27,7 +27,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.apis.classification_pb2 import ClassificationRequest
 
 from mammogan_tf.errors import ServingError
-from mammogan_tf.serving import metrics
+from mammogan_tf.serving import prometheus
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.log import JsonFormatter, json_log
 from mammogan_tf.serving.servable import Servable
@@ -106,7 +106,7 @@ def test_without_a_model_the_server_is_not_serving(models):
 
 def test_a_server_is_not_serving_before_it_has_all_models_and_then_as_long_as_it_has_one(models):
     def look():
-        server.library.refresh()
+        server.manager.refresh()
         asyncio.run_coroutine_threadsafe(server._health.refresh(), server._loop).result()
         return [health(channel, name) for name in ("", "unet", "other")]
 
@@ -311,7 +311,7 @@ def test_metrics_end_with_the_server(exported):
 
 
 def test_a_connection_that_says_nothing_to_the_metrics_is_closed_without_a_word(exported, monkeypatch, capfd):
-    monkeypatch.setattr(metrics, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(prometheus, "SILENCE_SECONDS", 0.2)
     with (
         Server(exported, port=0, metrics_port=0) as server,
         socket.create_connection(("127.0.0.1", server.metrics_port), timeout=10) as silent,

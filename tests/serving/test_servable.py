@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from mammogan_tf.serving.refusal import Refusal
 from mammogan_tf.serving.servable import Servable, _Signature
+from mammogan_tf.serving.status_error import StatusError
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_lesion_beside_the_breast_fails_alone(everything, drawn_films):
     *answers, refused, last = servable.answer([ask(radius) for radius in (0, 0, 0, 0.125, 0)])
     assert refused.code.name == "INVALID_ARGUMENT"
     assert str(refused) == "lesion: expected a place on the breast, received: [0.5 0.25 0.125]"
-    assert not any(isinstance(answer, Refusal) for answer in [*answers, last])
+    assert not any(isinstance(answer, StatusError) for answer in [*answers, last])
 
 
 def test_an_answer_over_the_limit_is_refused_after_its_first_part(servable, monkeypatch):
@@ -114,6 +114,6 @@ def test_a_request_has_an_example_and_at_most_as_many_as_tensorflow_serving_take
     request = seeded(0, 0)
     for tensor in request.inputs.values():
         tensor.tensor_shape.dim[0].size = count
-    with pytest.raises(Refusal, match=f"expected 1 to 4096 examples in a request, received: {count}") as refused:
+    with pytest.raises(StatusError, match=f"expected 1 to 4096 examples in a request, received: {count}") as refused:
         servable.job(request)
     assert refused.value.code.name == "INVALID_ARGUMENT"

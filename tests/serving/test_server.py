@@ -23,7 +23,7 @@ from mammogan_tf.serving import servable
 from mammogan_tf.serving.channel import OPTIONS
 from mammogan_tf.serving.client import MammoganClient
 from mammogan_tf.serving.server import DRAIN_SECONDS, Server
-from mammogan_tf.serving.versions import Library
+from mammogan_tf.serving.versions import ModelManager
 
 
 def wait_until(holds, seconds=20):
@@ -51,7 +51,7 @@ def test_swapping_versions_drops_no_request(models, add_version, films, live_une
             asker.start()
         for number in (2, 3):
             add_version(number)
-            wait_until(lambda number=number: server.library.available()["unet"] == number)
+            wait_until(lambda number=number: server.manager.available()["unet"] == number)
         ending.set()
         for asker in askers:
             asker.join()
@@ -68,7 +68,7 @@ def test_requests_are_answered_while_a_version_loads(models, films, monkeypatch)
         loaded.wait(10)
 
     with Server(models, port=0, poll_seconds=0.05) as server, MammoganClient(server.address, timeout=5) as client:
-        monkeypatch.setattr(server.library, "refresh", slowly)
+        monkeypatch.setattr(server.manager, "refresh", slowly)
         assert loading.wait(10)
         assert client.segment(films).label_map.shape == films.shape
         loaded.set()
@@ -82,7 +82,7 @@ def test_looks_for_versions_that_fail_are_followed_by_others_as_often_as_set(mod
         raise OSError("gone")
 
     with Server(models, port=0, poll_seconds=0.05) as server:
-        monkeypatch.setattr(server.library, "refresh", fail)
+        monkeypatch.setattr(server.manager, "refresh", fail)
         wait_until(lambda: len(looks) >= 10, seconds=5)
     assert "looking for new versions failed; trying again" in caplog.messages
 
@@ -133,7 +133,7 @@ def test_reloading_the_configuration_serves_what_it_lists(models):
             return stub.HandleReloadConfigRequest(request)
 
         reload({"name": "unet", "base_path": str(models / "unet"), "model_platform": "tensorflow"})
-        assert server.library.available() == {"unet": 1}
+        assert server.manager.available() == {"unet": 1}
         wrong = [{"base_path": "unet"}, {"name": "x", "base_path": "/"}, {"name": "x", "base_path": "../x"}]
         wrong += [{"name": "x\0y"}, {"name": "x", "base_path": "x\0y"}, {"name": "x", "base_path": "x/\0/y"}]
         twice = [{"name": "unet"}, {"name": "unet"}]
@@ -144,7 +144,7 @@ def test_reloading_the_configuration_serves_what_it_lists(models):
         with pytest.raises(grpc.RpcError) as refused:
             stub.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest())
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert server.library.available() == {"unet": 1}
+        assert server.manager.available() == {"unet": 1}
         with pytest.raises(grpc.RpcError) as refused:
             reload({"name": "unet", "version_labels": {"canary": 2}})
         assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
@@ -165,7 +165,7 @@ def test_reloading_the_configuration_takes_a_model_that_is_a_link(models, tmp_pa
             request = model_management_pb2.ReloadConfigRequest()
             request.config.model_config_list.config.add(name="unet", base_path=path)
             stub.HandleReloadConfigRequest(request)
-            assert server.library.available() == {"unet": 1}
+            assert server.manager.available() == {"unet": 1}
         for path in ("..", "../elsewhere", "unet/../elsewhere", "sub/link/../elsewhere", str(tmp_path / "elsewhere")):
             request = model_management_pb2.ReloadConfigRequest()
             request.config.model_config_list.config.add(name="unet", base_path=path)
@@ -244,14 +244,14 @@ def test_a_second_ctrl_c_ends_what_is_computed(models, films, monkeypatch, caplo
 
 
 def test_a_reload_that_runs_at_the_end_is_answered(models, monkeypatch):
-    started, configure = threading.Event(), Library.configure
+    started, configure = threading.Event(), ModelManager.configure
 
-    def slowly(library, configs):
+    def slowly(manager, configs):
         started.set()
         time.sleep(0.5)
-        configure(library, configs)
+        configure(manager, configs)
 
-    monkeypatch.setattr(Library, "configure", slowly)
+    monkeypatch.setattr(ModelManager, "configure", slowly)
     monkeypatch.setattr("mammogan_tf.serving.server.LINGER_SECONDS", 0.1)
     request = model_management_pb2.ReloadConfigRequest()
     request.config.model_config_list.config.add(name="unet")

@@ -10,7 +10,7 @@ from PIL import Image
 from mammogan_tf.config import CLASSES
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.serving.film_png import decode_films
-from mammogan_tf.serving.placement import find_lean
+from mammogan_tf.serving.orientation import find_lean
 from mammogan_tf.serving.signatures import CLEARLY, synthesize_signatures, unet_signatures
 
 SIZE, Z_DIM = 16, 8

@@ -4,7 +4,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
 from mammogan_tf.serving import tensors
-from mammogan_tf.serving.refusal import Refusal
+from mammogan_tf.serving.status_error import StatusError
 from mammogan_tf.serving.tensors import Input, to_proto
 
 
@@ -85,7 +85,7 @@ def test_half_precision_is_read_from_the_bits_in_its_field(dtype):
     array = np.array([0.5, -1, -1], dtype.as_numpy_dtype)
     proto = tensor([3], dtype, half_val=array[:2].view(np.uint16).tolist())
     np.testing.assert_array_equal(received(array, proto), array)
-    with pytest.raises(Refusal, match="expected 3 values, received: 5 bytes"):
+    with pytest.raises(StatusError, match="expected 3 values, received: 5 bytes"):
         received(array, tensor([3], dtype, tensor_content=bytes(5)))
 
 
@@ -119,14 +119,14 @@ def test_too_few_and_too_many_values_mean_what_they_mean_to_tensorflow(values, e
     ],
 )
 def test_what_does_not_fit_is_invalid(proto, reason):
-    with pytest.raises(Refusal, match=reason) as refused:
+    with pytest.raises(StatusError, match=reason) as refused:
         Input("image", tf.TensorSpec([None, 2], tf.float32)).check(proto)
     assert refused.value.code.name == "INVALID_ARGUMENT"
 
 
 @pytest.mark.parametrize("length", [7, 9])
 def test_content_of_another_length_is_invalid(length):
-    with pytest.raises(Refusal, match=f"expected 2 values, received: {length} bytes"):
+    with pytest.raises(StatusError, match=f"expected 2 values, received: {length} bytes"):
         Input("image", tf.TensorSpec([None], tf.float32)).to_array(tensor([2], tensor_content=bytes(length)))
 
 
@@ -135,7 +135,7 @@ def test_strings_may_travel_as_their_lengths_and_their_bytes():
     packed = tensor([3], tf.string, tensor_content=bytes([2, 0, 3]) + b"ab" + b"cde")
     assert text.to_array(packed).tolist() == [b"ab", b"", b"cde"]
     for content in (bytes([2, 0, 4]) + b"abcde", bytes([5]) + b"abcde", b"\xff"):
-        with pytest.raises(Refusal, match="expected 3 values") as refused:
+        with pytest.raises(StatusError, match="expected 3 values") as refused:
             text.to_array(tensor([3], tf.string, tensor_content=content))
         assert refused.value.code.name == "INVALID_ARGUMENT"
 
@@ -152,7 +152,7 @@ def test_strings_may_travel_as_their_lengths_and_their_bytes():
 )
 def test_what_unfolds_past_the_limit_is_refused_before_it_does(proto, monkeypatch):
     monkeypatch.setattr(tensors, "MESSAGE_LIMIT", 100)  # 3 x (24 + 20), 2 x 24 + 61, 24 + 80 and 5 x 24 bytes are more.
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(StatusError) as refused:
         Input("x", tf.TensorSpec([None], tf.as_dtype(proto.dtype))).check(proto)
     assert refused.value.code.name == "RESOURCE_EXHAUSTED"
 
@@ -161,5 +161,5 @@ def test_what_tensorflow_itself_cannot_read_is_refused():
     proto = tensor_pb2.TensorProto(dtype=tf.float16.as_datatype_enum, half_val=[0x3C00])
     for _ in range(300):  # TensorFlow has 254 dimensions at most.
         proto.tensor_shape.dim.add(size=1)
-    with pytest.raises(Refusal, match="x: expected a tensor that TensorFlow reads, received: another"):
+    with pytest.raises(StatusError, match="x: expected a tensor that TensorFlow reads, received: another"):
         Input("x", tf.TensorSpec(None, tf.float16)).to_array(proto)

@@ -6,8 +6,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
-from mammogan_tf.serving.refusal import Refusal
-from mammogan_tf.serving.versions import RETRIES, Library, _choose
+from mammogan_tf.serving.status_error import StatusError
+from mammogan_tf.serving.versions import RETRIES, ModelManager, _choose
 from tests.serving.version_states import AVAILABLE, END, UNLOADING, states
 
 
@@ -26,28 +26,28 @@ def test_version_policies(policy, expected):
 
 
 def test_a_new_version_takes_over_and_the_old_one_waits_for_its_last_request(models, add_version):
-    library = Library(models)
-    library.refresh()
-    assert library.available() == {"unet": 1}
-    with library.borrow(ModelSpec(name="unet")) as (old, number):
+    manager = ModelManager(models)
+    manager.refresh()
+    assert manager.available() == {"unet": 1}
+    with manager.borrow(ModelSpec(name="unet")) as (old, number):
         assert number == 1
         add_version(2)
-        library.refresh()
-        assert states(library) == {2: AVAILABLE, 1: UNLOADING}
-        with library.borrow(ModelSpec(name="unet")) as (new, number):
+        manager.refresh()
+        assert states(manager) == {2: AVAILABLE, 1: UNLOADING}
+        with manager.borrow(ModelSpec(name="unet")) as (new, number):
             assert number == 2
             assert new is not old
-    assert states(library) == {2: AVAILABLE, 1: END}
-    assert library.versions("unet")[1].servable is None
+    assert states(manager) == {2: AVAILABLE, 1: END}
+    assert manager.versions("unet")[1].servable is None
 
 
 def test_versions_are_in_the_order_of_their_numbers_not_of_their_digits(models, add_version):
     for number in (9, 10):
         add_version(number)
-    library = Library(models)
-    library.configure({"unet": ModelConfig(model_version_policy={"all": {}})})
-    assert [version.number for version in library.versions("unet")] == [10, 9, 1]
-    with library.borrow(ModelSpec(name="unet")) as (_, number):
+    manager = ModelManager(models)
+    manager.configure({"unet": ModelConfig(model_version_policy={"all": {}})})
+    assert [version.number for version in manager.versions("unet")] == [10, 9, 1]
+    with manager.borrow(ModelSpec(name="unet")) as (_, number):
         assert number == 10
 
 
@@ -65,8 +65,8 @@ def refused_warm_up(tmp_path_factory):
 
 @pytest.mark.parametrize("breakage", ["no variables", "truncated graph", "bad warm-up", "refused warm-up", "empty"])
 def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, refused_warm_up, breakage):
-    library = Library(models)
-    library.refresh()
+    manager = ModelManager(models)
+    manager.refresh()
     version = add_version(2)
     broken = {
         "no variables": version / "variables" / "variables.index",
@@ -85,44 +85,44 @@ def test_a_corrupt_version_is_refused_until_it_is_mended(models, add_version, re
         broken.write_bytes(b"not a TFRecord")
     if breakage == "refused warm-up":
         broken.write_bytes(refused_warm_up)
-    library.refresh()
-    assert library.available()["unet"] == 1
-    assert library.versions("unet")[0].state == END
-    assert ("expected a graph, received: a file without one" in library.versions("unet")[0].error) == (
+    manager.refresh()
+    assert manager.available()["unet"] == 1
+    assert manager.versions("unet")[0].state == END
+    assert ("expected a graph, received: a file without one" in manager.versions("unet")[0].error) == (
         breakage == "empty"
     )
-    error = library.versions("unet")[0].error
+    error = manager.versions("unet")[0].error
     assert error
     assert ("tf_serving_warmup_requests: expected warm-up requests, received: " in error) == (breakage == "bad warm-up")
-    before = library.versions("unet")[0]
-    library.refresh()
-    assert library.versions("unet")[0] is before, "unchanged files are not tried again"
+    before = manager.versions("unet")[0]
+    manager.refresh()
+    assert manager.versions("unet")[0] is before, "unchanged files are not tried again"
     broken.write_bytes(content)
-    library.refresh()
-    assert library.available()["unet"] == 2
+    manager.refresh()
+    assert manager.available()["unet"] == 2
 
 
 def test_a_version_mended_without_a_change_of_size_is_tried_again(models, add_version):
     graph = add_version(2) / "saved_model.pb"
     content = graph.read_bytes()
     graph.write_bytes(bytes(len(content)))
-    library = Library(models)
-    library.refresh()
-    assert library.available() == {"unet": 1}
+    manager = ModelManager(models)
+    manager.refresh()
+    assert manager.available() == {"unet": 1}
     graph.write_bytes(content)
-    library.refresh()
-    assert library.available() == {"unet": 2}
+    manager.refresh()
+    assert manager.available() == {"unet": 2}
 
 
 def test_a_model_that_is_taken_away_before_it_ever_served_is_not_waited_for(models):
     broken = shutil.copytree(models / "unet" / "1", models / "other" / "1")
     (broken / "saved_model.pb").write_bytes(b"nonsense")
-    library = Library(models)
-    library.refresh()
-    assert library.wanted == {"unet", "other"}
+    manager = ModelManager(models)
+    manager.refresh()
+    assert manager.wanted == {"unet", "other"}
     shutil.rmtree(broken)
-    library.refresh()
-    assert library.wanted == {"unet"}
+    manager.refresh()
+    assert manager.wanted == {"unet"}
 
 
 @pytest.mark.parametrize(("failures", "serves"), [(RETRIES, 2), (99, 1)])
@@ -139,86 +139,86 @@ def test_a_version_that_failed_is_tried_a_few_times(models, add_version, monkeyp
 
     monkeypatch.setattr("mammogan_tf.serving.versions.Servable", servable)
     add_version(2)
-    library = Library(models)
+    manager = ModelManager(models)
     for _ in range(RETRIES + 3):
-        library.refresh()
+        manager.refresh()
     assert len(tries) == RETRIES + 1
-    assert library.available() == {"unet": serves}
+    assert manager.available() == {"unet": serves}
 
 
 def test_at_the_start_the_newest_version_that_loads_serves(models, add_version):
     (add_version(2) / "saved_model.pb").write_bytes(b"nonsense")
     (models / "unet" / "latest").mkdir()
-    library = Library(models)
-    library.refresh()
-    assert library.available()["unet"] == 1
+    manager = ModelManager(models)
+    manager.refresh()
+    assert manager.available()["unet"] == 1
 
 
 def test_several_broken_versions_give_way_to_the_one_before(models, add_version):
     for number in (2, 3):
         (add_version(number) / "saved_model.pb").write_bytes(b"nonsense")
-    library = Library(models)
-    library.refresh()
-    assert states(library) == {3: END, 2: END, 1: AVAILABLE}
-    with library.borrow(ModelSpec(name="unet")) as (_, number):
+    manager = ModelManager(models)
+    manager.refresh()
+    assert states(manager) == {3: END, 2: END, 1: AVAILABLE}
+    with manager.borrow(ModelSpec(name="unet")) as (_, number):
         assert number == 1
 
 
 def test_where_the_version_asked_for_is_broken_what_serves_goes_on(models, add_version):
-    library = Library(models)
-    library.refresh()
+    manager = ModelManager(models)
+    manager.refresh()
     (add_version(2) / "saved_model.pb").write_bytes(b"nonsense")
-    library.configure({"unet": ModelConfig(model_version_policy={"specific": {"versions": [2]}})})
-    assert library.available() == {"unet": 1}
+    manager.configure({"unet": ModelConfig(model_version_policy={"specific": {"versions": [2]}})})
+    assert manager.available() == {"unet": 1}
 
 
 def test_where_the_root_cannot_be_read_what_serves_goes_on(models):
-    library = Library(models)
-    library.refresh()
+    manager = ModelManager(models)
+    manager.refresh()
     models.rename(models.with_name("elsewhere"))
-    library.refresh()
-    assert library.available() == {"unet": 1}
+    manager.refresh()
+    assert manager.available() == {"unet": 1}
 
 
 def test_a_version_that_waits_for_its_last_request_takes_no_other(models, add_version):
-    library = Library(models)
-    library.refresh()
+    manager = ModelManager(models)
+    manager.refresh()
     first = ModelSpec(name="unet", version={"value": 1})
-    with library.borrow(first):
+    with manager.borrow(first):
         add_version(2)
-        library.refresh()
-        with pytest.raises(Refusal, match=r"Specific\(unet, 1\)"), library.borrow(first):
+        manager.refresh()
+        with pytest.raises(StatusError, match=r"Specific\(unet, 1\)"), manager.borrow(first):
             pass
 
 
 def test_a_version_is_let_go_after_a_request_that_failed(models, add_version):
-    library = Library(models)
-    library.refresh()
-    with pytest.raises(ZeroDivisionError), library.borrow(ModelSpec(name="unet")):
+    manager = ModelManager(models)
+    manager.refresh()
+    with pytest.raises(ZeroDivisionError), manager.borrow(ModelSpec(name="unet")):
         raise ZeroDivisionError
     add_version(2)
-    library.refresh()
-    assert states(library) == {2: AVAILABLE, 1: END}
+    manager.refresh()
+    assert states(manager) == {2: AVAILABLE, 1: END}
 
 
 def test_a_version_taken_away_gives_way_to_the_one_before(models, add_version):
     add_version(2)
-    library = Library(models)
-    library.refresh()
+    manager = ModelManager(models)
+    manager.refresh()
     shutil.rmtree(models / "unet" / "2")
-    library.refresh()
-    assert library.available()["unet"] == 1
+    manager.refresh()
+    assert manager.available()["unet"] == 1
     shutil.rmtree(models / "unet")
-    library.refresh()
-    assert library.available()["unet"] == 1, "where there is no folder to look into, what is in memory goes on"
+    manager.refresh()
+    assert manager.available()["unet"] == 1, "where there is no folder to look into, what is in memory goes on"
 
 
 def test_a_model_whose_last_version_is_taken_away_or_never_was_is_let_go(models):
-    library = Library(models)
-    library.refresh()
-    library.configure({"unet": ModelConfig(model_version_policy={"specific": {"versions": [99]}})})
-    assert states(library) == {1: END}
-    discovering = Library(models)
+    manager = ModelManager(models)
+    manager.refresh()
+    manager.configure({"unet": ModelConfig(model_version_policy={"specific": {"versions": [99]}})})
+    assert states(manager) == {1: END}
+    discovering = ModelManager(models)
     discovering.refresh()
     shutil.rmtree(models / "unet" / "1")
     discovering.refresh()
@@ -227,30 +227,30 @@ def test_a_model_whose_last_version_is_taken_away_or_never_was_is_let_go(models)
 
 
 def test_a_version_that_is_being_copied_in_is_tried_once_a_look(models, add_version, monkeypatch):
-    library = Library(models)
-    library.refresh()
+    manager = ModelManager(models)
+    manager.refresh()
     (add_version(2) / "saved_model.pb").write_bytes(b"half of it")
     tried = []
     monkeypatch.setattr("mammogan_tf.serving.versions._fingerprint", lambda path: tried.append(path) or (len(tried),))
-    library.refresh()
+    manager.refresh()
     assert len(tried) == 1
-    assert library.available() == {"unet": 1}
-    library.refresh()
-    assert library.versions("unet")[0].fingerprint == (3,), "changed since: tried again"
+    assert manager.available() == {"unet": 1}
+    manager.refresh()
+    assert manager.versions("unet")[0].fingerprint == (3,), "changed since: tried again"
 
 
 def test_a_path_that_cannot_be_read_keeps_no_other_model_from_serving(models, add_version):
-    library = Library(models)
-    with pytest.raises(Refusal, match="did not become available: film"):
-        library.configure({"film": ModelConfig(base_path="unet/../" * 1000 + "unet"), "unet": ModelConfig()})
-    assert library.available() == {"unet": 1}
+    manager = ModelManager(models)
+    with pytest.raises(StatusError, match="did not become available: film"):
+        manager.configure({"film": ModelConfig(base_path="unet/../" * 1000 + "unet"), "unet": ModelConfig()})
+    assert manager.available() == {"unet": 1}
     add_version(2)
-    library.refresh()
-    assert library.available() == {"unet": 2}
+    manager.refresh()
+    assert manager.available() == {"unet": 2}
 
 
 def test_a_hidden_folder_is_no_model(models):
     shutil.copytree(models / "unet", models / ".unet")
-    library = Library(models)
-    library.refresh()
-    assert library.available() == {"unet": 1}
+    manager = ModelManager(models)
+    manager.refresh()
+    assert manager.available() == {"unet": 1}

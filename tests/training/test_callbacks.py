@@ -15,7 +15,7 @@ from mammogan_tf.training.callbacks import (
     Interruption,
     StepCallback,
     Stopwatch,
-    require_finite,
+    require_finite_values,
 )
 
 
@@ -82,7 +82,7 @@ def test_a_history_that_is_gone(tmp_path):
 
 def test_a_history_that_is_written_elsewhere(tmp_path):
     History(tmp_path / "run", "step").record(10, {"loss": 1})
-    History(tmp_path / "copy", "step", 10, begun_in=tmp_path / "run").record(20, {"loss": 2})
+    History(tmp_path / "copy", "step", 10, resume_from=tmp_path / "run").record(20, {"loss": 2})
     assert (tmp_path / "run" / "history.csv").read_text() == "step,loss\n10,1.0\n"
     assert (tmp_path / "copy" / "history.csv").read_text() == "step,loss\n10,1.0\n20,2.0\n"
 
@@ -121,9 +121,9 @@ def test_a_loss_that_is_not_finite_is_refused(tmp_path, value):
 
 @pytest.mark.parametrize("name", ["dice_lesion", "val_dice_lesion"])
 def test_a_dice_of_nothing_is_no_failure(name):
-    require_finite("epoch", 1, {name: math.nan})
+    require_finite_values("epoch", 1, {name: math.nan})
     with pytest.raises(ModelError):
-        require_finite("epoch", 1, {name: math.inf})
+        require_finite_values("epoch", 1, {name: math.inf})
 
 
 def shown_by_tensorboard(history: History) -> list[tuple[int, Any]]:
@@ -188,23 +188,23 @@ def epochs(best: BestWeights, network: keras.Model, *values: float, begin: int =
     waited = []
     for epoch, value in enumerate(values, start=begin + 1):
         network.set_weights([np.array([[float(epoch)]]), np.array([0.0])])
-        best.offer(epoch, value)
-        waited.append(best.since(epoch))
+        best.update(epoch, value)
+        waited.append(best.steps_since_best(epoch))
     return waited
 
 
 def test_the_first_of_the_best_weights_is_kept(network):
     best = BestWeights(network)
     assert epochs(best, network, 0.1, 0.5, 0.5, math.nan, 0.4) == [0, 0, 1, 2, 3]
-    assert best.number == 2
-    best.put_back()
+    assert best.best_step == 2
+    best.restore()
     assert network.get_weights()[0].item() == 2
 
 
 def test_a_better_epoch_ends_the_wait(network):
     best = BestWeights(network)
     assert epochs(best, network, 0.5, 0.4, 0.6, math.nan, 0.6) == [0, 1, 0, 1, 2]
-    assert best.number == 3
+    assert best.best_step == 3
 
 
 def test_a_resumed_run_keeps_the_same_weights(network):
@@ -212,10 +212,10 @@ def test_a_resumed_run_keeps_the_same_weights(network):
     epochs(first, network, 0.3, 0.5, 0.4)
     for target, source in zip(resumed.variables, first.variables, strict=True):
         target.assign(source)
-    assert resumed.since(3) == 1
+    assert resumed.steps_since_best(3) == 1
     assert epochs(resumed, network, 0.4, 0.5, begin=3) == [2, 3]
-    assert resumed.number == 2
-    resumed.put_back()
+    assert resumed.best_step == 2
+    resumed.restore()
     assert network.get_weights()[0].item() == 2
 
 

@@ -237,7 +237,7 @@ def test_no_room(tmp_path):
 def test_a_worker_that_is_not_the_chief_writes_elsewhere(tmp_path):
     (value,) = variables(1.0)
     checkpoints(tmp_path / "run", value).save(10)
-    states = checkpoints(tmp_path / "run", value, write_below=tmp_path / "own")
+    states = checkpoints(tmp_path / "run", value, write_directory=tmp_path / "own")
     assert states.restore()
     states.save(20)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["step-10"]
@@ -247,7 +247,7 @@ def test_a_worker_that_is_not_the_chief_writes_elsewhere(tmp_path):
 def test_a_worker_that_is_not_the_chief_clears_up_after_itself_alone(tmp_path):
     (value,) = variables(1.0)
     checkpoints(tmp_path / "run", value).save(30)
-    states = checkpoints(tmp_path / "run", value, keep=1, write_below=tmp_path / "own")
+    states = checkpoints(tmp_path / "run", value, keep=1, write_directory=tmp_path / "own")
     for step in (10, 20):
         states.save(step)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["step-30"]

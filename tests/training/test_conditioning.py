@@ -13,11 +13,11 @@ from mammogan_tf.data.splits import split_patients
 from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.training import conditioning
 from mammogan_tf.training.conditioning import (
-    condition,
     create_gan_run,
-    has_variants,
-    masks_from,
-    unet_of_anatomy_loss,
+    load_anatomy_unet,
+    mask_source,
+    supports_variants,
+    with_condition_masks,
     with_variants,
 )
 from mammogan_tf.training.prediction import predict_label_maps
@@ -38,7 +38,7 @@ def test_the_unet_hands_its_split_and_its_network_on(gan_run, unet_run):
     run, unet = Run.open(gan_run), Run.open(unet_run)
     assert run.split == unet.split
     assert (gan_run / "unet.keras").read_bytes() == unet.model_path.read_bytes()
-    assert masks_from(run) == "unet"
+    assert mask_source(run) == "unet"
 
 
 def test_a_part_of_the_data_keeps_its_split(tmp_path, films, unet_run):
@@ -144,12 +144,12 @@ def test_the_anatomy_loss_of_whole_films_has_a_unet_where_it_has_a_weight(gan_ru
     run = Run.open(gan_run)
     data = dataclasses.replace(run.config.data, view=view)
     run.config = dataclasses.replace(run.config, data=data, anatomy_weight=weight)
-    assert (unet_of_anatomy_loss(run) is not None) == there
+    assert (load_anatomy_unet(run) is not None) == there
 
 
 def test_masks_from_the_unet_carry_the_annotated_lesions(gan_run, unet_run, prepared):
     run = Run.open(gan_run)
-    conditioned = condition(run, prepared)
+    conditioned = with_condition_masks(run, prepared)
     network = keras.models.load_model(unet_run / "model.keras", compile=False)
     anatomy = predict_label_maps(network, prepared.images, lesions=False)
     annotated = prepared.label_maps == LESION
@@ -170,27 +170,27 @@ def test_a_unet_of_kept_backgrounds_sees_them(gan_run, prepared, monkeypatch):
         return predict_label_maps(network, pictures, **options)
 
     monkeypatch.setattr(conditioning, "predict_label_maps", spy)
-    condition(run, prepared)
+    with_condition_masks(run, prepared)
     np.testing.assert_array_equal(seen, [prepared.raw])
     assert (prepared.raw != prepared.images).any()
 
 
 def test_masks_from_annotations_stay_as_they_are(make_run, prepared):
-    conditioned = condition(make_run(), prepared)
+    conditioned = with_condition_masks(make_run(), prepared)
     np.testing.assert_array_equal(conditioned.label_maps, prepared.label_maps)
 
 
 def test_a_kept_background_stays_on_the_films(make_run, prepared):
-    conditioned = condition(make_run(keep_background=True), prepared)
+    conditioned = with_condition_masks(make_run(keep_background=True), prepared)
     np.testing.assert_array_equal(conditioned.images, prepared.raw)
 
 
-@pytest.mark.parametrize("teacher", ["none", "unfinished", "a gan", "another size"])
-def test_masks_need_a_finished_unet_of_this_size(teacher, tmp_path, films, phantom_root, unet_run, gan_run):
-    config = preset(GANConfig, "tiny", {"size": 32} if teacher == "another size" else None)
+@pytest.mark.parametrize("mask_run", ["none", "unfinished", "a gan", "another size"])
+def test_masks_need_a_finished_unet_of_this_size(mask_run, tmp_path, films, phantom_root, unet_run, gan_run):
+    config = preset(GANConfig, "tiny", {"size": 32} if mask_run == "another size" else None)
     run = Run.open(unet_run)
     unfinished = Run(tmp_path, run.command, run.config, run.split, run.data)
-    given = {"none": None, "unfinished": unfinished, "a gan": Run.open(gan_run), "another size": run}[teacher]
+    given = {"none": None, "unfinished": unfinished, "a gan": Run.open(gan_run), "another size": run}[mask_run]
     with pytest.raises(ModelError, match="expected a") as caught:
         create_gan_run(tmp_path / "runs", config, films, [phantom_root], given)
     assert "\n" not in str(caught.value)
@@ -199,7 +199,7 @@ def test_masks_need_a_finished_unet_of_this_size(teacher, tmp_path, films, phant
 
 def test_the_training_masks_travel_with_the_network(gan_run, prepared):
     run = Run.open(gan_run)
-    expected = condition(run, prepared.select(run.split.train))
+    expected = with_condition_masks(run, prepared.select(run.split.train))
     with np.load(gan_run / "masks.npz") as stored:
         assert tuple(stored["ids"]) == run.split.train
         np.testing.assert_array_equal(stored["label_maps"], expected.label_maps)
@@ -227,5 +227,5 @@ def test_neither_windows_nor_masks_of_the_films_alone_have_variants(make_run, tm
     assert make_run(variants=2, view="roi").config.variants == 0
     unet = Run.open(unet_run)
     folds = Run(tmp_path / "folds", "cross-validate", unet.config, unet.split, unet.data)
-    assert not has_variants(preset(GANConfig, "tiny"), folds)
-    assert has_variants(preset(GANConfig, "tiny", {"masks": "annotation"}), folds)
+    assert not supports_variants(preset(GANConfig, "tiny"), folds)
+    assert supports_variants(preset(GANConfig, "tiny", {"masks": "annotation"}), folds)

@@ -15,7 +15,7 @@ from mammogan_tf.files import locked
 from mammogan_tf.training import cross_validation
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.cross_validation import create_cross_validation_run, cross_validate
-from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
+from mammogan_tf.training.prediction import lesion_probabilities, predict_label_maps
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import estimate_against_disc, estimate_dice, estimate_lesions
 
@@ -58,12 +58,12 @@ def test_the_report_is_over_all_films(cross_validated, windows):
     pictures = windows.cropped()
     parts = [(load_network(fold.model_path), pictures.select(fold.split.test)) for fold in folds_of(cross_validated)]
     for name, way in (("cleaned", "images"), ("as_it_is", "raw")):
-        maps, chances = (
+        maps, probabilities = (
             np.concatenate([look(unet, getattr(part, way)) for unet, part in parts])
-            for look in (predict_label_maps, lesion_chances)
+            for look in (predict_label_maps, lesion_probabilities)
         )
         assert report["dice"][name] == estimate_dice(pictures, maps)
-        assert report["lesions"][name] == estimate_lesions(pictures, maps, chances)
+        assert report["lesions"][name] == estimate_lesions(pictures, maps, probabilities)
         assert report["disc"][name] == estimate_against_disc(pictures, maps)
     assert report["dice"]["cleaned"] != report["dice"]["as_it_is"]
     assert set(report["tissue"]) == {*windows.tissues}
@@ -125,7 +125,7 @@ def test_a_unet_of_kept_backgrounds_finds_the_anatomy_of_films_as_they_are(cross
         return pictures
 
     monkeypatch.setattr(cross_validation, "predict_label_maps", spy)
-    monkeypatch.setattr(cross_validation, "lesion_chances", spy)
+    monkeypatch.setattr(cross_validation, "lesion_probabilities", spy)
     cross_validation._predict([fold], windows)
     part = windows.select(fold.split.test)
     np.testing.assert_array_equal(seen, [part.raw])

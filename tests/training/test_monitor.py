@@ -11,7 +11,7 @@ from mammogan_tf.data.film_set import load_films
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training.gan import build_wgan_gp
-from mammogan_tf.training.monitor import COLLAPSED, ValidationMonitor
+from mammogan_tf.training.monitor import COLLAPSE_THRESHOLD, ValidationMonitor
 from mammogan_tf.training.strategy import set_up_device
 
 
@@ -37,7 +37,7 @@ def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model
 
 def test_films_that_are_no_films_end_the_training(model, films):
     monitor = ValidationMonitor(model, films, films, 4, Console(quiet=True))
-    for weight in model.averaged.weights:
+    for weight in model.ema_generator.weights:
         weight.assign(np.full(weight.shape, np.nan))
     with pytest.raises(ModelError, match="step 2: expected finite films, received: others; start another run"):
         monitor(2)
@@ -69,13 +69,13 @@ def test_networks_see_all_films_in_parts_no_larger_than_a_batch(model, films):
 
 def test_four_films_of_each_mask_and_label_are_drawn_from_noise_of_their_own(model, films):
     monitor = ValidationMonitor(model, films, films, 5, Console(quiet=True))
-    seen, averaged = [], model.averaged
+    seen, averaged = [], model.ema_generator
 
     def draw(inputs, training):
         seen.append(inputs)
         return averaged(inputs, training=training)
 
-    model.averaged = draw
+    model.ema_generator = draw
     monitor(2)
     noise, mask, label = (np.concatenate([part[name] for part in seen]) for name in ("noise", "mask", "label"))
     assert len(np.unique(noise, axis=0)) == len(noise) == 4 * len(films)
@@ -89,24 +89,24 @@ def test_films_of_one_mask_that_differ_as_the_two_breasts_do_have_diversity_1(mo
     monitor = ValidationMonitor(model, films, films, len(films), Console(quiet=True))
     other_breast = films.images.reshape(-1, 2, *films.images.shape[1:])[:, ::-1].reshape(films.images.shape)
     draws = iter([films.images, other_breast, films.images, films.images])
-    model.averaged = lambda inputs, training: next(draws)[..., None] / 127.5 - 1
+    model.ema_generator = lambda inputs, training: next(draws)[..., None] / 127.5 - 1
     assert monitor(2)["diversity"] == pytest.approx(1, abs=1e-4)
 
 
 def test_it_warns_once_where_noise_changes_nothing(model, films, capsys):
     monitor = ValidationMonitor(model, films, films, 4, Console())
-    model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
+    model.ema_generator = lambda inputs, training: inputs["mask"][..., 1:2]
     for step in (2, 4, 6, 8):
         assert monitor(step)["diversity"] == pytest.approx(0, abs=1e-6)
     printed = capsys.readouterr()
-    assert (printed.out + printed.err).count(f"expected {COLLAPSED:.2f} or more") == 1
+    assert (printed.out + printed.err).count(f"expected {COLLAPSE_THRESHOLD:.2f} or more") == 1
     assert "step 6: films of one mask differ 0.00 times" in printed.out + printed.err
 
 
 def test_diversity_that_rose_again_was_no_collapse(model, films, capsys):
     monitor, before = ValidationMonitor(model, films, films, 4, Console()), (0.30, 0.28, 0.31, 0.32, 0.40, 0.30, 0.29)
     monitor.recall({"step": step, "diversity": low} for step, low in enumerate(before))
-    model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
+    model.ema_generator = lambda inputs, training: inputs["mask"][..., 1:2]
     monitor(7)
     printed = capsys.readouterr()
     assert "step 7: films of one mask differ 0.00 times" in printed.out + printed.err, "the first collapse there is"
@@ -118,7 +118,7 @@ def test_diversity_that_rose_again_was_no_collapse(model, films, capsys):
 def test_a_resumed_run_warns_as_one_that_was_never_broken_off(model, films, capsys, before, warns):
     monitor = ValidationMonitor(model, films, films, 4, Console())
     monitor.recall({"step": step, "diversity": low} for step, low in enumerate(before))
-    model.averaged = lambda inputs, training: inputs["mask"][..., 1:2]
+    model.ema_generator = lambda inputs, training: inputs["mask"][..., 1:2]
     monitor(8)
     printed = capsys.readouterr()
     assert ("collapsed" in printed.out + printed.err) == warns
@@ -145,6 +145,6 @@ def test_the_kid_is_low_for_films_like_those_of_the_training_and_not_for_those_o
     darker = dataclasses.replace(films, images=films.images // 3)
     monitor, kid = ValidationMonitor(model, films, darker, len(films), Console(quiet=True)), {}
     for name, images in (("training", films.images), ("validation", darker.images)):
-        model.averaged = lambda inputs, training, images=images: images[..., None] / 127.5 - 1
+        model.ema_generator = lambda inputs, training, images=images: images[..., None] / 127.5 - 1
         kid[name] = monitor(2)["validation_kid"]
     assert abs(kid["training"]) < 0.1 * kid["validation"]

@@ -8,7 +8,7 @@ import pytest
 
 from mammogan_tf.config import LESION, GANConfig, preset
 from mammogan_tf.errors import DataError, ModelError
-from mammogan_tf.training.conditioning import condition, create_gan_run, masks_from
+from mammogan_tf.training.conditioning import create_gan_run, mask_source, with_condition_masks
 from mammogan_tf.training.run import Run
 
 
@@ -19,8 +19,8 @@ def gan(tmp_path, films, phantom_root, cross_validated):
 
 def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, cross_validated, windows):
     some = windows.select(gan.split.validation)
-    assert masks_from(gan) == "cross-validation"
-    conditioned = condition(gan, some).label_maps
+    assert mask_source(gan) == "cross-validation"
+    conditioned = with_condition_masks(gan, some).label_maps
     with np.load(cross_validated.masks_path) as masks:
         rows = [list(masks["ids"]).index(name) for name in some.names]
         anatomy = masks["anatomy"][rows]
@@ -28,7 +28,7 @@ def test_a_gan_is_conditioned_on_masks_from_outside_the_fold(gan, cross_validate
     assert (conditioned[lesions] == LESION).all()
     np.testing.assert_array_equal(conditioned[~lesions], anatomy[~lesions])
     np.testing.assert_array_equal(
-        condition(gan, some.cropped()).label_maps,
+        with_condition_masks(gan, some.cropped()).label_maps,
         dataclasses.replace(some, label_maps=conditioned).cropped().label_maps,
     )
 
@@ -39,10 +39,10 @@ def test_masks_of_other_films_of_the_same_names_are_refused(gan, windows):
     with pytest.raises(
         DataError, match=f"expected the films that were cross-validated, received: another {some.names[1]}"
     ):
-        condition(gan, other)
+        with_condition_masks(gan, other)
     unknown = dataclasses.replace(some, names=("stranger", *some.names[1:]))
     with pytest.raises(DataError, match="received: another stranger; put it back, or cross-validate again"):
-        condition(gan, unknown)
+        with_condition_masks(gan, unknown)
 
 
 def test_a_gan_whose_masks_are_damaged(tmp_path, gan, windows):
@@ -50,7 +50,7 @@ def test_a_gan_whose_masks_are_damaged(tmp_path, gan, windows):
     broken.path = tmp_path
     (tmp_path / "unet_masks.npz").write_bytes((gan.path / "unet_masks.npz").read_bytes()[:-40])
     with pytest.raises(DataError, match=r"unet_masks\.npz: expected masks, received: a broken file; write them again"):
-        condition(broken, windows.select(gan.split.validation))
+        with_condition_masks(broken, windows.select(gan.split.validation))
 
 
 def test_a_gan_keeps_its_own_split(gan, films):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.models.unet import build_unet
-from mammogan_tf.training.prediction import lesion_chances, predict_label_maps, shift_averaged
+from mammogan_tf.training.prediction import lesion_probabilities, predict_label_maps, shift_averaged
 
 
 class FixedNetwork:
@@ -21,7 +21,7 @@ def test_label_maps_with_and_without_lesions():
     anatomy = predict_label_maps(FixedNetwork(), films, lesions=False, batch_size=2)
     np.testing.assert_array_equal(anatomy, np.where(films == 4, 3, films))
     assert predict_label_maps(FixedNetwork(), films[:0]).shape == (0, 4, 4)
-    np.testing.assert_array_equal(lesion_chances(FixedNetwork(), films), films == 4)
+    np.testing.assert_array_equal(lesion_probabilities(FixedNetwork(), films), films == 4)
 
 
 def test_shifted_films_are_moved_back():

@@ -63,8 +63,8 @@ def test_lesions_are_found_missed_and_false():
     corner = disc(0, 0, 1)
     films = film_set([MIDDLE, MIDDLE, EMPTY, EMPTY, EMPTY, EMPTY] * 4)
     found = np.stack([MIDDLE, corner, corner, EMPTY, EMPTY, EMPTY] * 4)
-    chances = (found == 4) * np.array([0.8, 0.9, 0.4, 0, 0, 0] * 4)[:, None, None]
-    chances[1::6, MIDDLE == 4] = 0.1
+    probabilities = (found == 4) * np.array([0.8, 0.9, 0.4, 0, 0, 0] * 4)[:, None, None]
+    probabilities[1::6, MIDDLE == 4] = 0.1
     expected = {
         "sensitivity": 1 / 2,
         "false_positives_per_image": 2 / 6,
@@ -72,8 +72,8 @@ def test_lesions_are_found_missed_and_false():
         "sensitivity_at_0.25_per_image": 1 / 2,  # 6 false positives on 24 films: what is surer than 0.4.
         "sensitivity_at_1_per_image": 2 / 2,
     }
-    assert lesion_scores(films, found, chances) == expected
-    estimates = estimate_lesions(films, found, chances)
+    assert lesion_scores(films, found, probabilities) == expected
+    estimates = estimate_lesions(films, found, probabilities)
     assert {name: estimate["value"] for name, estimate in estimates.items()} == pytest.approx(expected)
 
 

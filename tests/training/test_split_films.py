@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mammogan_tf.config import LABELS, GANConfig, UNetConfig, preset
+from mammogan_tf.config import BENIGN, MALIGNANT, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import load_films
@@ -63,7 +63,7 @@ def test_lesions_are_outlined_as_asked(load):
 
 def test_windows_of_other_labels_take_no_part(load):
     for part, everything in zip(load(labels=("malignant",), view="roi"), load(view="roi"), strict=True):
-        assert part.labels.tolist() == [LABELS.index("malignant")] * (len(everything) // 2)
+        assert part.labels.tolist() == [MALIGNANT] * (len(everything) // 2)
         assert set(part.ids) == set(everything.ids)
 
 
@@ -71,7 +71,7 @@ def test_films_without_a_window_are_told_of(tmp_path, films):
     """A lesion at an unknown place: on whole films it counts."""
     first, second, third, *others = {film.patient: film for film in films}.values()
     split = Split(*(tuple(film.id for film in part) for part in ([*others], [first], [second])))
-    hidden = [*others, first, second, replace(third, lesions=(), label=LABELS.index("benign"))]
+    hidden = [*others, first, second, replace(third, lesions=(), label=BENIGN)]
 
     def said(view):
         stream = io.StringIO()

@@ -16,9 +16,9 @@ from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.pictures import BESIDE_REAL
 from mammogan_tf.training import gan
-from mammogan_tf.training.averaging import estimate_statistics
+from mammogan_tf.training.averaging import update_batch_norm
 from mammogan_tf.training.checkpoint import newest_checkpoint
-from mammogan_tf.training.conditioning import condition, create_gan_run
+from mammogan_tf.training.conditioning import create_gan_run, with_condition_masks
 from mammogan_tf.training.gan import generator_inputs, require_convergence, train_gan
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.split_films import load_split
@@ -69,7 +69,7 @@ def test_its_statistics_fit_the_averaged_weights(gan_run, films):
     training, _, _ = load_split(run, films)
     network = keras.models.load_model(run.model_path, compile=False)
     before = network.get_weights()
-    estimate_statistics(network, generator_inputs(condition(run, training), run.config))
+    update_batch_norm(network, generator_inputs(with_condition_masks(run, training), run.config))
     for kept, estimated in zip(before, network.get_weights(), strict=True):
         np.testing.assert_allclose(kept, estimated, rtol=1e-4, atol=1e-5)
 
@@ -82,7 +82,7 @@ def test_the_generator_of_the_lowest_kid_is_kept(make_run, monkeypatch):
         """Says that the generator gets worse and worse, and remembers what it was."""
 
         def __call__(self, step):
-            kept[step] = self._model.averaged.get_weights()
+            kept[step] = self._model.ema_generator.get_weights()
             return {"validation_kid": float(step)}
 
     monkeypatch.setattr(gan, "ValidationMonitor", Worsening)
@@ -299,7 +299,7 @@ def test_the_validation_films_are_watched_with_the_masks_of_the_unet_and_a_resum
     training, validation, *_ = given
     for watched, as_annotated in zip((training, validation), load_split(run, films), strict=False):
         assert watched.ids == as_annotated.ids
-        np.testing.assert_array_equal(watched.label_maps, condition(run, as_annotated).label_maps)
+        np.testing.assert_array_equal(watched.label_maps, with_condition_masks(run, as_annotated).label_maps)
         assert (watched.label_maps != as_annotated.label_maps).any()
     assert recalled == [2, 4]
 

@@ -20,12 +20,12 @@ from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.metrics.segmentation import region_dice
 from mammogan_tf.training import segmentation
 from mammogan_tf.training.checkpoint import newest_checkpoint
-from mammogan_tf.training.prediction import lesion_chances, predict_label_maps
+from mammogan_tf.training.prediction import lesion_probabilities, predict_label_maps
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import lesion_scores
 from mammogan_tf.training.segmentation import create_unet_run, train_unet
+from mammogan_tf.training.segmentation_trainer import SegmentationTrainer
 from mammogan_tf.training.split_films import load_split
-from mammogan_tf.training.supervised import Supervised
 from tests.disturbed import assert_same_end, train
 
 QUIET = Console(quiet=True)
@@ -77,7 +77,7 @@ def test_the_report_is_what_the_saved_network_scores_on_the_test_films(unet_run,
             cell = report["dice"][kind][region]
             assert cell["films"] == len(scored)
             assert cell["mean"] == pytest.approx(scored.mean())
-        found = predict_label_maps(network, pictures), lesion_chances(network, pictures)
+        found = predict_label_maps(network, pictures), lesion_probabilities(network, pictures)
         assert report["lesions"][kind] == lesion_scores(test, *found)
     assert report["films"] == {"train": len(run.split.train), "validation": 2, "test": len(test)}
     history = pd.read_csv(unet_run / "history.csv")
@@ -100,10 +100,10 @@ def test_a_run_ends_when_no_epoch_is_better_for_long_enough_and_keeps_the_best(m
 
     def validate(model, batches):
         """Says that the second epoch is the best, and remembers the weights of all."""
-        kept.append(model.averaged.get_weights())
+        kept.append(model.ema_network.get_weights())
         return {"loss": 1.0, "dice": {2: 0.9}.get(len(kept), 0.5)}
 
-    monkeypatch.setattr(Supervised, "validate", validate)
+    monkeypatch.setattr(SegmentationTrainer, "validate", validate)
     run = make_run(epochs=20, patience=9)
     report = train_unet(run, load_all(run.data), Console())
     epochs = pd.read_csv(run.path / "history.csv")["epoch"]

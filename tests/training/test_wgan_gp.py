@@ -88,7 +88,7 @@ def test_options_reach_the_networks_and_the_optimizers():
 
 
 def test_options_of_size_width_and_seed_reach_the_networks():
-    model = build(critic="film", size=128, width=4, max_width=8, generator_least=9, seed=5)
+    model = build(critic="film", size=128, width=4, max_width=8, generator_min_width=9, seed=5)
     assert not any(isinstance(layer, MinibatchDeviation) for layer in model.critic.layers), "it scores whole films"
     assert [model.generator.get_layer(f"block{side}_conv").filters for side in (4, 64, 128)] == [9, 9, 9]
     assert [model.critic.get_layer(f"conv{side}").filters for side in (128, 64, 4)] == [4, 8, 8]
@@ -125,7 +125,7 @@ def test_every_critic_update_sees_films_of_its_own(monkeypatch):
 
 def test_noise_is_drawn_anew_at_every_step():
     model = build()
-    one, other = (model._with_noise(batch(BATCH))["noise"].numpy() for _ in range(2))
+    one, other = (model._generator_inputs(batch(BATCH))["noise"].numpy() for _ in range(2))
     assert (one != other).all()
 
 
@@ -133,7 +133,7 @@ def test_the_films_for_the_critic_count_in_the_generators_statistics():
     model = build()
     statistics = [v for v in model.generator.non_trainable_variables if v.path.endswith("moving_mean")]
     before = [v.numpy() for v in statistics]
-    model._fakes(batch(2 * BATCH))
+    model._generate_for_critic(batch(2 * BATCH))
     assert statistics
     assert all((v.numpy() != was).any() for v, was in zip(statistics, before, strict=True))
 
@@ -266,15 +266,15 @@ def test_the_anatomy_loss_weighs_as_much_as_it_is_told(monkeypatch, differentiat
 
 def test_the_unet_gets_films_in_its_own_range(monkeypatch):
     model, given = build(unet=build_unet(SIZE, widths=(4, 8)), anatomy_weight=1.0), []
-    outline = model.probabilities
+    outline = model.segment
 
     def spy(films):
         given.append(films.numpy())
         return outline(films)
 
-    model.probabilities = spy
+    model.segment = spy
     films = batch(BATCH)
-    asked = model._with_noise(films)
+    asked = model._generator_inputs(films)
     monkeypatch.setattr(model, "_with_noise", lambda condition: asked)
     made = model.generator(asked, training=True)
     model._generator_step(films["image"], films["mask"], films["label"])
@@ -295,7 +295,7 @@ def test_the_anatomy_loss_moves_films_towards_their_masks():
     losses = []
     for _ in range(10):
         model._generator_step(films["image"], mask, films["label"])
-        losses.append(model.take()["anatomy_loss"])
+        losses.append(model.pop_metrics()["anatomy_loss"])
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -329,8 +329,8 @@ def test_the_energy_score_weighs_as_much_as_it_is_told(monkeypatch, differentiat
 
 def test_the_average_is_not_trained():
     model = build()
-    assert model.averaged.trainable_variables == []
-    for one, other in zip(weights(model.generator), weights(model.averaged), strict=True):
+    assert model.ema_generator.trainable_variables == []
+    for one, other in zip(weights(model.generator), weights(model.ema_generator), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -369,5 +369,5 @@ def test_thirty_steps_in_mixed_precision(precision):
     skipped = np.log2(2**15 / scales[-1]) if scaled else 0
     assert int(model.generator_optimizer.iterations.numpy()) == 30 - skipped
     assert all(np.isfinite(value).all() for value in logs.values())
-    for network in (model.generator, model.critic, model.averaged):
+    for network in (model.generator, model.critic, model.ema_generator):
         assert all(np.isfinite(weight).all() for weight in weights(network))

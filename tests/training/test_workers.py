@@ -22,7 +22,7 @@ from mammogan_tf.training import rendezvous, workers
 from mammogan_tf.training.conditioning import create_gan_run
 from mammogan_tf.training.rendezvous import wait_for_all
 from mammogan_tf.training.strategy import make_strategy
-from mammogan_tf.training.workers import anywhere, cluster, from_chief, is_chief, one_run
+from mammogan_tf.training.workers import any_worker, broadcast_from_chief, cluster, is_chief, shared_run
 from tests.command_line import assert_one_line, start
 from tests.disturbed import final_weights, train
 
@@ -276,10 +276,10 @@ def test_the_first_of_all_tasks_is_the_chief(together):
 
 
 def test_all_processes_get_the_value_of_the_chief_however_many_devices_each_has(together):
-    assert from_chief(together("chief", 0), 7.0) == 7
-    assert from_chief(together("worker", 1, chiefs_value=7.0), 3.0) == 7
-    assert anywhere(together("worker", 1), True)
-    assert not anywhere(together("worker", 1), False)
+    assert broadcast_from_chief(together("chief", 0), 7.0) == 7
+    assert broadcast_from_chief(together("worker", 1, chiefs_value=7.0), 3.0) == 7
+    assert any_worker(together("worker", 1), True)
+    assert not any_worker(together("worker", 1), False)
 
 
 @pytest.mark.parametrize("resumed", [True, False])
@@ -292,4 +292,4 @@ def test_a_worker_that_is_told_to_resume_another_run_than_the_chief_is_refused(t
     with pytest.raises(
         ModelError, match=f"--resume: expected the same run in all workers, received: {tmp_path if resumed else 'none'}"
     ):
-        one_run(together("worker", 0, chiefs_value=12345.0), run, list, tmp_path)
+        shared_run(together("worker", 0, chiefs_value=12345.0), run, list, tmp_path)

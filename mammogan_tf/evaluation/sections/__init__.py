@@ -2,13 +2,22 @@
 
 from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY
+from mammogan_tf.evaluation.sections.downstream import DOWNSTREAM
 from mammogan_tf.evaluation.sections.fidelity import FIDELITY
 from mammogan_tf.evaluation.sections.memorisation import MEMORISATION
 from mammogan_tf.evaluation.sections.obedience import OBEDIENCE
 from mammogan_tf.evaluation.sections.section import REFERENCES, Measure, Picture, Section
 from mammogan_tf.evaluation.sections.segmentation import AGREEMENT, BY_CLASS
-from mammogan_tf.evaluation.sections.use import USE
 
 __all__ = ["REFERENCES", "SECTIONS", "Measure", "Picture", "Section"]
 
-SECTIONS: tuple[Section, ...] = (AGREEMENT, BY_CLASS, FIDELITY, DIVERSITY, DISTRIBUTION, OBEDIENCE, MEMORISATION, USE)
+SECTIONS: tuple[Section, ...] = (
+    AGREEMENT,
+    BY_CLASS,
+    FIDELITY,
+    DIVERSITY,
+    DISTRIBUTION,
+    OBEDIENCE,
+    MEMORISATION,
+    DOWNSTREAM,
+)

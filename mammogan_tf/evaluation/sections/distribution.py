@@ -7,7 +7,13 @@ import numpy as np
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import auc_between, between, computed, left_out, over_sets
+from mammogan_tf.evaluation.estimates import (
+    bootstrap_auc,
+    bootstrap_two_samples,
+    computed,
+    jackknife_patients,
+    jackknife_sets,
+)
 from mammogan_tf.evaluation.evidence import Evidence, RealFilms, SyntheticFilms
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
@@ -61,8 +67,8 @@ def _fine_texture(evidence: Evidence) -> Estimate:
         return float(first.mean() / second.mean()) if second.any() else float("nan")
 
     real_patients, seed = evidence.real.patients, evidence.seed
-    value = between(made, real, evidence.synthetic.patients, real_patients, ratio, seed)
-    return value | {"floor": between(real, train, real_patients, evidence.train.patients, ratio, seed)}
+    value = bootstrap_two_samples(made, real, evidence.synthetic.patients, real_patients, ratio, seed)
+    return value | {"floor": bootstrap_two_samples(real, train, real_patients, evidence.train.patients, ratio, seed)}
 
 
 def _to_synthetic(evidence: Evidence, space: str, distance: Distance, kept: np.ndarray) -> float:
@@ -83,10 +89,12 @@ def _distances(evidence: Evidence, space: str, distance: Distance) -> Estimate:
     """Training films are the reference of both: unseen films give the floor, and both sets share their anatomy."""
     evidence.require_comparable(SETS)
     limits = LIMITS[distance]
-    value = over_sets(
+    value = jackknife_sets(
         partial(_to_synthetic, evidence, space, distance), evidence.synthetic.patients_of_sets(SETS), limits
     )
-    return value | {"floor": left_out(partial(_to_real, evidence, space, distance), evidence.real.patients, limits)}
+    return value | {
+        "floor": jackknife_patients(partial(_to_real, evidence, space, distance), evidence.real.patients, limits)
+    }
 
 
 def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
@@ -99,7 +107,7 @@ def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
             raise DataError("the FID is 0: the images have the features of the training films")
         return floor / fid
 
-    return left_out(ratio, evidence.real.patients, LIMITS[_fid])
+    return jackknife_patients(ratio, evidence.real.patients, LIMITS[_fid])
 
 
 def _radiomics(evidence: Evidence) -> Estimate:
@@ -147,7 +155,7 @@ def _auc(test: TwoSampleTest, patients_real: np.ndarray, patients_synthetic: np.
     """The interval is that of the patients who are tested; the classifiers stay as they are."""
     same_fold = test.folds_real[:, None] == test.folds_synthetic
     scores = test.scores_real, test.scores_synthetic
-    return auc_between(*scores, patients_real, patients_synthetic, same_fold, seed)
+    return bootstrap_auc(*scores, patients_real, patients_synthetic, same_fold, seed)
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:

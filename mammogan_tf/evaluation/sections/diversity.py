@@ -7,7 +7,7 @@ import numpy as np
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import computed, left_out, over_patients, over_sets
+from mammogan_tf.evaluation.estimates import bootstrap_patients, computed, jackknife_patients, jackknife_sets
 from mammogan_tf.evaluation.evidence import Evidence, SyntheticFilms
 from mammogan_tf.evaluation.sections.fidelity import MAX_PAIRS, NO_FILMS, left_right, other_patient
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
@@ -50,7 +50,7 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
 
 def _of_pairs(images: np.ndarray, patients: np.ndarray, allowed: np.ndarray, seed: int) -> Estimate:
     pairs = sample_pairs(allowed, MAX_PAIRS, seed)
-    return over_patients(pairwise_ssim(images, pairs), patients[pairs], seed=seed)
+    return bootstrap_patients(pairwise_ssim(images, pairs), patients[pairs], seed=seed)
 
 
 def _same_mask(synthetic: SyntheticFilms, seed: int) -> Estimate:
@@ -63,7 +63,7 @@ def _same_mask(synthetic: SyntheticFilms, seed: int) -> Estimate:
     pairs = _neighbours(mask)
     if not len(pairs):
         return not_computed(NO_PAIRS)
-    return over_patients(pairwise_ssim(synthetic.images, pairs), synthetic.patients[pairs], seed=seed)
+    return bootstrap_patients(pairwise_ssim(synthetic.images, pairs), synthetic.patients[pairs], seed=seed)
 
 
 def _neighbours(mask: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def _spread_over_error(evidence: Evidence) -> Estimate:
         return not_computed(NO_PAIRS)
     made, own = synthetic.images[pairs], evidence.real.images[synthetic.films[pairs]]
     differences = 1 - np.stack([ssim(made[:, 0], made[:, 1]), ssim(made, own).mean(axis=1)], axis=1)
-    return over_patients(differences, synthetic.patients[pairs[:, 0]], ratio_of_means, evidence.seed)
+    return bootstrap_patients(differences, synthetic.patients[pairs[:, 0]], ratio_of_means, evidence.seed)
 
 
 def _shares(evidence: Evidence, space: str, kept: tuple[str, ...], of_real: bool) -> dict[str, float]:
@@ -106,8 +106,10 @@ def _share(evidence: Evidence, shares: Callable[..., dict[str, float]], share: s
     _require_neighbours(evidence.real.patients)
     limits = (0, np.inf if share == "density" else 1.0)
     patients = evidence.synthetic.patients_of_sets(MANIFOLD_SETS)
-    value = over_sets(lambda kept: shares(tuple(kept), False)[share], patients, limits)
-    return value | {"floor": left_out(lambda kept: shares(tuple(kept), True)[share], evidence.real.patients, limits)}
+    value = jackknife_sets(lambda kept: shares(tuple(kept), False)[share], patients, limits)
+    return value | {
+        "floor": jackknife_patients(lambda kept: shares(tuple(kept), True)[share], evidence.real.patients, limits)
+    }
 
 
 def _require_neighbours(patients: np.ndarray) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import over_patients
+from mammogan_tf.evaluation.estimates import bootstrap_patients
 from mammogan_tf.evaluation.evidence import Evidence, RealFilms
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.metrics.intervals import Estimate, not_computed
@@ -30,7 +30,7 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
             own = not_computed(NO_FILMS)
         else:
             values = similarity(real.images[synthetic.films], synthetic.images)
-            own = over_patients(values, synthetic.patients, seed=seed)
+            own = bootstrap_patients(values, synthetic.patients, seed=seed)
         same_tissue = (real.tissues[:, None] == real.tissues) & (real.tissues != "")
         floor = _of_pairs(real, same_tissue & other_patient(real), similarity, seed)
         report[f"{name}_own_film"] = own | {"floor": floor}
@@ -58,7 +58,7 @@ def _of_pairs(
     if not len(pairs):
         return not_computed("no such pair of real test films")
     first, second = real.images[pairs].swapaxes(0, 1)
-    return over_patients(similarity(first, second), real.patients[pairs], seed=seed)
+    return bootstrap_patients(similarity(first, second), real.patients[pairs], seed=seed)
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:

@@ -6,15 +6,15 @@ import numpy as np
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import WITHOUT, auc_between, between
+from mammogan_tf.evaluation.estimates import WITHOUT, bootstrap_auc, bootstrap_two_samples
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
 from mammogan_tf.metrics.intervals import Estimate, not_computed
 from mammogan_tf.metrics.memorisation import (
-    LEAST_RATIO,
-    MOST_MEMBERSHIP,
-    MOST_NEAR,
+    MAX_MEMBERSHIP,
+    MAX_NEAR,
+    MIN_RATIO,
     RULE,
     closeness,
     closest_pairs,
@@ -33,7 +33,7 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
     report = {}
     for space, neighbours in evidence.neighbours.items():
         for name, statistic in (("neighbour_ratio", _ratio), ("near", _near)):
-            found = between(neighbours.made, neighbours.unseen, *patients, statistic, seed)
+            found = bootstrap_two_samples(neighbours.made, neighbours.unseen, *patients, statistic, seed)
             found.pop(WITHOUT, None)  # Of medians and percentiles a jackknife knows no error.
             report[f"{name}_{space}"] = found
     return report | {"membership_auc": _membership(evidence)}
@@ -53,7 +53,7 @@ def _membership(evidence: Evidence) -> Estimate:
     scores = _critic_scores(evidence)
     count = len(evidence.train)
     patients = evidence.real.patients, evidence.train.patients
-    return auc_between(scores[count:], scores[:count], *patients, seed=evidence.seed)
+    return bootstrap_auc(scores[count:], scores[:count], *patients, seed=evidence.seed)
 
 
 def _critic_scores(evidence: Evidence) -> np.ndarray:
@@ -155,19 +155,19 @@ MEMORISATION = Section(
                 Measure(
                     f"neighbour_ratio_{space}",
                     f"Distance to the nearest training film, {name}: ratio to unseen films",
-                    f"1 is expected, {LEAST_RATIO} or more passes",
+                    f"1 is expected, {MIN_RATIO} or more passes",
                 ),
                 Measure(
                     f"near_{space}",
                     f"Share nearer than the nearest 5 % of unseen films, {name}",
-                    f"0.05 to 0.07 is expected, {MOST_NEAR} or less passes",
+                    f"0.05 to 0.07 is expected, {MAX_NEAR} or less passes",
                 ),
             )
         ),
         Measure(
             "membership_auc",
             "Training against unseen films by the critic's score: AUC",
-            f"0.5 is best, {MOST_MEMBERSHIP} or less passes",
+            f"0.5 is best, {MAX_MEMBERSHIP} or less passes",
         ),
     ),
     compute=_compute,

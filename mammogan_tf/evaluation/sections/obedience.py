@@ -7,7 +7,7 @@ import numpy as np
 from mammogan_tf.config import LESION
 from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import auc_between, between, over_patients
+from mammogan_tf.evaluation.estimates import bootstrap_auc, bootstrap_patients, bootstrap_two_samples
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.metrics.intervals import Estimate, not_computed
@@ -16,7 +16,7 @@ from mammogan_tf.metrics.segmentation import REGIONS, dice
 
 __all__ = ["OBEDIENCE"]
 
-LOWEST_CEILING = 0.3
+MIN_CEILING = 0.3
 """Dice on real films below which the evaluation U-Net says nothing about a region."""
 
 PLACES = 5
@@ -44,13 +44,13 @@ def _dice(evidence: Evidence) -> dict[str, Estimate]:
         value, control = (
             not_computed("masks of one patient only")
             if asked is None
-            else over_patients(_where_asked(asked, evidence.found, classes), synthetic.patients, seed=seed)
+            else bootstrap_patients(_where_asked(asked, evidence.found, classes), synthetic.patients, seed=seed)
             for asked in (masks, shuffled)
         )
         on_real = _where_asked(real.masks, evidence.found_real, classes)
-        ceiling = over_patients(on_real, real.patients, seed=seed)
+        ceiling = bootstrap_patients(on_real, real.patients, seed=seed)
         report[f"dice_{region}"] = value | {"ceiling": ceiling, "control": control}
-        if ceiling.get("value", 1) < LOWEST_CEILING:
+        if ceiling.get("value", 1) < MIN_CEILING:
             note = f"the evaluation U-Net reaches only {ceiling['value']:.2f} on real films, so this value says little"
             report[f"dice_{region}"]["note"] = note
     return report
@@ -71,12 +71,12 @@ def _lesions(evidence: Evidence) -> dict[str, Estimate]:
     clear, clear_real = ((maps != LESION).all(axis=(1, 2)) for maps in (masks, real.masks))
     false, false_real = (has_lesion(maps) for maps in (evidence.found, evidence.found_real))
     return {
-        "lesion_contrast": over_patients(*made, seed=seed)
-        | {"ceiling": over_patients(*on_real, seed=seed), "control": over_patients(*at_random, seed=seed)},
-        "lesion_contrast_to_real": between(made[0], on_real[0], made[1], on_real[1], _ratio, seed),
+        "lesion_contrast": bootstrap_patients(*made, seed=seed)
+        | {"ceiling": bootstrap_patients(*on_real, seed=seed), "control": bootstrap_patients(*at_random, seed=seed)},
+        "lesion_contrast_to_real": bootstrap_two_samples(made[0], on_real[0], made[1], on_real[1], _ratio, seed),
         "lesion_auc": _told_apart(at_random, made, seed) | {"ceiling": _told_apart(real_at_random, on_real, seed)},
-        "lesion_false_alarms": over_patients(np.where(clear, false, np.nan), synthetic.patients, seed=seed)
-        | {"floor": over_patients(np.where(clear_real, false_real, np.nan), real.patients, seed=seed)},
+        "lesion_false_alarms": bootstrap_patients(np.where(clear, false, np.nan), synthetic.patients, seed=seed)
+        | {"floor": bootstrap_patients(np.where(clear_real, false_real, np.nan), real.patients, seed=seed)},
     }
 
 
@@ -106,7 +106,7 @@ def _ratio(made: np.ndarray, real: np.ndarray) -> float:
 
 
 def _told_apart(control: Contrasts, asked: Contrasts, seed: int) -> Estimate:
-    return auc_between(control[0], asked[0], control[1], asked[1], seed=seed)
+    return bootstrap_auc(control[0], asked[0], control[1], asked[1], seed=seed)
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:

@@ -7,7 +7,7 @@ import numpy as np
 from mammogan_tf.config import LABELS
 from mammogan_tf.data.film import TISSUES
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import over_patients
+from mammogan_tf.evaluation.estimates import bootstrap_patients
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.metrics.detection import free_response
@@ -50,8 +50,8 @@ def _agreement(evidence: Evidence) -> dict[str, Estimate]:
         for name, (score, _) in SCORES.items():
             values, control = (np.where(asked, score(truth, maps, classes), np.nan) for maps in (found, found[other]))
             report[f"{name}_{region}"] = {
-                **over_patients(values, patients, seed=seed),
-                "control": over_patients(control, patients, seed=seed),
+                **bootstrap_patients(values, patients, seed=seed),
+                "control": bootstrap_patients(control, patients, seed=seed),
             }
     ratios, controls = (free_response(truth, maps).ratios() for maps in (found, found[other]))
     for name, (_, ratio) in DETECTION.items():
@@ -65,7 +65,7 @@ def _agreement(evidence: Evidence) -> dict[str, Estimate]:
 def _rate(counts: np.ndarray, patients: np.ndarray, seed: int) -> Estimate:
     """The first of two counts over the second, on the films that have any of the second."""
     counted = counts[:, 1] > 0
-    return over_patients(counts[counted], patients[counted], ratio_of_means, seed)
+    return bootstrap_patients(counts[counted], patients[counted], ratio_of_means, seed)
 
 
 def _by_class(evidence: Evidence) -> dict[str, Estimate]:
@@ -77,7 +77,7 @@ def _by_class(evidence: Evidence) -> dict[str, Estimate]:
         for region, classes in REGIONS.items():
             asked = np.isin(truth, classes).any(axis=(1, 2))
             values = np.where(asked, dice(truth, found, classes), np.nan)
-            report[f"dice_{region}_{name}"] = over_patients(values[members], patients, seed=seed)
+            report[f"dice_{region}_{name}"] = bootstrap_patients(values[members], patients, seed=seed)
         for key, (_, ratio) in BY_CLASS_DETECTION.items():
             report[f"{key}_{name}"] = _rate(ratios[ratio][members], patients, seed)
     return report

@@ -6,16 +6,16 @@ import tensorflow as tf
 
 from mammogan_tf.config import LESION, UNetConfig, preset
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
-from mammogan_tf.training.segmentation import build_supervised
+from mammogan_tf.training.segmentation import build_segmentation_trainer
+from mammogan_tf.training.segmentation_trainer import SegmentationTrainer
 from mammogan_tf.training.strategy import set_up_device
-from mammogan_tf.training.supervised import Supervised
 
 SIZE = 16
 
 
-def build(steps_per_epoch=1, precision="float32", **changes) -> Supervised:
+def build(steps_per_epoch=1, precision="float32", **changes) -> SegmentationTrainer:
     set_up_device(precision, 0, deterministic=False)
-    return build_supervised(preset(UNetConfig, "tiny", changes), steps_per_epoch)
+    return build_segmentation_trainer(preset(UNetConfig, "tiny", changes), steps_per_epoch)
 
 
 def batch(films: int, seed: int = 0) -> tuple[tf.Tensor, tf.Tensor]:
@@ -27,11 +27,11 @@ def batch(films: int, seed: int = 0) -> tuple[tf.Tensor, tf.Tensor]:
 def test_a_step_takes_the_average_towards_the_network_by_its_share():
     model = build(ema=0.75)
     model.step.assign(1000)  # The decay has risen to 0.75.
-    model.averaged.set_weights([weight + 1 for weight in model.averaged.get_weights()])
-    before = model.averaged.get_weights()
+    model.ema_network.set_weights([weight + 1 for weight in model.ema_network.get_weights()])
+    before = model.ema_network.get_weights()
     model.train_step(batch(4))
     assert int(model.step.numpy()) == 1001
-    for was, now, trained in zip(before, model.averaged.get_weights(), model.network.get_weights(), strict=True):
+    for was, now, trained in zip(before, model.ema_network.get_weights(), model.network.get_weights(), strict=True):
         np.testing.assert_allclose(now, 0.75 * was + 0.25 * trained, rtol=1e-5, atol=1e-6)
 
 
@@ -55,14 +55,16 @@ def test_the_loss_is_scaled_in_float16(precision, scale, monkeypatch):
 
     monkeypatch.setattr(tf.GradientTape, "gradient", spy)
     model.train_step(batch(4))
-    assert differentiated == [pytest.approx(scale * model.take()["loss"])]
+    assert differentiated == [pytest.approx(scale * model.pop_metrics()["loss"])]
 
 
 def test_the_averaged_network_is_validated_and_each_film_counts_alike():
     model = build()
     model.network.set_weights([weight + 1 for weight in model.network.get_weights()])
     batches = [batch(4, seed=0), batch(1, seed=1)]
-    first, last = (float(model.criterion(truth, model.averaged(films, training=False))) for films, truth in batches)
+    first, last = (
+        float(model.loss_function(truth, model.ema_network(films, training=False))) for films, truth in batches
+    )
     assert first != pytest.approx(last, rel=1e-3)
     assert model.validate(batches)["loss"] == pytest.approx((4 * first + 1 * last) / 5)
 
@@ -81,8 +83,10 @@ def test_the_loss_is_dice_plus_cross_entropy_and_that_of_lesions_where_asked_for
     found = tf.nn.softmax(np.random.default_rng(1).normal(size=truth.shape).astype(np.float32))
     plain = dice_loss(truth, found) + cross_entropy(truth, found)
     lesions = focal_tversky(truth[..., LESION], found[..., LESION])
-    assert float(build().criterion(truth, found)) == pytest.approx(float(plain))
-    assert float(build(lesion_loss="focal-tversky").criterion(truth, found)) == pytest.approx(float(plain + lesions))
+    assert float(build().loss_function(truth, found)) == pytest.approx(float(plain))
+    assert float(build(lesion_loss="focal-tversky").loss_function(truth, found)) == pytest.approx(
+        float(plain + lesions)
+    )
 
 
 def test_options_reach_the_network():

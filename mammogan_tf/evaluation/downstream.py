@@ -16,13 +16,13 @@ import tensorflow as tf
 from keras import layers
 
 from mammogan_tf import __version__
-from mammogan_tf.config import LABELS, LESION
+from mammogan_tf.config import LESION, MALIGNANT, NORMAL
 from mammogan_tf.console import Console
 from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.data.preparation import canvas_size
 from mammogan_tf.data.transforms import AUGMENTATIONS, Augmentation, augment_film
-from mammogan_tf.evaluation.evidence import Generate, RealFilms, UseResult
-from mammogan_tf.evaluation.sections.use import ARMS, Arm
+from mammogan_tf.evaluation.evidence import DownstreamResult, Generate, RealFilms
+from mammogan_tf.evaluation.sections.downstream import ARMS, Arm
 from mammogan_tf.files import write_text
 from mammogan_tf.metrics.segmentation import dice
 from mammogan_tf.models.blocks import convolution_block
@@ -30,10 +30,10 @@ from mammogan_tf.models.unet import build_unet
 from mammogan_tf.training.segmentation import segmentation_loss
 from mammogan_tf.training.strategy import set_up_device
 
-__all__ = ["Recipe", "measure_use"]
+__all__ = ["Recipe", "evaluate_downstream"]
 
 BATCH = 64
-MOST_SYNTHETIC = max(arm.synthetic for arm in ARMS.values())
+MAX_SYNTHETIC = max(arm.synthetic for arm in ARMS.values())
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Pool:
         return Pool(self.images[rows], self.lesions[rows], self.malignant[rows])
 
 
-def measure_use(
+def evaluate_downstream(
     train: RealFilms,
     test: RealFilms,
     generator: Generate,
@@ -76,7 +76,7 @@ def measure_use(
     seed: int = 0,
     recipe: Recipe = Recipe(),
     console: Console | None = None,
-) -> tuple[UseResult, ...]:
+) -> tuple[DownstreamResult, ...]:
     """Trains a classifier of severity and a segmenter of lesions for every arm and seed, and tests them on unseen films.
 
     Training films are those with a lesion. The synthetic ones are made from their masks and labels.
@@ -91,11 +91,11 @@ def measure_use(
         console: where to show progress.
     """
     console = console or Console()
-    rows = np.flatnonzero(has_lesion(train.masks) & (train.labels != LABELS.index("normal")))
+    rows = np.flatnonzero(has_lesion(train.masks) & (train.labels != NORMAL))
     if not len(rows):
         return ()
     real = _pool(train, rows, train.images[rows])
-    repeated = np.tile(rows, int(np.ceil(MOST_SYNTHETIC)))
+    repeated = np.tile(rows, int(np.ceil(MAX_SYNTHETIC)))
     synthetic = _pool(train, repeated, _synthesise(train, repeated, generator, seed))
     set_up_device("float32", seed, deterministic=False)
     key = _key(recipe, view, real, synthetic, test)
@@ -103,14 +103,14 @@ def measure_use(
     others = [(found, result) for found, result in kept if found != key]
     done = {(result.arm, result.seed): result for found, result in kept if found == key}
     jobs = [(name, repetition) for repetition in range(recipe.seeds) for name in ARMS]
-    progress = console.progress("use of synthetic films")
+    progress = console.progress("downstream networks")
     for number, (name, repetition) in enumerate(jobs, start=1):
         if (name, repetition) not in done:
             pools = _pools(ARMS[name], real, synthetic, repetition)
             limits = AUGMENTATIONS[view] if ARMS[name].augment else None
             if limits:
                 pools = [_with_margin(pool, view) for pool in pools]
-            done[name, repetition] = UseResult(
+            done[name, repetition] = DownstreamResult(
                 name,
                 repetition,
                 malignant=_classify(recipe, pools, limits, test, repetition),
@@ -123,7 +123,7 @@ def measure_use(
 
 def _pool(films: RealFilms, rows: np.ndarray, images: np.ndarray) -> Pool:
     """Images with the lesions and the severity of the films in these rows."""
-    malignant = films.labels[rows] == LABELS.index("malignant")
+    malignant = films.labels[rows] == MALIGNANT
     return Pool(images, (films.masks[rows] == LESION).astype(np.uint8), malignant.astype(np.int32))
 
 
@@ -167,7 +167,7 @@ def _classify(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, te
         batches = _batches(pool, recipe, limits, size, seed).map(lambda image, lesions, malignant: (image, malignant))
         _fit(network, keras.losses.BinaryCrossentropy(from_logits=True), batches, recipe, recipe.steps // len(pools))
     scores = np.concatenate([network(part, training=False)[:, 0] for part in _parts(test.images)])
-    return np.where(test.labels == LABELS.index("normal"), np.nan, scores)
+    return np.where(test.labels == NORMAL, np.nan, scores)
 
 
 def _segment(recipe: Recipe, pools: list[Pool], limits: Augmentation | None, test: RealFilms, seed: int) -> np.ndarray:
@@ -228,18 +228,18 @@ def _key(recipe: Recipe, view: str, *films: Pool | RealFilms) -> str:
     return digest.hexdigest()
 
 
-def _read(file: Path) -> Iterator[tuple[str, UseResult]]:
+def _read(file: Path) -> Iterator[tuple[str, DownstreamResult]]:
     """The results, each with its key; broken lines are passed over."""
     for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
         try:
             values = json.loads(line)
             scores, dices = (np.array(values[name], np.float64) for name in ("malignant", "dice"))
-            yield values["key"], UseResult(values["arm"], values["seed"], scores, dices)
+            yield values["key"], DownstreamResult(values["arm"], values["seed"], scores, dices)
         except (ValueError, KeyError, TypeError):
             continue
 
 
-def _write(file: Path, results: list[tuple[str, UseResult]]) -> None:
+def _write(file: Path, results: list[tuple[str, DownstreamResult]]) -> None:
     lines = []
     for key, result in results:
         arrays = {

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from mammogan_tf.serving.versions import Library
+from mammogan_tf.serving.versions import ModelManager
 
 __all__ = ["Metrics"]
 
@@ -22,7 +22,7 @@ SILENCE_SECONDS = 10
 class Metrics:
     """The counters of one server. A model that is not served counts as ``""``, so that clients cannot invent labels."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, manager: ModelManager) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "mammogan_requests", "Requests answered.", ["method", "model", "status"], registry=registry
@@ -38,7 +38,7 @@ class Metrics:
             "mammogan_batch_examples", "Examples that ran together.", ["model"], registry=registry, buckets=EXAMPLES
         )
         self.queue = Gauge("mammogan_queue_requests", "Requests that wait for a pass.", registry=registry)
-        registry.register(_Versions(library))
+        registry.register(_Versions(manager))
         ProcessCollector(registry=registry)
 
     def expose(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
@@ -64,8 +64,8 @@ class Metrics:
 class _Versions(Collector):
     """``mammogan_model_loaded{model="unet", version="3"} 1`` for every version that serves."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, manager: ModelManager) -> None:
+        self._library = manager
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily("mammogan_model_loaded", "Versions that serve.", labels=["model", "version"])

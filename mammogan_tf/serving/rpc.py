@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 
-from mammogan_tf.serving.metrics import Metrics
-from mammogan_tf.serving.refusal import Refusal
-from mammogan_tf.serving.versions import Library
+from mammogan_tf.serving.prometheus import Metrics
+from mammogan_tf.serving.status_error import StatusError
+from mammogan_tf.serving.versions import ModelManager
 
 __all__ = ["Call", "Service", "answers"]
 
@@ -40,8 +40,8 @@ class Call:
 class Service:
     """What the services share; ``running`` is the number of requests under way."""
 
-    def __init__(self, library: Library, metrics: Metrics) -> None:
-        self.library, self.metrics = library, metrics
+    def __init__(self, manager: ModelManager, metrics: Metrics) -> None:
+        self.manager, self.metrics = manager, metrics
         self.running = 0
 
     def begin(self, context: grpc.aio.ServicerContext) -> None:
@@ -54,7 +54,7 @@ class Service:
 
     def record(self, method: str, model: str, call: Call, code: grpc.StatusCode, reason: str, seconds: float) -> None:
         """Counts a request and writes its line."""
-        label = model if self.library.versions(model) else ""
+        label = model if self.manager.versions(model) else ""
         self.metrics.requests.labels(method, label, code.name).inc()
         self.metrics.seconds.labels(method, label).observe(seconds)
         if logger.isEnabledFor(logging.INFO):
@@ -81,10 +81,10 @@ def answers(
         call = Call(float("inf") if left is None else begin + left, context.peer(), context.add_done_callback)
         code, reason = grpc.StatusCode.OK, ""
         try:
-            if isinstance(request, Refusal):  # From mammogan_tf.serving.decoding.
+            if isinstance(request, StatusError):  # From mammogan_tf.serving.decoding.
                 raise request
             return (await method(service, request, call)).SerializeToString()
-        except Refusal as refusal:
+        except StatusError as refusal:
             code, reason = refusal.code, str(refusal)
         except asyncio.CancelledError:  # From gRPC, when the client gives up or its deadline passes.
             late = time.monotonic() >= call.deadline

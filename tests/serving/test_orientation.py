@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mammogan_tf.serving.placement import find_lean, find_placement, move_columns, paint_lesions
+from mammogan_tf.serving.orientation import find_lean, find_placement, move_columns, paint_lesions
 
 SIZE = 8
 

@@ -8,10 +8,10 @@ import pytest
 from mammogan_tf.config import LESION
 from mammogan_tf.console import Console
 from mammogan_tf.data.transforms import AUGMENTATIONS
-from mammogan_tf.evaluation import use
+from mammogan_tf.evaluation import downstream
+from mammogan_tf.evaluation.downstream import Recipe, evaluate_downstream
 from mammogan_tf.evaluation.evidence import synthesise
-from mammogan_tf.evaluation.sections.use import ARMS
-from mammogan_tf.evaluation.use import Recipe, measure_use
+from mammogan_tf.evaluation.sections.downstream import ARMS
 from mammogan_tf.metrics.segmentation import dice
 from tests.toy_films import SIZE, draw_films, generate
 
@@ -31,14 +31,14 @@ def unseen():
 
 @pytest.fixture(scope="module")
 def finished(train, unseen, tmp_path_factory):
-    file = tmp_path_factory.mktemp("use") / "use.jsonl"
+    file = tmp_path_factory.mktemp("downstream") / "downstream.jsonl"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(use, "ARMS", CHOSEN)
+        patch.setattr(downstream, "ARMS", CHOSEN)
         yield file, measure(train, unseen, file)
 
 
 def measure(train, test, file, generator=generate, recipe=RECIPE, view="whole"):
-    return measure_use(train, test, generator, view, file, recipe=recipe, console=Console(quiet=True))
+    return evaluate_downstream(train, test, generator, view, file, recipe=recipe, console=Console(quiet=True))
 
 
 def test_every_film_that_can_be_scored_is(finished, unseen):
@@ -57,8 +57,8 @@ def test_what_is_finished_is_not_trained_again(finished, train, unseen, monkeypa
     killed_while_it_wrote = '\n{"key": "another"}\n{"arm": "pret'
     file.write_bytes(f"{lines[0]}{killed_while_it_wrote}".encode() + b"\xff")
     trained = []
-    monkeypatch.setattr(use, "_classify", lambda *arguments: trained.append(arguments) or results[1].malignant)
-    monkeypatch.setattr(use, "_segment", lambda *arguments: results[1].dice)
+    monkeypatch.setattr(downstream, "_classify", lambda *arguments: trained.append(arguments) or results[1].malignant)
+    monkeypatch.setattr(downstream, "_segment", lambda *arguments: results[1].dice)
     again = measure(train, unseen, file)
     assert len(trained) == 1
     for before, after in zip(results, again, strict=True):
@@ -70,19 +70,19 @@ def test_what_is_finished_is_not_trained_again(finished, train, unseen, monkeypa
 def test_results_of_another_seed_stay(finished, train, unseen, monkeypatch):
     file, results = finished
     content = file.read_text()
-    monkeypatch.setattr(use, "_classify", lambda *arguments: results[0].malignant)
-    monkeypatch.setattr(use, "_segment", lambda *arguments: results[0].dice)
-    measure_use(train, unseen, generate, "whole", file, seed=1, recipe=RECIPE, console=Console(quiet=True))
+    monkeypatch.setattr(downstream, "_classify", lambda *arguments: results[0].malignant)
+    monkeypatch.setattr(downstream, "_segment", lambda *arguments: results[0].dice)
+    evaluate_downstream(train, unseen, generate, "whole", file, seed=1, recipe=RECIPE, console=Console(quiet=True))
     assert file.read_text().startswith(content)
     assert len(file.read_text().splitlines()) == 2 * len(CHOSEN)
-    monkeypatch.setattr(use, "_classify", lambda *arguments: pytest.fail("trained twice"))
+    monkeypatch.setattr(downstream, "_classify", lambda *arguments: pytest.fail("trained twice"))
     measure(train, unseen, file)
     file.write_text(content)
 
 
 @pytest.mark.parametrize("view", AUGMENTATIONS)
 def test_each_arm_is_augmented_or_not_and_each_repetition_has_a_seed(train, unseen, tmp_path, monkeypatch, view):
-    monkeypatch.setattr(use, "ARMS", ARMS)
+    monkeypatch.setattr(downstream, "ARMS", ARMS)
     given, films = [], []
 
     def spy(recipe, pools, limits, test, seed):
@@ -90,9 +90,9 @@ def test_each_arm_is_augmented_or_not_and_each_repetition_has_a_seed(train, unse
         films.append(pools[0].images.tobytes())
         return np.zeros(len(test))
 
-    monkeypatch.setattr(use, "_classify", spy)
-    monkeypatch.setattr(use, "_segment", spy)
-    measure(train, unseen, tmp_path / "use.jsonl", recipe=dataclasses.replace(RECIPE, seeds=2), view=view)
+    monkeypatch.setattr(downstream, "_classify", spy)
+    monkeypatch.setattr(downstream, "_segment", spy)
+    measure(train, unseen, tmp_path / "downstream.jsonl", recipe=dataclasses.replace(RECIPE, seeds=2), view=view)
     jobs = [(arm, seed) for seed in range(2) for arm in ARMS]
     expected = [(AUGMENTATIONS[view] if arm == "augmented" else None, seed) for arm, seed in jobs]
     assert given[::2] == given[1::2] == expected
@@ -103,8 +103,8 @@ def test_each_arm_is_augmented_or_not_and_each_repetition_has_a_seed(train, unse
 
 def test_other_films_views_images_or_recipes_are_other_results(finished, train, unseen, monkeypatch):
     file, results = finished
-    monkeypatch.setattr(use, "_classify", lambda *arguments: trained.append(arguments) or results[0].malignant)
-    monkeypatch.setattr(use, "_segment", lambda *arguments: results[0].dice)
+    monkeypatch.setattr(downstream, "_classify", lambda *arguments: trained.append(arguments) or results[0].malignant)
+    monkeypatch.setattr(downstream, "_segment", lambda *arguments: results[0].dice)
     content = file.read_text()
 
     def dark(*arguments):
@@ -134,9 +134,9 @@ def test_other_films_views_images_or_recipes_are_other_results(finished, train, 
 )
 def test_what_an_arm_is_trained_on(train, arm, sizes):
     rows = np.flatnonzero(train.labels != 2)
-    real = use._pool(train, rows, train.images[rows])
-    twice = use._pool(train, np.tile(rows, 2), np.zeros((20, SIZE, SIZE), np.float32))
-    pools = use._pools(ARMS[arm], real, twice, seed=0)
+    real = downstream._pool(train, rows, train.images[rows])
+    twice = downstream._pool(train, np.tile(rows, 2), np.zeros((20, SIZE, SIZE), np.float32))
+    pools = downstream._pools(ARMS[arm], real, twice, seed=0)
     assert [len(pool) for pool in pools] == sizes
     synthetic = [int((pool.images == 0).all(axis=(1, 2)).sum()) for pool in pools]
     assert sum(synthetic) == round(10 * ARMS[arm].synthetic)
@@ -158,14 +158,14 @@ def test_synthetic_images_are_made_from_the_films_of_benign_and_malignant_lesion
         noise.append(seeds.tolist())
         return masks / 10 + labels[:, None, None]
 
-    monkeypatch.setattr(use, "ARMS", {"synthetic": ARMS["synthetic"]})
+    monkeypatch.setattr(downstream, "ARMS", {"synthetic": ARMS["synthetic"]})
     monkeypatch.setattr(
-        use, "_classify", lambda recipe, pools, limits, test, seed: trained.extend(pools) or test.labels
+        downstream, "_classify", lambda recipe, pools, limits, test, seed: trained.extend(pools) or test.labels
     )
-    monkeypatch.setattr(use, "_segment", lambda recipe, pools, limits, test, seed: test.labels)
+    monkeypatch.setattr(downstream, "_segment", lambda recipe, pools, limits, test, seed: test.labels)
     for seed in range(2):
         file = tmp_path / f"{seed}.jsonl"
-        measure_use(films, train, remembers, "whole", file, seed, RECIPE, Console(quiet=True))
+        evaluate_downstream(films, train, remembers, "whole", file, seed, RECIPE, Console(quiet=True))
         synthesise(draw_films(range(10), 0), remembers, 1, seed)  # As many images.
     assert list(map(len, noise)) == [len(rows)] * 4
     assert len(set(np.concatenate(noise).tolist())) == 4 * len(rows)
@@ -180,11 +180,13 @@ def test_synthetic_images_are_made_from_the_films_of_benign_and_malignant_lesion
         assert label == malignant
 
 
-@pytest.mark.parametrize("train_network", [use._classify, use._segment], ids=["classifier", "segmenter"])
+@pytest.mark.parametrize("train_network", [downstream._classify, downstream._segment], ids=["classifier", "segmenter"])
 def test_the_seed_of_a_repetition_is_that_of_its_network(train, unseen, train_network, monkeypatch):
     weights = []
-    monkeypatch.setattr(use, "_fit", lambda network, *arguments: weights.append(network.get_weights()[0].tolist()))
-    pool = use._pool(train, np.arange(4), train.images[:4])
+    monkeypatch.setattr(
+        downstream, "_fit", lambda network, *arguments: weights.append(network.get_weights()[0].tolist())
+    )
+    pool = downstream._pool(train, np.arange(4), train.images[:4])
     for seed in (0, 0, 1):
         train_network(RECIPE, [pool], None, unseen, seed)
     assert weights[0] == weights[1] != weights[2]
@@ -194,11 +196,11 @@ def test_the_seed_of_a_repetition_is_that_of_its_network(train, unseen, train_ne
 def test_the_seed_of_a_repetition_is_that_of_order_and_changes(train, limits):
     """Where films are augmented: of the changes of one film, whose order nothing can change."""
     count = 1 if limits else len(train)
-    pool = use._pool(train, np.arange(count), train.images[:count])
+    pool = downstream._pool(train, np.arange(count), train.images[:count])
     batches = []
     for seed in (0, 0, 1):
         keras.utils.set_random_seed(7)
-        (batch,) = use._batches(pool, RECIPE, limits, SIZE, seed).take(1)
+        (batch,) = downstream._batches(pool, RECIPE, limits, SIZE, seed).take(1)
         batches.append(batch[0].numpy().tolist())
     assert batches[0] == batches[1] != batches[2]
 
@@ -215,11 +217,11 @@ def test_no_arm_has_more_updates_than_another(train, unseen, arm, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "fit", spy)
     rows = np.flatnonzero(train.labels != 2)
-    real = use._pool(train, rows, train.images[rows])
-    pools = use._pools(ARMS[arm], real, real + real, seed=0)
+    real = downstream._pool(train, rows, train.images[rows])
+    pools = downstream._pools(ARMS[arm], real, real + real, seed=0)
     recipe = dataclasses.replace(RECIPE, steps=6)
-    use._segment(recipe, pools, None, unseen, seed=0)
-    use._classify(recipe, pools, None, unseen, seed=0)
+    downstream._segment(recipe, pools, None, unseen, seed=0)
+    downstream._classify(recipe, pools, None, unseen, seed=0)
     assert updates == [6 // len(pools)] * 2 * len(pools)
 
 
@@ -234,25 +236,25 @@ def test_the_networks_learn(train, unseen):
     ]
     train, unseen = (dataclasses.replace(films, images=films.images.astype(np.float32)) for films in bright)
     rows = np.flatnonzero(train.labels != 2)
-    pools = [use._pool(train, rows, train.images[rows])]
+    pools = [downstream._pool(train, rows, train.images[rows])]
     recipe = Recipe(widths=(4, 8), steps=60, batch_size=8, learning_rate=1e-2)
-    scores = use._classify(recipe, pools, None, unseen, seed=0)
+    scores = downstream._classify(recipe, pools, None, unseen, seed=0)
     assert scores[unseen.labels == 1].min() > scores[unseen.labels == 0].max()
-    assert np.nanmean(use._segment(recipe, pools, None, unseen, seed=0)) > 0.8
+    assert np.nanmean(downstream._segment(recipe, pools, None, unseen, seed=0)) > 0.8
 
 
 def test_without_lesions_there_is_nothing_to_train(train, unseen, tmp_path):
     clear = dataclasses.replace(train, masks=np.minimum(train.masks, 3))
-    assert measure(clear, unseen, tmp_path / "use.jsonl") == ()
-    assert not (tmp_path / "use.jsonl").exists()
+    assert measure(clear, unseen, tmp_path / "downstream.jsonl") == ()
+    assert not (tmp_path / "downstream.jsonl").exists()
 
 
 def test_lesions_move_with_their_film(train):
     """Films that are grey where the lesion is alone."""
     lesions = np.zeros((6, SIZE, SIZE), np.uint8)
     lesions[:, 8:16, 4:20] = 1
-    pool = use.Pool(0.5 * lesions.astype(np.float32), lesions, np.zeros(6, np.int32))
-    ((images, moved, _),) = use._batches(pool, Recipe(batch_size=6), AUGMENTATIONS["whole"], SIZE, 0).take(1)
+    pool = downstream.Pool(0.5 * lesions.astype(np.float32), lesions, np.zeros(6, np.int32))
+    ((images, moved, _),) = downstream._batches(pool, Recipe(batch_size=6), AUGMENTATIONS["whole"], SIZE, 0).take(1)
     seen = images.numpy()[..., 0] > 0.25
     assert dice(seen, lesions, 1).min() < 0.8
     assert dice(seen, moved.numpy(), 1).min() > 0.9
@@ -261,10 +263,10 @@ def test_lesions_move_with_their_film(train):
 def test_augmented_windows_stay_full_of_film(train):
     """Where a training's windows have a margin, the films that take its place are mirrored: no black comes in."""
     rows = np.flatnonzero(train.labels != 2)
-    pool = use._pool(train, rows, np.full((len(rows), SIZE, SIZE), 0.5, np.float32))
+    pool = downstream._pool(train, rows, np.full((len(rows), SIZE, SIZE), 0.5, np.float32))
     recipe, limits = Recipe(batch_size=len(rows)), AUGMENTATIONS["roi"]
-    whole, window = (use._with_margin(pool, view) for view in ("whole", "roi"))
+    whole, window = (downstream._with_margin(pool, view) for view in ("whole", "roi"))
     assert whole.images.shape[1:] == (SIZE, SIZE)
-    (black,), (full,) = (use._batches(each, recipe, limits, SIZE, 0).take(1) for each in (whole, window))
+    (black,), (full,) = (downstream._batches(each, recipe, limits, SIZE, 0).take(1) for each in (whole, window))
     assert (black[0].numpy() == 0).mean() > 0.05
     assert (full[0].numpy() == 0).mean() < 0.005

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mammogan_tf.config import LESION
-from mammogan_tf.data.made_masks import SHIFT, add_lesion, between, remove_lesions, vary
+from mammogan_tf.data.mask_editing import SHIFT, add_lesion, deform_label_map, interpolate_label_maps, remove_lesions
 from mammogan_tf.errors import ConfigError
 
 SIZE = 32
@@ -50,8 +50,8 @@ def test_a_lesion_outside_the_mask_is_refused(anatomy, x, y, radius):
 
 def test_varied_anatomies_differ_and_stay_anatomies(anatomy):
     anatomy = add_lesion(anatomy, x=6 / SIZE, y=14 / SIZE, radius=3 / SIZE)
-    varied = [vary(anatomy, seed) for seed in range(20)]
-    np.testing.assert_array_equal(vary(anatomy, 3), varied[3])
+    varied = [deform_label_map(anatomy, seed) for seed in range(20)]
+    np.testing.assert_array_equal(deform_label_map(anatomy, 3), varied[3])
     assert len({map_.tobytes() for map_ in [anatomy, *varied]}) == 21
     shares = np.array([[(map_ == value).mean() for value in range(5)] for map_ in varied])
     assert (shares[:, 1:] > 0).all()
@@ -65,15 +65,15 @@ def test_tissue_that_the_right_edge_cuts_off_goes_on_there():
     window = np.ones((SIZE, SIZE), np.uint8)
     window[: SIZE // 2] = 2
     for seed in range(20):
-        assert (vary(window, seed) > 0).all()
+        assert (deform_label_map(window, seed) > 0).all()
 
 
 def test_varied_anatomies_are_shifted_along_the_chest_wall(monkeypatch):
     """What lies there half-way down is neither turned nor scaled away; its middle is at row 31.5 of 64."""
-    monkeypatch.setattr("mammogan_tf.data.made_masks.BEND", 0)
+    monkeypatch.setattr("mammogan_tf.data.mask_editing.BEND", 0)
     thin = np.zeros((64, 64), np.uint8)
     thin[28:36, :2] = 1
-    shifts = [np.nonzero(vary(thin, seed))[0].mean() - 31.5 for seed in range(40)]
+    shifts = [np.nonzero(deform_label_map(thin, seed))[0].mean() - 31.5 for seed in range(40)]
     assert min(shifts) == pytest.approx(-64 * SHIFT, abs=0.6)
     assert max(shifts) == pytest.approx(64 * SHIFT, abs=0.6)
 
@@ -82,9 +82,9 @@ def test_varied_anatomies_are_shifted_along_the_chest_wall(monkeypatch):
 def test_a_varied_anatomy_is_the_same_with_a_lesion_and_keeps_it(anatomy, seed):
     """With the last five seeds the lesion's only pixel falls between those of the new map."""
     lesion = add_lesion(anatomy, x=6 / SIZE, y=14 / SIZE, radius=1e-4)
-    varied = vary(lesion, seed)
+    varied = deform_label_map(lesion, seed)
     assert (varied == LESION).any()
-    np.testing.assert_array_equal(varied[varied != LESION], vary(anatomy, seed)[varied != LESION])
+    np.testing.assert_array_equal(varied[varied != LESION], deform_label_map(anatomy, seed)[varied != LESION])
 
 
 def test_between_two_maps_outlines_move(anatomy):
@@ -92,13 +92,13 @@ def test_between_two_maps_outlines_move(anatomy):
     first, second, middle = (np.zeros((SIZE, SIZE), np.uint8) for _ in range(3))
     for map_, left in ((first, 4), (second, 12), (middle, 8)):
         map_[10:22, left : left + 12] = 1
-    assert (between(first, second, 0.5) != middle).mean() < 0.04
+    assert (interpolate_label_maps(first, second, 0.5) != middle).mean() < 0.04
     lesion = anatomy.copy()
     lesion[14:17, 4:7] = LESION
-    assert (between(anatomy, lesion, 0.7) == LESION).any()
-    assert not (between(anatomy, lesion, 0.3) == LESION).any()
-    np.testing.assert_array_equal(between(anatomy, second, 0), anatomy)
-    np.testing.assert_array_equal(between(anatomy, second, 1), second)
+    assert (interpolate_label_maps(anatomy, lesion, 0.7) == LESION).any()
+    assert not (interpolate_label_maps(anatomy, lesion, 0.3) == LESION).any()
+    np.testing.assert_array_equal(interpolate_label_maps(anatomy, second, 0), anatomy)
+    np.testing.assert_array_equal(interpolate_label_maps(anatomy, second, 1), second)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
@@ -107,4 +107,4 @@ def test_between_two_maps_comes_nothing_that_neither_has(share):
     first, second = np.zeros((2, SIZE, SIZE), np.uint8)
     first[:, :28], second[:, :12] = 1, 1
     first[4:28, :24], second[4:28, :4] = 2, 2
-    assert set(np.unique(between(first, second, share))) <= {0, 1, 2}
+    assert set(np.unique(interpolate_label_maps(first, second, share))) <= {0, 1, 2}

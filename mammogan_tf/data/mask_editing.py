@@ -7,7 +7,7 @@ from mammogan_tf.config import LESION
 from mammogan_tf.data.label_maps import shrink_label_map
 from mammogan_tf.validated import require
 
-__all__ = ["add_lesion", "between", "remove_lesions", "vary"]
+__all__ = ["add_lesion", "deform_label_map", "interpolate_label_maps", "remove_lesions"]
 
 ROTATION = 5.0
 """Largest rotation about the middle of the chest wall, in degrees."""
@@ -63,7 +63,7 @@ def add_lesion(label_map: np.ndarray, x: float, y: float, radius: float) -> np.n
     return np.where(lesion & (label_map > 0), LESION, label_map).astype(np.uint8)
 
 
-def between(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+def interpolate_label_maps(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     """A label map on the way from one to another, uint8 [S, S] each: outlines move, nothing is blended.
 
     Each pixel gets the class in which it lies deepest, by the signed distance to the outline of each class, averaged over
@@ -89,7 +89,7 @@ def _depth(mask: np.ndarray, deepest: float) -> np.ndarray:
     return ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
 
 
-def vary(label_map: np.ndarray, seed: int) -> np.ndarray:
+def deform_label_map(label_map: np.ndarray, seed: int) -> np.ndarray:
     """Another anatomy like that of a label map uint8 [S, S]: turned, scaled, stretched, shifted and bent at random.
 
     What lies at the left edge, the chest wall of a whole film, stays there; tissue that the right edge cuts off goes on there, as

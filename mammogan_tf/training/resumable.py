@@ -1,4 +1,4 @@
-"""Training step by step: a model that counts its steps, and ``fit`` that can be broken off and resumed at any of them."""
+"""The base class of both models in training, and a ``fit`` that can be interrupted and resumed at any step."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,16 +7,16 @@ import tensorflow as tf
 
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training.callbacks import Interruption
-from mammogan_tf.training.workers import anywhere
+from mammogan_tf.training.workers import any_worker
 
-__all__ = ["Stepped", "fit"]
+__all__ = ["ResumableModel", "fit"]
 
 
-class Stepped(keras.Model):
-    """A model whose trackers run on until somebody takes their values, so that a resumed run writes the same rows.
+class ResumableModel(keras.Model):
+    """A Keras model that counts its training steps, and accumulates metrics until :meth:`pop_metrics` reads and resets them.
 
-    What ``fit`` logs are means since :meth:`take` was last called, not of an epoch. Of Keras's own ways to keep and evaluate a
-    model ``save_weights`` works; ``save``, ``evaluate`` and ``validation_data`` do not.
+    Keras resets metrics every epoch; here an interrupted run records the same rows as an uninterrupted one.
+    ``save_weights`` works; ``save``, ``evaluate`` and ``validation_data`` are not supported.
 
     Attributes:
         step: a variable, the number of steps trained.
@@ -30,27 +30,27 @@ class Stepped(keras.Model):
         self.trackers: dict[str, keras.metrics.Metric] = {}
 
     def compile(self, *arguments, **options) -> None:
-        """Without XLA, which Keras would take on one GPU alone: there it draws other random numbers."""
+        """Compiles without XLA. Keras would use XLA on a single GPU only, where it draws different random numbers."""
         super().compile(*arguments, jit_compile=False, **options)
 
     def _maybe_symbolic_build(self, *arguments, **options) -> None:
-        """Does nothing, where Keras 3 averages the first batch over the machines and calls the model: it is built."""
+        """Does nothing; Keras would call the model on a batch averaged over the workers. The networks are built already."""
 
     def reset_metrics(self) -> None:
-        """Does nothing: :meth:`take` resets the trackers."""
+        """Does nothing: :meth:`pop_metrics` resets the trackers."""
 
     def logs(self) -> dict[str, tf.Tensor]:
-        """What a ``train_step`` returns. Several machines average it over its first axis, so that it needs one."""
+        """What ``train_step`` returns: metrics with a leading axis of length 1, over which Keras averages several workers."""
         return {name: tracker.result()[None] for name, tracker in self.trackers.items()}
 
-    def take(self) -> dict[str, float]:
+    def pop_metrics(self) -> dict[str, float]:
         """The values of the trackers over all replicas since the last call."""
         values = {name: float(tracker.result()) for name, tracker in self.trackers.items()}
         for tracker in self.trackers.values():
             tracker.reset_state()
         return values
 
-    def require_finite(self) -> None:
+    def require_finite_weights(self) -> None:
         """Raises ModelError where a weight is not finite."""
         broken = [weight.path for weight in self.weights if not tf.reduce_all(tf.math.is_finite(_floats(weight)))]
         if broken:
@@ -65,7 +65,7 @@ def _floats(weight: keras.Variable) -> tf.Tensor:
 
 
 def fit(
-    model: Stepped,
+    model: ResumableModel,
     batches: Callable[[tf.distribute.InputContext], tf.data.Dataset],
     last: int,
     callbacks: Sequence[keras.callbacks.Callback],
@@ -84,7 +84,7 @@ def fit(
         KeyboardInterrupt: on Ctrl-C or SIGTERM in any process, after a checkpoint.
     """
     strategy = model.distribute_strategy
-    with Interruption(save, lambda requested: anywhere(strategy, requested)) as interruption:
+    with Interruption(save, lambda requested: any_worker(strategy, requested)) as interruption:
         model.fit(
             strategy.distribute_datasets_from_function(batches),
             steps_per_epoch=last - int(model.step.numpy()),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mammogan_tf.config import LESION
-from mammogan_tf.evaluation.evidence import UseResult
-from mammogan_tf.evaluation.sections.use import ARMS, USE
+from mammogan_tf.evaluation.evidence import DownstreamResult
+from mammogan_tf.evaluation.sections.downstream import ARMS, DOWNSTREAM
 from tests.toy_films import draw_films, evidence_of
 
 
@@ -23,16 +23,16 @@ def results(films, gains: dict[str, float]):
         for seed in range(2):
             scores = films.labels * float(arm in gains) + 0.0
             dice = np.where((films.masks == LESION).any(axis=(1, 2)), 0.2 + gains.get(arm, 0) + 0.01 * seed, np.nan)
-            yield UseResult(arm, seed, np.where(films.labels == 2, np.nan, scores), dice)
+            yield DownstreamResult(arm, seed, np.where(films.labels == 2, np.nan, scores), dice)
 
 
 def test_left_out(evidence):
-    assert USE.compute(evidence) == {}
-    assert USE.draw(evidence, {}) == []
+    assert DOWNSTREAM.compute(evidence) == {}
+    assert DOWNSTREAM.draw(evidence, {}) == []
 
 
 def test_no_lesions(evidence):
-    report = USE.compute(dataclasses.replace(evidence, use=()))
+    report = DOWNSTREAM.compute(dataclasses.replace(evidence, downstream=()))
     assert {estimate["not computed"] for estimate in report.values()} == {"no training film has a lesion"}
 
 
@@ -40,15 +40,15 @@ def test_what_was_not_computed_has_no_scatter(evidence):
     """All films benign, and without a lesion."""
     clear = dataclasses.replace(evidence.real, labels=np.zeros(40, int), masks=np.minimum(evidence.real.masks, 3))
     measured = tuple(results(clear, {}))
-    report = USE.compute(dataclasses.replace(evidence, real=clear, use=measured))
+    report = DOWNSTREAM.compute(dataclasses.replace(evidence, real=clear, downstream=measured))
     assert all(set(report[key]) == {"not computed"} for key in ("auc_real", "auc_equal", "dice_real"))
 
 
 def test_gains_are_paired(evidence):
     measured = tuple(results(evidence.real, {"equal": 0.3}))
-    changed = dataclasses.replace(evidence, use=measured)
-    report = USE.compute(changed)
-    assert set(report) == {measure.key for measure in USE.measures}
+    changed = dataclasses.replace(evidence, downstream=measured)
+    report = DOWNSTREAM.compute(changed)
+    assert set(report) == {measure.key for measure in DOWNSTREAM.measures}
     assert (report["auc_real"]["value"], report["auc_equal"]["value"]) == (0.5, 1)
     assert (report["auc_equal_gain"]["value"], report["auc_equal_gain"]["low"]) == (0.5, 0.5)
     assert report["auc_half_gain"]["value"] == 0
@@ -56,7 +56,7 @@ def test_gains_are_paired(evidence):
     assert report["dice_equal"]["note"] == "2 seeds: 0.500 to 0.510"
     for end in ("value", "low", "high"):
         assert report["dice_equal_gain"][end] == pytest.approx(0.3)
-    assert [picture.name for picture in USE.draw(changed, report)] == ["use_auc", "use_dice"]
+    assert [picture.name for picture in DOWNSTREAM.draw(changed, report)] == ["downstream_auc", "downstream_dice"]
 
 
 def test_seeds_that_differ_widen_the_interval_of_a_gain(evidence):
@@ -65,7 +65,7 @@ def test_seeds_that_differ_widen_the_interval_of_a_gain(evidence):
         dataclasses.replace(each, dice=each.dice + (0.05 - 0.1 * each.seed) * (each.arm == "half"))
         for each in results(evidence.real, {})
     )
-    report = USE.compute(dataclasses.replace(evidence, use=tuple(measured)))
+    report = DOWNSTREAM.compute(dataclasses.replace(evidence, downstream=tuple(measured)))
     gain, dice = report["dice_half_gain"], report["dice_half"]
     assert gain["value"] == pytest.approx(0)
     error = np.std([0.05, -0.05], ddof=1) / np.sqrt(2)

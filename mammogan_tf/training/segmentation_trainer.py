@@ -1,4 +1,4 @@
-"""A segmentation network in training, as a Keras model with its own ``train_step``."""
+"""A segmentation network in training: a Keras model with its own ``train_step``."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,39 +6,39 @@ import keras
 import tensorflow as tf
 
 from mammogan_tf.metrics.segmentation import REGIONS
-from mammogan_tf.replicas import replicas
-from mammogan_tf.training.averaging import average_into
+from mammogan_tf.replicas import num_replicas
+from mammogan_tf.training.averaging import update_ema
 from mammogan_tf.training.region_dice import RegionDice
-from mammogan_tf.training.stepped import Stepped
+from mammogan_tf.training.resumable import ResumableModel
 
-__all__ = ["Supervised"]
+__all__ = ["SegmentationTrainer"]
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-class Supervised(Stepped):
-    """A network against masks. An average of its weights, statistics of normalisation included, is kept beside it.
+class SegmentationTrainer(ResumableModel):
+    """Trains a network on masks, and keeps an exponential moving average of its weights, batch normalisation included.
 
     ``keras.callbacks.SwapEMAWeights`` leaves the statistics out, and swaps by adding and subtracting, which rounds.
 
     Args:
         network: films [B, S, S, 1] to probabilities [B, S, S, C].
         loss: of one-hot masks and probabilities, [B, S, S, C] each.
-        dice_of: regions whose mean Dice is ``dice``, beside ``dice_<region>`` of each.
+        selection_regions: regions whose mean Dice is ``dice``, beside ``dice_<region>`` of each.
         ema: decay of the averaged weights; it rises to this as ``(1 + step) / (10 + step)``.
     """
 
-    def __init__(self, network: keras.Model, *, loss: Loss, dice_of: Iterable[str], ema: float) -> None:
-        super().__init__("supervised")
+    def __init__(self, network: keras.Model, *, loss: Loss, selection_regions: Iterable[str], ema: float) -> None:
+        super().__init__("segmentation_trainer")
         self.network = network
-        self.averaged = keras.models.clone_model(network)
-        self.averaged.set_weights(network.get_weights())
-        self.averaged.trainable = False
-        self.criterion, self.dice_of, self.ema = loss, tuple(dice_of), ema
+        self.ema_network = keras.models.clone_model(network)
+        self.ema_network.set_weights(network.get_weights())
+        self.ema_network.trainable = False
+        self.loss_function, self.selection_regions, self.ema = loss, tuple(selection_regions), ema
         self.trackers = self._new_trackers()
 
     def _new_trackers(self) -> dict[str, keras.metrics.Metric]:
-        names = {"dice": self.dice_of, **{f"dice_{region}": [region] for region in REGIONS}}
+        names = {"dice": self.selection_regions, **{f"dice_{region}": [region] for region in REGIONS}}
         dices = {name: RegionDice(regions, name) for name, regions in names.items()}
         return {"loss": keras.metrics.Mean("loss"), **dices}
 
@@ -52,11 +52,11 @@ class Supervised(Stepped):
         films, truth = batch
         with tf.GradientTape() as tape:
             probabilities = self.network(films, training=True)
-            loss = self.criterion(truth, probabilities)
-            scaled = self.optimizer.scale_loss(loss / replicas())
+            loss = self.loss_function(truth, probabilities)
+            scaled = self.optimizer.scale_loss(loss / num_replicas())
         variables = self.network.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        average_into(self.averaged, self.network, self.step, self.ema)
+        update_ema(self.ema_network, self.network, self.step, self.ema)
         self.step.assign_add(1)
         _update(self.trackers, truth, probabilities, loss)
         return self.logs()
@@ -65,13 +65,13 @@ class Supervised(Stepped):
         """Values of the averaged network by name, on batches in the format of ``train_step``."""
         trackers = self._new_trackers()
         for films, truth in batches:
-            probabilities = self._outline(films)
-            _update(trackers, truth, probabilities, self.criterion(truth, probabilities))
+            probabilities = self._predict(films)
+            _update(trackers, truth, probabilities, self.loss_function(truth, probabilities))
         return {name: float(tracker.result()) for name, tracker in trackers.items()}
 
     @tf.function(reduce_retracing=True)
-    def _outline(self, films: tf.Tensor) -> tf.Tensor:
-        return self.averaged(films, training=False)
+    def _predict(self, films: tf.Tensor) -> tf.Tensor:
+        return self.ema_network(films, training=False)
 
 
 def _update(

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import BENIGN, MALIGNANT
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import WITHOUT, over_pairs, over_patients
+from mammogan_tf.evaluation.estimates import WITHOUT, bootstrap_pairs, bootstrap_patients
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.metrics.intervals import Estimate, half_width, not_computed
 
-__all__ = ["ARMS", "USE", "Arm"]
+__all__ = ["ARMS", "DOWNSTREAM", "Arm"]
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,22 @@ BASE = "real"
 
 def _compute(evidence: Evidence) -> dict[str, Estimate]:
     """Means over the seeds; where the report left this out, nothing."""
-    if evidence.use is None:
+    if evidence.downstream is None:
         return {}
-    if not evidence.use:
-        return {measure.key: not_computed("no training film has a lesion") for measure in USE.measures}
+    if not evidence.downstream:
+        return {measure.key: not_computed("no training film has a lesion") for measure in DOWNSTREAM.measures}
     return _classifier(evidence) | _segmenter(evidence)
 
 
 def _by_arm(evidence: Evidence, name: str) -> dict[str, np.ndarray]:
     """Values [seeds, N] of each arm."""
-    return {arm: np.array([getattr(each, name) for each in evidence.use or () if each.arm == arm]) for arm in ARMS}
+    return {
+        arm: np.array([getattr(each, name) for each in evidence.downstream or () if each.arm == arm]) for arm in ARMS
+    }
 
 
 def _classifier(evidence: Evidence) -> dict[str, Estimate]:
-    benign, malignant = (np.flatnonzero(evidence.real.labels == LABELS.index(name)) for name in LABELS[:2])
+    benign, malignant = (np.flatnonzero(evidence.real.labels == label) for label in (BENIGN, MALIGNANT))
     patients = evidence.real.patients[benign], evidence.real.patients[malignant]
     above = {
         arm: (np.sign(scores[:, None, malignant] - scores[:, benign, None]) + 1) / 2
@@ -66,11 +68,11 @@ def _classifier(evidence: Evidence) -> dict[str, Estimate]:
     }
     report = {}
     for arm, wins in above.items():
-        value = over_pairs(wins.mean(axis=0), *patients, seed=evidence.seed)
+        value = bootstrap_pairs(wins.mean(axis=0), *patients, seed=evidence.seed)
         report[f"auc_{arm}"] = _over_seeds(value, wins)
         if arm != BASE:
             gains = wins - above[BASE]
-            gain = over_pairs(gains.mean(axis=0), *patients, seed=evidence.seed)
+            gain = bootstrap_pairs(gains.mean(axis=0), *patients, seed=evidence.seed)
             report[f"auc_{arm}_gain"] = _over_seeds(gain, gains, -1.0)
     return report
 
@@ -80,11 +82,11 @@ def _segmenter(evidence: Evidence) -> dict[str, Estimate]:
     has_lesion = np.isfinite(list(values.values())).all(axis=(0, 1))
     report = {}
     for arm, of_films in values.items():
-        value = over_patients(of_films.mean(axis=0), patients, seed=seed)
+        value = bootstrap_patients(of_films.mean(axis=0), patients, seed=seed)
         report[f"dice_{arm}"] = _over_seeds(value, of_films[:, has_lesion])
         if arm != BASE:
             gains = of_films - values[BASE]
-            gain = over_patients(gains.mean(axis=0), patients, seed=seed)
+            gain = bootstrap_patients(gains.mean(axis=0), patients, seed=seed)
             report[f"dice_{arm}_gain"] = _over_seeds(gain, gains[:, has_lesion], -1.0)
     return report
 
@@ -109,7 +111,7 @@ def _over_seeds(estimate: Estimate, values: np.ndarray, least: float = 0.0) -> E
 
 
 def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
-    if not evidence.use:
+    if not evidence.downstream:
         return []
     pictures = []
     for score, name in (("auc", "AUC of benign or malignant"), ("dice", "Dice of the lesions")):
@@ -119,7 +121,7 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
             "patients and seeds. Overlapping intervals do not mean that arms are equal: read the paired gains."
         )
         picture = figures.intervals(rows, name, 0.5 if score == "auc" else None)
-        pictures.append(Picture(f"use_{score}", picture, caption))
+        pictures.append(Picture(f"downstream_{score}", picture, caption))
     return pictures
 
 
@@ -137,8 +139,8 @@ def _measures(score: str, title: str) -> tuple[Measure, ...]:
     return tuple(rows)
 
 
-USE = Section(
-    key="use",
+DOWNSTREAM = Section(
+    key="downstream",
     title="Does training with the synthetic images help?",
     meaning="A small classifier (benign or malignant) and a small segmenter of lesions are trained on the training films that "
     "have a lesion, on synthetic images made from their masks and labels, or on both, and tested on films of unseen patients. "

@@ -2,7 +2,7 @@
 
 import time
 
-__all__ = ["Receipt", "Unread"]
+__all__ = ["Receipt", "UnreadAnswers"]
 
 SMALL = 2**20
 """Bytes up to which an answer is small: small answers have room of their own, which no large one takes."""
@@ -21,7 +21,7 @@ class Receipt:
         self.client, self.bytes, self.small, self.read = client, 0, True, False
 
 
-class Unread:
+class UnreadAnswers:
     """Counts the bytes of answers on their way by client (a connection), and together.
 
     An answer is held back where it has no room beside those that its client has yet to read, or beside all others of its

@@ -14,7 +14,7 @@ from mammogan_tf.serving.channel import is_too_large
 
 __all__ = [
     "MODELS",
-    "Question",
+    "PredictCall",
     "Segmentation",
     "Synthesis",
     "chunks",
@@ -31,7 +31,7 @@ MODELS = ("unet", "generator", "synthesize")
 CHUNK_BYTES = 16 * 2**20
 CHUNK_EXAMPLES = 64
 ANSWER_SIZE = 6
-"""A U-Net's answer is this many times its question: five probabilities and a class to a pixel."""
+"""A U-Net's answer is this many times its request: five probabilities and a class to a pixel."""
 PNG_BYTES = 2**20
 """A PNG counts for this much at least: the answer takes more than a small file, at 256 x 256 pixels half as much again.
 What a larger model answers is known once it has been too large."""
@@ -55,7 +55,7 @@ class Synthesis(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question(Generic[Answer]):
+class PredictCall(Generic[Answer]):
     """Inputs for one signature, of any number of films, and what the outputs make.
 
     ``costs`` are the bytes that each film takes in a message, of the request or the answer; ``read`` makes the answer of
@@ -107,7 +107,7 @@ class Question(Generic[Answer]):
         return self.read({name: np.concatenate(arrays) for name, arrays in parts.items()})
 
 
-def segment(images: np.ndarray | Sequence[bytes], version: int | None = None) -> Question[Segmentation]:
+def segment(images: np.ndarray | Sequence[bytes], version: int | None = None) -> PredictCall[Segmentation]:
     """Films float32 [N, S, S] in [0, 1], or PNGs of any size, to their label maps.
 
     Raises:
@@ -123,9 +123,9 @@ def segment(images: np.ndarray | Sequence[bytes], version: int | None = None) ->
         _require_some("segment", batch)
         require_films(batch, ServingError)
         costs = [ANSWER_SIZE * batch[0].nbytes] * len(batch)
-        return Question("unet", "serving_default", {"image": batch}, wanted, costs, read, version)
+        return PredictCall("unet", "serving_default", {"image": batch}, wanted, costs, read, version)
     pngs = _pngs("segment", images, "an array [N, S, S] or PNG files as bytes in a list")
-    return Question("unet", "segment_png", {"png": pngs}, wanted, _png_costs(pngs), read, version)
+    return PredictCall("unet", "segment_png", {"png": pngs}, wanted, _png_costs(pngs), read, version)
 
 
 def generate(
@@ -133,7 +133,7 @@ def generate(
     label_maps: np.ndarray,
     labels: Sequence[int] | np.ndarray,
     version: int | None = None,
-) -> Question[np.ndarray]:
+) -> PredictCall[np.ndarray]:
     """Seeds [N], label maps [N, S, S] (0-4) and labels [N] (0-2) to films float32 [N, S, S] in [0, 1].
 
     Raises:
@@ -151,7 +151,7 @@ def generate(
     def read(outputs: dict[str, np.ndarray]) -> np.ndarray:
         return outputs["image"][..., 0]
 
-    return Question("generator", "generate_seeded", inputs, ("image",), costs, read, version)
+    return PredictCall("generator", "generate_seeded", inputs, ("image",), costs, read, version)
 
 
 def synthesize(
@@ -159,7 +159,7 @@ def synthesize(
     seeds: Sequence[int] | np.ndarray,
     lesions: Sequence[Sequence[float]] | np.ndarray | None = None,
     version: int | None = None,
-) -> Question[Synthesis]:
+) -> PredictCall[Synthesis]:
     """PNGs of films, seeds [N] and, where wanted, lesions [N, 3] (x, y, radius in [0, 1]) to films of the same anatomy.
 
     Raises:
@@ -178,7 +178,7 @@ def synthesize(
         label_maps, images = outputs["label_map"].astype(np.uint8), outputs["image"][..., 0]
         return Synthesis(label_maps, images, list(outputs["png"]))
 
-    return Question("synthesize", signature, inputs, Synthesis._fields, _png_costs(pngs), read, version)
+    return PredictCall("synthesize", signature, inputs, Synthesis._fields, _png_costs(pngs), read, version)
 
 
 def status_request(model: str) -> Any:

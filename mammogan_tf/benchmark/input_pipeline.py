@@ -20,7 +20,7 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.pipeline import gan_batches, segmentation_batches
 from mammogan_tf.training.gan import build_wgan_gp
-from mammogan_tf.training.segmentation import build_supervised
+from mammogan_tf.training.segmentation import build_segmentation_trainer
 from mammogan_tf.training.strategy import set_up_device
 
 __all__ = ["benchmark_input", "format_input"]
@@ -131,7 +131,7 @@ def _gan(config: GANConfig, films: FilmSet) -> tuple[str, tf.data.Dataset, Calla
 
 
 def _unet(config: UNetConfig, films: FilmSet) -> tuple[str, tf.data.Dataset, Callable[[Any], object]]:
-    model = build_supervised(config, steps_per_epoch=max(1, len(films) // config.batch_size))
+    model = build_segmentation_trainer(config, steps_per_epoch=max(1, len(films) // config.batch_size))
     step = tf.function(model.train_step)
     batches = segmentation_batches(films, config.batch_size, seed=config.seed)
     return "train-unet", batches, lambda batch: tf.nest.map_structure(np.asarray, step(batch))

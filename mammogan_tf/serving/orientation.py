@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from mammogan_tf.config import LESION
-from mammogan_tf.serving.checks import require
+from mammogan_tf.serving.graph_checks import require
 
 __all__ = ["Placement", "find_lean", "find_placement", "move_columns", "paint_lesions"]
 

@@ -2,10 +2,10 @@
 
 import grpc
 
-__all__ = ["Refusal", "exhausted", "invalid"]
+__all__ = ["StatusError", "exhausted", "invalid"]
 
 
-class Refusal(Exception):
+class StatusError(Exception):
     """``code`` is the gRPC status, the text its message."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -13,11 +13,11 @@ class Refusal(Exception):
         self.code = code
 
 
-def invalid(message: str) -> Refusal:
+def invalid(message: str) -> StatusError:
     """A request that makes no sense."""
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message)
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-def exhausted(message: str) -> Refusal:
+def exhausted(message: str) -> StatusError:
     """A request for which there is no room."""
-    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+    return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)

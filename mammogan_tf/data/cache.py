@@ -24,7 +24,7 @@ from mammogan_tf.data.preparation import canvas_size, prepare
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 
-__all__ = ["Notes", "cache_folder", "prepare_films", "read_layers", "read_notes"]
+__all__ = ["CachedMetadata", "cache_folder", "prepare_films", "read_metadata", "read_pixels"]
 
 PREPARE_VERSION = 10
 """Part of every cache key: raise it whenever the pixels that ``preparation.prepare`` returns change."""
@@ -33,12 +33,12 @@ FEW_FILMS = 8
 """Fewer films than this are prepared in this process: starting workers would take longer."""
 
 KEY = "mammogan-tf"
-"""Where a cached PNG holds its :class:`Notes`."""
+"""Where a cached PNG holds its :class:`CachedMetadata`."""
 
 Task = tuple[Film, Path]
 
 
-class Notes(NamedTuple):
+class CachedMetadata(NamedTuple):
     """What the cache says of a film in words: fields of :class:`~mammogan_tf.data.preparation.Prepared`."""
 
     labels: tuple[int, ...]
@@ -55,7 +55,7 @@ def prepare_films(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> list[Path]:
-    """Prepares films, or finds them prepared: one file a film, for :func:`read_notes` and :func:`read_layers`.
+    """Prepares films, or finds them prepared: one file a film, for :func:`read_metadata` and :func:`read_pixels`.
 
     The cache lies in :func:`cache_folder`; broken entries are made again.
 
@@ -78,7 +78,7 @@ def prepare_films(
     done = len(films) - len(missing)
     if progress is not None and done:
         progress(done, len(films))
-    for finished in _store_all(missing, options, workers or _usable_cores()):
+    for finished in _prepare_missing(missing, options, workers or _usable_cores()):
         if progress is not None:
             progress(done + finished, len(films))
     return entries
@@ -96,14 +96,14 @@ def cache_folder() -> Path:
         raise DataError("cache: expected a home folder, received: none; set MAMMOGAN_CACHE to a folder") from error
 
 
-def read_notes(path: Path) -> Notes:
+def read_metadata(path: Path) -> CachedMetadata:
     """The words of a file that :func:`prepare_films` returned; its pixels are not decoded."""
     with Image.open(path) as image:
         labels, corners, confidence = json.loads(image.info[KEY])
-    return Notes(tuple(labels), tuple((row, column) for row, column in corners), confidence)
+    return CachedMetadata(tuple(labels), tuple((row, column) for row, column in corners), confidence)
 
 
-def read_layers(path: Path) -> np.ndarray:
+def read_pixels(path: Path) -> np.ndarray:
     """The pixels of such a file, uint8 [K, C, C, 3]: image, film and label map of each window."""
     with Image.open(path) as image:
         rows = np.asarray(image)
@@ -147,7 +147,7 @@ def _store(task: Task, options: dict) -> None:
     if not len(rows):
         rows = np.zeros((1, *rows.shape[1:]), np.uint8)  # No window; but a PNG has a row.
     notes = PngInfo()
-    notes.add_text(KEY, json.dumps(Notes(prepared.labels, prepared.corners, prepared.confidence)))
+    notes.add_text(KEY, json.dumps(CachedMetadata(prepared.labels, prepared.corners, prepared.confidence)))
     try:
         with atomic_path(entry) as temporary:
             Image.fromarray(rows).save(temporary, format="PNG", pnginfo=notes)
@@ -156,7 +156,7 @@ def _store(task: Task, options: dict) -> None:
         raise DataError(f"{entry.parent}: expected a folder to write to, received: {error}; {place}") from error
 
 
-def _store_all(tasks: Sequence[Task], options: dict, workers: int) -> Iterator[int]:
+def _prepare_missing(tasks: Sequence[Task], options: dict, workers: int) -> Iterator[int]:
     """Stores every task and counts along: 1, 2, ...
 
     Where workers cannot start (the program is typed in, or has no ``if __name__ == "__main__"``) or are killed, the rest

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from mammogan_tf.serving.answering import Service, answers
-from mammogan_tf.serving.metrics import Metrics
+from mammogan_tf.serving.prometheus import Metrics
+from mammogan_tf.serving.rpc import Service, answers
 from mammogan_tf.serving.servable import Servable
 from mammogan_tf.serving.server import Server
-from mammogan_tf.serving.versions import Library
+from mammogan_tf.serving.versions import ModelManager
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ class Context:
 
 @pytest.mark.parametrize(("left", "status"), [(None, "CANCELLED"), (60, "CANCELLED"), (0, "DEADLINE_EXCEEDED")])
 def test_a_request_that_is_broken_off_counts_as_late_past_its_deadline_alone(tmp_path, left, status):
-    library = Library(tmp_path)
-    service = Service(library, Metrics(library))
+    manager = ModelManager(tmp_path)
+    service = Service(manager, Metrics(manager))
 
     @answers
     async def wait(service, request, call):
