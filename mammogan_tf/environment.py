@@ -2,12 +2,15 @@
 
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["environment", "versions"]
+__all__ = ["changes_since", "environment", "processor", "usable_cores", "versions"]
 
 
 def environment() -> dict[str, Any]:
@@ -16,11 +19,37 @@ def environment() -> dict[str, Any]:
 
     return {
         "platform": platform.platform(),
+        "processor": processor(),
+        "cores": usable_cores(),
         "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "devices": [device.name for device in tf.config.list_physical_devices()],
         "versions": versions("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image"),
         "git_commit": _git_commit(),
     }
+
+
+def changes_since(recorded: Mapping[str, Any]) -> list[str]:
+    """What has changed since an :func:`environment` was recorded that makes the same computation round differently."""
+    now = environment()
+    before, after = (
+        {name: values.get(name) for name in ("processor", "TF_ENABLE_ONEDNN_OPTS", "devices")}
+        | {name: values.get("versions", {}).get(name) for name in ("tensorflow", "keras", "numpy")}
+        for values in (recorded, now)
+    )
+    return [f"{name} {before[name]}, now {after[name]}" for name in before if before[name] != after[name]]
+
+
+def processor() -> str:
+    """The name of the processor."""
+    with suppress(OSError):  # Linux alone has it.
+        if named := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return named[1]
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions(*packages: str) -> dict[str, str | None]:

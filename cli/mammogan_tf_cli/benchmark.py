@@ -9,7 +9,7 @@ import click
 from mammogan_tf.config import PRECISIONS, PRESETS, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.files import require_place, write_json
-from mammogan_tf_cli.options import UserPath, data_option, folder
+from mammogan_tf_cli.options import DETERMINISTIC, UserPath, data_option, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["benchmark"]
@@ -53,6 +53,7 @@ def step_options(batch_sizes: list[int]) -> Callable[[Any], Any]:
                 default=batch_sizes,
                 help="May be given several times.",
             ),
+            click.option("--deterministic/--fast", default=False, help=DETERMINISTIC),
             click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="default"),
         ):
             command = option(command)
@@ -74,6 +75,7 @@ def train_gan(
     batch_sizes: list[int],
     n_critic: int | None,
     precision: str,
+    deterministic: bool,
     compiled: bool,
     rounds: int,
     report: Path | None,
@@ -87,16 +89,22 @@ def train_gan(
     import_tensorflow(onednn=True)
     from mammogan_tf.benchmark.training import benchmark_gan_training, format_training
 
-    changes = {"precision": precision} | ({"n_critic": n_critic} if n_critic else {})
+    changes = {"precision": precision, "deterministic": deterministic} | ({"n_critic": n_critic} if n_critic else {})
     config = preset(GANConfig, name, changes)
     progress = Console().progress("batch sizes")
     _tell(benchmark_gan_training(config, batch_sizes, rounds, compiled, progress), format_training, report)
 
 
 @benchmark.command()
-@step_options([16])
+@step_options([UNetConfig.batch_size, 16])
 def train_unet(
-    name: str, batch_sizes: list[int], precision: str, compiled: bool, rounds: int, report: Path | None
+    name: str,
+    batch_sizes: list[int],
+    precision: str,
+    deterministic: bool,
+    compiled: bool,
+    rounds: int,
+    report: Path | None,
 ) -> None:
     """One step of the U-Net: ours, and PyTorch's where it is installed.
 
@@ -107,7 +115,7 @@ def train_unet(
     import_tensorflow(onednn=True)
     from mammogan_tf.benchmark.training import benchmark_unet_training, format_training
 
-    config = preset(UNetConfig, name, {"precision": precision})
+    config = preset(UNetConfig, name, {"precision": precision, "deterministic": deterministic})
     progress = Console().progress("batch sizes")
     _tell(benchmark_unet_training(config, batch_sizes, rounds, compiled, progress), format_training, report)
 

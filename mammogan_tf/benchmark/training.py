@@ -68,18 +68,21 @@ def format_training(result: Mapping[str, Any]) -> str:
         "ratio_textbook": "times as fast as the textbook",
         "ratio_torch": "times as fast as PyTorch",
     }
-    lines = [f"{result['precision']} on {result['device']}"]
+    lines = [f"{result['precision']}{', deterministic' if result['deterministic'] else ''} on {result['device']}"]
     for batch in result["batches"]:
         lines.append(f"batch {batch['batch']}")
         for name, title in shown.items():
             if figure := batch.get(name):
-                lines.append(f"  {title:32}{figure['median']:9.3f} [{figure['p10']:.3f}, {figure['p90']:.3f}]")
+                lines.append(f"  {title:32}{_in_words(figure)}")
         for name, figure in batch["torch_variants"].items():
-            text = f"{figure['median']:.3f} s" if isinstance(figure, dict) else figure
-            lines.append(f"  PyTorch {name:24}{text}")
+            lines.append(f"  PyTorch {name:24}{_in_words(figure) if isinstance(figure, dict) else figure}")
     if not any(batch["torch_variants"] for batch in result["batches"]):
         lines.append("PyTorch is not installed: pip install 'mammogan-tf[bench]'")
     return "\n".join(lines)
+
+
+def _in_words(figure: Mapping[str, float]) -> str:
+    return f"{figure['median']:9.3f} [{figure['p10']:.3f}, {figure['p90']:.3f}]"
 
 
 def _benchmark(

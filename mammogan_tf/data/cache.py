@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.preparation import canvas_size, prepare
+from mammogan_tf.environment import usable_cores
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
 
@@ -78,7 +79,7 @@ def prepare_films(
     done = len(films) - len(missing)
     if progress is not None and done:
         progress(done, len(films))
-    for finished in _prepare_missing(missing, options, workers or _usable_cores()):
+    for finished in _prepare_missing(missing, options, workers or usable_cores()):
         if progress is not None:
             progress(done + finished, len(films))
     return entries
@@ -182,10 +183,6 @@ def _store_in_pool(tasks: Sequence[Task], options: dict, workers: int) -> Iterat
             yield done
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from mammogan_tf.config import LABELS, CrossValidationConfig, DataConfig, GANCon
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import Split
-from mammogan_tf.environment import environment
+from mammogan_tf.environment import changes_since, environment
 from mammogan_tf.errors import MammoganError, ModelError
 from mammogan_tf.files import atomic_path, numbered_folders, read_json, write_json
 from mammogan_tf.validated import from_dict, to_dict
@@ -29,6 +29,7 @@ Config = UNetConfig | GANConfig
 C = TypeVar("C", bound=Config)
 
 CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
 MODEL = "model.keras"
 UNET = "unet.keras"
 
@@ -85,7 +86,7 @@ class Run:
         run.write_json("split.json", split.to_dict())
         if films:
             run.write_json("patients.json", {film.id: patient_digits(film.patient) for film in films})
-        run.write_json("environment.json", environment())
+        run.write_json(ENVIRONMENT, environment())
         for name, source in (files or {}).items():
             with atomic_path(path / name) as temporary:
                 shutil.copyfile(source, temporary)
@@ -217,6 +218,14 @@ class Run:
         if not self.finished:
             resume = f"mammogan-tf {self.command} --resume {self.path}"
             raise ModelError(f"{expected}, received: one without {MODEL}; go on with: {resume}")
+
+    @property
+    def environment_changes(self) -> list[str]:
+        """By what the run would go on with other rounding than it began with; none where that is not known."""
+        try:
+            return changes_since(read_json(self.path / ENVIRONMENT))
+        except (OSError, ValueError, TypeError, AttributeError):
+            return []
 
     def is_on(self, data: Sequence[str | Path]) -> bool:
         """Whether the run's data sets are these, in whatever order."""

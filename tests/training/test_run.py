@@ -40,8 +40,19 @@ def test_the_environment_is_written_down(run):
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert environment["versions"].keys() >= {"tensorflow", "keras", "numpy"}
-    assert "devices" in environment
-    assert "git_commit" in environment
+    assert environment.keys() >= {"devices", "processor", "git_commit"}
+    assert environment["cores"] >= 1
+
+
+def test_a_run_says_what_has_changed_since_it_began(run):
+    assert run.environment_changes == []
+    file = run.path / "environment.json"
+    began = json.loads(file.read_text())
+    file.write_text(json.dumps(began | {"processor": "Z80", "versions": began["versions"] | {"keras": "1.0"}}))
+    now = began["processor"], began["versions"]["keras"]
+    assert run.environment_changes == [f"processor Z80, now {now[0]}", f"keras 1.0, now {now[1]}"]
+    file.write_text("{")
+    assert run.environment_changes == [], "nothing is known"
 
 
 def test_numbers_go_up_and_are_never_used_again(tmp_path):
