@@ -31,7 +31,8 @@ __all__ = [
 class History:
     """``history.csv`` and TensorBoard scalars: one row for each step or epoch that is recorded.
 
-    The file is written anew, atomically, with every row; a resumed run drops the rows after its checkpoint.
+    The file is written anew, atomically, with every row; a resumed run drops the rows after its checkpoint from it.
+    TensorBoard's files only grow: where a step comes twice, TensorBoard shows the later value.
 
     Args:
         run_path: where to write.
@@ -106,6 +107,11 @@ class History:
 
     def _write(self) -> None:
         write_text(self._file, pd.DataFrame(self.rows).to_csv(index=False))
+
+    def text(self, name: str, text: str, number: int) -> None:
+        """A text for TensorBoard."""
+        with self._writing(), self.writer.as_default(step=number):
+            tf.summary.text(name, text)
 
     def picture(self, name: str, pixels: np.ndarray, number: int) -> None:
         """A uint8 picture [H, W, 3] for TensorBoard."""

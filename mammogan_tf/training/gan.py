@@ -40,9 +40,6 @@ __all__ = ["build_wgan_gp", "generator_inputs", "train_gan"]
 RECORD_EVERY = 10
 SAMPLE_ROWS = 8
 
-DIVERGENCE_FACTOR = 10
-"""How far beyond what its penalty allows a critic's estimate may go."""
-
 
 def build_wgan_gp(config: GANConfig, model_class: type[WGANGP] = WGANGP, unet: keras.Model | None = None) -> WGANGP:
     """Both networks and their optimizers, as the configuration says; ``unet`` is that of the anatomy loss."""
@@ -207,7 +204,14 @@ def _train(
     history = History(output_run.path, "step", begin, first=first, resume_from=run.path)
     progress = console.progress("step")
     shown = validation.select(list(dict.fromkeys(validation.ids))[:SAMPLE_ROWS])
-    monitor = ValidationMonitor(model, training, validation, config.batch_size, console)
+
+    def warn(step: int, text: str) -> None:
+        console.line(f"step {step}: {text}")
+        history.text("warning", text, step)
+
+    monitor = ValidationMonitor(model, training, validation, config.batch_size, warn)
+    if not monitor.measures_diversity:
+        console.line("no validation patient has two films: no warning where the generator collapses")
     monitor.recall(history.rows)
 
     def record(step: int) -> None:
@@ -252,14 +256,15 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
     """Raises ModelError where the critic diverges.
 
     The scores of a critic of slope 1 differ by at most the distance of two films as it sees them: 2 S for S x S pixels in
-    [-1, 1], times the gain of the emphasis; its compressed channels add little. An estimate of ten times that shows that the
-    penalty no longer holds the slope.
+    [-1, 1], times the gain of the emphasis; its compressed channels add little. A larger estimate shows that the penalty no
+    longer holds the slope.
     """
-    limit = DIVERGENCE_FACTOR * 2 * config.data.size * Emphasis(config.emphasis, config.octaves).max_gain
+    limit = 2 * config.data.size * Emphasis(config.emphasis, config.octaves).max_gain
     if abs(wasserstein) > limit:
         raise ModelError(
             f"step {step}: expected a Wasserstein estimate within {limit:.0f}, received: {wasserstein:.3g}, the critic "
-            "diverges; start another run with another --seed or a higher --gp"
+            "diverges; end the run with its best generator so far by --resume --finish, or start another one with another "
+            "--seed or a higher --gp"
         )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from mammogan_tf.console import Console
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.transforms import one_hot, to_network_range
 from mammogan_tf.errors import ModelError
@@ -41,14 +40,16 @@ class ValidationMonitor:
         films: validation films with the masks to condition on, cropped.
         batch: most films that a network sees at once, as in training: more would take more memory than the training, and
             show the critic another deviation within the batch.
-        console: where a collapse is warned of, once.
+        warn: called once, with the step and a text, where the generator may have collapsed.
 
     Raises:
         DataError: the training films are all the same.
     """
 
-    def __init__(self, model: WGANGP, training: FilmSet, films: FilmSet, batch: int, console: Console) -> None:
-        self._model, self._console, self._warned = model, console, False
+    def __init__(
+        self, model: WGANGP, training: FilmSet, films: FilmSet, batch: int, warn: Callable[[int, str], None]
+    ) -> None:
+        self._model, self._warn, self._warned = model, warn, False
         self._low: list[float] = []
         films = films.spaced(MAX_VALIDATION)
         self._parts = np.array_split(np.arange(len(films)), -(-len(films) // batch))
@@ -59,6 +60,11 @@ class ValidationMonitor:
         patients, ids = np.array(films.patients), np.array(films.ids)
         breasts = np.argwhere(np.triu((patients[:, None] == patients) & (ids[:, None] != ids)))
         self._real = float(np.mean(1 - pairwise_ssim(self._images, breasts))) if len(breasts) else float("nan")
+
+    @property
+    def measures_diversity(self) -> bool:
+        """Whether a validation patient has two different films to compare with."""
+        return self._real > 0
 
     def __call__(self, step: int) -> dict[str, float]:
         """What history keeps.
@@ -86,14 +92,15 @@ class ValidationMonitor:
             "validation_kid": kid(*standardise(self._texture, radiomics_features(synthetic))),
             "validation_wasserstein": -float(wasserstein_critic(real, fake)),
         }
-        if self._real > 0:
+        if self.measures_diversity:
             pairs = np.arange(2 * count).reshape(2, -1).T
             values["diversity"] = float(np.mean(1 - pairwise_ssim(synthetic, pairs))) / self._real
             if self._collapses(values["diversity"]):
-                self._console.line(
-                    f"step {step}: films of one mask differ {values['diversity']:.2f} times as much as the two breasts of a "
+                self._warn(
+                    step,
+                    f"films of one mask differ {values['diversity']:.2f} times as much as the two breasts of a "
                     f"patient, expected {COLLAPSE_THRESHOLD:.2f} or more, and no more than before: the generator may have "
-                    "collapsed; try another --seed"
+                    "collapsed; try another --seed",
                 )
         return values
 

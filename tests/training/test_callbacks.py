@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mammogan_tf.errors import ModelError
 from mammogan_tf.training.callbacks import (
@@ -59,6 +60,14 @@ def test_a_resumed_history_ends_with_its_checkpoint_in_the_file_too(tmp_path):
         history.record(step, {"loss": step / 3})
     History(tmp_path, "step", resumed_at=20)
     assert (tmp_path / "history.csv").read_text() == f"step,loss\n10,{10 / 3}\n20,{20 / 3}\n"
+
+
+def test_a_text_is_for_tensorboard(tmp_path):
+    history = History(tmp_path, "step")
+    history.text("warning", "it collapses", 40)
+    history.writer.close()
+    (event,) = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tensors("warning")
+    assert (event.step, tf.make_ndarray(event.tensor_proto).item()) == (40, b"it collapses")
 
 
 @pytest.mark.parametrize("text", ["garbage\n1\n", "step;loss\n1;2\n", "\ufeffstep,loss\n1,2\n", "step,loss\n1,abc\n"])

@@ -181,13 +181,13 @@ def test_a_loss_that_is_no_number_ends_it_and_the_last_good_checkpoint_stays(mak
         assert np.isfinite(value).all()
 
 
-@pytest.mark.parametrize("estimate", [-3201.0, 3201.0])
+@pytest.mark.parametrize("estimate", [-321.0, 321.0])
 def test_a_critic_that_diverges_ends_the_run(estimate):
-    # Ten times the largest distance of two films: 10 * sqrt(16 * 16 * 2 ** 2) = 320, and 1 + 1.5 * 6 = 10 times with emphasis 6.
+    # The largest distance of two films: sqrt(16 * 16 * 2 ** 2) = 32, and 1 + 1.5 * 6 = 10 times that with emphasis 6.
     config = preset(GANConfig, "tiny", {"emphasis": 6.0})
     require_convergence(20, estimate / 1.01, config)
     with pytest.raises(
-        ModelError, match=r"step 20: expected a Wasserstein estimate within 3200, received: -?3\.2e\+03"
+        ModelError, match=r"step 20: expected a Wasserstein estimate within 320, received: -?321, .* --resume --finish"
     ):
         require_convergence(20, estimate, config)
 
