@@ -7,13 +7,14 @@ import click
 from click.core import ParameterSource
 
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import UserPath, data_option, folder
+from mammogan_tf_cli.options import UserPath, config_file, data_option, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["compare", "evaluate"]
 
 
 @click.command()
+@config_file
 @click.option("--gan", type=folder, metavar="RUN", help="A finished train-gan run.")
 @click.option("--images", type=folder, help="Folder of square PNGs of one size, whoever made them.")
 @click.option("--masks", type=folder, help="Folder of the masks that the images were made from, of the same names.")

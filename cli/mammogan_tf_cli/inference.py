@@ -7,7 +7,7 @@ import click
 
 from mammogan_tf.config import ANATOMIES, LABELS, WALKS
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import OF_A_MASK, UserPath, folder
+from mammogan_tf_cli.options import OF_A_MASK, UserPath, config_file, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["generate", "segment"]
@@ -73,6 +73,7 @@ class LesionCircle(click.ParamType):
 
 
 @click.command()
+@config_file
 @click.argument("model", type=folder)
 @click.option("--count", type=click.IntRange(min=1), required=True, help="Number of images.")
 @click.option(

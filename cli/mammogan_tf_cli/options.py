@@ -22,6 +22,7 @@ from mammogan_tf.config import (
 )
 
 __all__ = [
+    "DETERMINISTIC",
     "OF_A_MASK",
     "RATE",
     "Labels",
@@ -38,6 +39,8 @@ __all__ = [
 Command = Callable[..., Any]
 
 BATCH_SIZES = f"{UNetConfig.batch_size} for a U-Net, {GANConfig.batch_size} for a GAN"
+
+DETERMINISTIC = "Bit-identical runs on one device, also where they were interrupted and resumed; somewhat slower."
 
 OF_A_MASK = "that of each mask; from a folder, benign where there is a lesion, else normal"
 
@@ -174,8 +177,8 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
             "--preset",
             type=click.Choice(list(PRESETS)),
             default="default",
-            help="Starting point: quality trains a GAN for twice as long, paper as the paper does, quickstart for minutes, tiny "
-            "for tests.",
+            help="Starting point: quality trains a GAN for twice as long; paper has the paper's critic and films; whole-128 to "
+            "roi-128 are other sizes and views; quickstart takes minutes; tiny is for tests.",
         ),
         click.option(
             "--size",
@@ -190,7 +193,7 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
             "--lesions",
             type=click.Choice(LESION_OUTLINES),
             show_default=DataConfig.lesions,
-            help="How lesions are drawn.",
+            help="Lesions as the annotated circles, or outlined inside them (a smaller disc where no outline is convincing).",
         ),
         click.option(
             "--min-mask-confidence",
@@ -202,10 +205,17 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
             "--keep-background/--black-background",
             default=None,
             show_default="black",
-            help="Leave labels and strips on the film.",
+            help="Leave film markers and bright strips on the film.",
         ),
-        click.option("--batch-size", type=click.IntRange(min=1), show_default=BATCH_SIZES),
-        click.option("--precision", type=click.Choice(PRECISIONS), show_default=GANConfig.precision),
+        click.option(
+            "--batch-size", type=click.IntRange(min=1), show_default=BATCH_SIZES, help="Films, of all devices together."
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            show_default=GANConfig.precision,
+            help="auto: mixed_bfloat16 on GPUs that have it, else float32; the critic is always float32.",
+        ),
         click.option("--seed", type=click.IntRange(min=0), show_default="0", help="Of weights, order and noise."),
         click.option("--split-seed", type=click.IntRange(min=0), show_default="0", help="Of the split by patient."),
         click.option(
@@ -215,9 +225,7 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
             show_default=str(DataConfig.validation),
             help="Of the patients, by whom the best state of a run is chosen.",
         ),
-        click.option(
-            "--deterministic/--fast", default=None, show_default="fast", help="Bit-identical runs on one device."
-        ),
+        click.option("--deterministic/--fast", default=None, show_default="fast", help=DETERMINISTIC),
     ]
     for option in reversed(options):
         command = option(command)

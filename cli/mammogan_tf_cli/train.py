@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mammogan_tf.config import CRITICS, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.config import CRITICS, MASK_SOURCES, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
 from mammogan_tf_cli.options import (
     RATE,
@@ -126,11 +126,11 @@ def cross_validate(
     type=folder,
     metavar="RUN",
     show_default="newest train-unet run on this data",
-    help="U-Net that draws the masks.",
+    help="Whose masks: a train-unet run, or a cross-validate run, whose masks no network has memorised.",
 )
 @click.option(
     "--masks",
-    type=click.Choice(["unet", "annotation"]),
+    type=click.Choice(MASK_SOURCES),
     show_default="unet, annotation where there is none",
     help="Masks to condition on.",
 )
@@ -171,8 +171,8 @@ def cross_validate(
     "--emphasis",
     type=click.FloatRange(min=0),
     show_default=str(GANConfig.emphasis),
-    help="How far fine detail is lifted before the critic sees a film; beside it, it sees the finest detail alone. 0: it sees "
-    "films as they are, as in the paper.",
+    help="Gain of the fine detail that the critic sees; it also sees the finest detail alone. 0: films as they are, as in the "
+    "paper.",
 )
 @click.option(
     "--anatomy-weight",
@@ -192,8 +192,8 @@ def cross_validate(
     "--variants",
     type=click.IntRange(min=0),
     show_default=f"{GANConfig.variants}; 0 where there are none",
-    help="Of each whole film, moved at random with its mask, to train on beside it: fewer films are learnt by heart, and it "
-    "takes more steps. None of windows (--view roi), nor with masks from a cross-validation: give fewer --steps there, such as "
+    help="Of each whole film, moved at random with its mask, to train on beside it: fewer films are memorised, and it takes "
+    "more steps. None of windows (--view roi), nor with masks from a cross-validation: give fewer --steps there, such as "
     "1200.",
 )
 @click.option(
@@ -352,6 +352,8 @@ def _train(
     if not resumed:
         name = context.params["preset"]
         console.line(f"preset {name}: {PURPOSES[name]}")
+    elif changes := run.environment_changes:
+        console.line(f"{run.path}: goes on with other rounding, as it began with {'; '.join(changes)}")
     try:
         report = train(run, films, console, strategy=strategy, keep=keep)
     except KeyboardInterrupt as error:
