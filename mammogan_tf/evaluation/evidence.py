@@ -86,11 +86,15 @@ class SyntheticFilms:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Label maps uint8 [N, S, S] that a U-Net ``found`` on the unseen films, and the ``truth``, as it was trained."""
+    """Label maps uint8 [N, S, S] that a U-Net ``found`` on the unseen films, and the ``truth``, as it was trained.
+
+    ``disc`` [S, S], of windows: a constant lesion in the middle, where a network that does not beat it has learned nothing.
+    """
 
     network: str
     truth: np.ndarray
     found: np.ndarray
+    disc: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import mask_source, with_condition_masks
 from mammogan_tf.training.prediction import predict_label_maps
 from mammogan_tf.training.run import Run, is_run
+from mammogan_tf.training.scores import fitted_disc
 from mammogan_tf.training.split_films import load_split, mean_grey
 
 __all__ = ["build_evidence", "evaluate", "evaluate_images"]
@@ -261,7 +262,8 @@ def _segmentation(reference: Reference, unet: Path | None = None) -> Segmentatio
     network = load_network(unet if unet and own else reference.evaluator.model_path)
     test = reference.test.cropped()
     found = predict_label_maps(network, test.images)
-    return Segmentation("the run's U-Net" if own else "the evaluation U-Net", test.label_maps, found)
+    disc = fitted_disc(reference.training.cropped()) if reference.evaluator.config.data.view == "roi" else None
+    return Segmentation("the run's U-Net" if own else "the evaluation U-Net", test.label_maps, found, disc)
 
 
 def _critic(run: Run) -> Score | None:

@@ -24,7 +24,7 @@ __all__ = [
 HEADLINES = {
     "fidelity": ("ssim_own_film",),
     "diversity": ("ssim_across_masks", "ssim_same_mask", "spread_over_error", "recall_texture", "coverage_texture"),
-    "distribution": ("fine_texture", "kid_texture", "kid_segmenter", "classifier_auc_texture"),
+    "distribution": ("fine_texture", "spectrum_deviation", "kid_texture", "kid_segmenter", "classifier_auc_texture"),
     "obedience": ("dice_breast", "dice_pectoral", "dice_dense", "dice_lesion", "lesion_contrast_to_real"),
     "memorisation": ("neighbour_ratio_pixels", "neighbour_ratio_segmenter", "membership_auc"),
     "downstream": (

@@ -17,6 +17,7 @@ __all__ = [
     "estimate_against_disc",
     "estimate_dice",
     "estimate_lesions",
+    "fitted_disc",
     "lesion_scores",
     "mean_dice",
 ]
@@ -101,14 +102,26 @@ def estimate_against_disc(films: FilmSet, found: np.ndarray) -> dict[str, Estima
 
 def _beside_disc(training: FilmSet, films: FilmSet, found: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
     """The radius that fits best, and the Dice of network and disc on each window that shows a lesion."""
-    radius = max(range(1, training.size // 2), key=lambda radius: _disc_dice(training, radius).sum())
+    radius = _fitting_radius(training)
     return radius, _lesion_dice(films, found), _disc_dice(films, radius)
 
 
+def fitted_disc(windows: FilmSet) -> np.ndarray:
+    """Label map [S, S] of a lesion that is a disc in the middle, of the radius that fits the lesions of windows best."""
+    return _disc(windows.size, _fitting_radius(windows))
+
+
+def _fitting_radius(windows: FilmSet) -> int:
+    return max(range(1, windows.size // 2), key=lambda radius: _disc_dice(windows, radius).sum())
+
+
+def _disc(size: int, radius: int) -> np.ndarray:
+    places = np.arange(size) - (size - 1) / 2
+    return np.where(places[:, None] ** 2 + places**2 <= radius**2, LESION, 0)
+
+
 def _disc_dice(films: FilmSet, radius: int) -> np.ndarray:
-    places = np.arange(films.size) - (films.size - 1) / 2
-    disc = np.where(places[:, None] ** 2 + places**2 <= radius**2, LESION, 0)
-    return _lesion_dice(films, np.broadcast_to(disc, films.label_maps.shape))
+    return _lesion_dice(films, np.broadcast_to(_disc(films.size, radius), films.label_maps.shape))
 
 
 def _lesion_dice(films: FilmSet, found: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.evaluation import estimates
 from mammogan_tf.evaluation.evidence import Segmentation, SyntheticFilms
 from mammogan_tf.evaluation.sections import fidelity
-from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION, FOLDS
+from mammogan_tf.evaluation.sections.distribution import DISTRIBUTION, FOLDS, _decibels
 from mammogan_tf.evaluation.sections.diversity import DIVERSITY, SHARES
 from mammogan_tf.evaluation.sections.fidelity import FIDELITY
 from mammogan_tf.evaluation.sections.memorisation import MEMORISATION
@@ -199,6 +199,36 @@ def test_agreement_by_hand(few):
     assert values["lesions_found"] == 1
     assert values["false_positives"] == pytest.approx(2 * 4 / (6 + 8))
     assert values["clear_films_with_false_positives"] == 4 / 8
+
+
+def test_windows_have_the_dice_of_a_disc_beside_that_of_the_network(few):
+    truth = np.zeros((len(few.real), 4, 4), np.uint8)
+    truth[:, 1:3, 1:3] = 1
+    truth[::2, 1, 1:3] = LESION  # Two pixels in one film of two.
+    disc = np.zeros((4, 4), int)
+    disc[1:3, 1:3] = LESION  # Four pixels, two of them right.
+    lesions = few.segmentation
+    measured = AGREEMENT.compute(dataclasses.replace(few, segmentation=Segmentation("a network", truth, truth, disc)))
+    assert measured["dice_lesion"]["value"] == 1
+    assert measured["dice_lesion_disc"]["value"] == pytest.approx(2 * 2 / (2 + 4))
+    assert measured["dice_lesion_disc"]["n"] == len(few.real) // 2
+    assert "dice_lesion_disc" not in AGREEMENT.compute(dataclasses.replace(few, segmentation=lesions)), "whole films"
+
+
+def test_deviation_of_power_spectra_in_decibels():
+    one, others = np.ones((3, 4)), np.array([[2.0, 2, 8, 8], [2.0, 2, 8, 8]])
+    of_power_2, of_power_8 = 10 * np.log10(2), 10 * np.log10(8)
+    assert _decibels(others, one) == pytest.approx(np.sqrt((of_power_2**2 + of_power_8**2) / 2))
+    assert _decibels(one, others) == pytest.approx(_decibels(others, one))
+    assert _decibels(others, others) == 0
+
+
+def test_smooth_images_deviate_in_their_spectrum_more_than_real_films(few):
+    smooth = few.synthetic.images.mean(axis=(1, 2), keepdims=True) + 0.1 * (few.synthetic.images - 0.5)
+    found = DISTRIBUTION.compute(with_images(few, smooth))["spectrum_deviation"]
+    assert (
+        found["value"] > 15 > found["floor"]["value"]
+    )  # A tenth of the amplitude: 20 dB less power at all frequencies.
 
 
 def test_shares_are_means_over_sets_of_images(few):

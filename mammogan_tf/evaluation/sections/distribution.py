@@ -1,6 +1,6 @@
 """Do grey levels and texture match those of real films?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -42,26 +42,27 @@ def _fid(first: np.ndarray, second: np.ndarray, *patients: np.ndarray) -> float:
     return frechet_distance(first, second)
 
 
-LIMITS: dict[Distance, tuple[float, float]] = {kid: (-np.inf, np.inf), _fid: (0, np.inf)}
-"""What a distance can be: an unbiased one also falls below 0."""
-
-
 def _compute(evidence: Evidence) -> dict[str, Estimate]:
-    report = {"fine_texture": _fine_texture(evidence)}
+    spectra = [np.array([power_spectrum(image) for image in films.images]) for films in _three(evidence)]
+    report = {
+        "fine_texture": _fine_texture(evidence, *spectra),
+        "spectrum_deviation": computed(partial(_spectrum_deviation, evidence, *spectra)),
+    }
     for space in evidence.spaces:
-        report[f"kid_{space}"] = computed(partial(_distances, evidence, space, kid))
+        report[f"kid_{space}"] = computed(partial(_kid, evidence, space))
         report[f"floor_over_fid_{space}"] = computed(partial(_floor_over_fid, evidence, space))
         report[f"classifier_auc_{space}"] = computed(partial(_classifier, evidence, space))
     report["radiomics_frechet"] = computed(partial(_radiomics, evidence))
     return report
 
 
-def _fine_texture(evidence: Evidence) -> Estimate:
+def _three(evidence: Evidence) -> tuple[RealFilms, RealFilms, SyntheticFilms]:
+    return evidence.train, evidence.real, evidence.synthetic
+
+
+def _fine_texture(evidence: Evidence, *spectra: np.ndarray) -> Estimate:
     """Power in the upper half of the spectrum, synthetic over unseen films; the floor: unseen over training films."""
-    real, made, train = (
-        np.array([power_spectrum(image)[-(image.shape[0] // 4) :].mean() for image in images])
-        for images in (evidence.real.images, evidence.synthetic.images, evidence.train.images)
-    )
+    train, real, made = (spectrum[:, -(spectrum.shape[1] // 2) :].mean(axis=1) for spectrum in spectra)
 
     def ratio(first: np.ndarray, second: np.ndarray) -> float:
         return float(first.mean() / second.mean()) if second.any() else float("nan")
@@ -71,38 +72,64 @@ def _fine_texture(evidence: Evidence) -> Estimate:
     return value | {"floor": bootstrap_two_samples(real, train, real_patients, evidence.train.patients, ratio, seed)}
 
 
-def _to_synthetic(evidence: Evidence, space: str, distance: Distance, kept: np.ndarray) -> float:
+def _spectrum_deviation(evidence: Evidence, *spectra: np.ndarray) -> Estimate:
+    return _distances(evidence, spectra, _decibels)
+
+
+def _decibels(first: np.ndarray, second: np.ndarray, *patients: np.ndarray) -> float:
+    """Root mean square, over frequencies, of the ratio of two mean power spectra in decibels.
+
+    Args:
+        first: spectra [N, R]; second: [M, R].
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = 10 * np.log10(first.mean(axis=0) / second.mean(axis=0))
+    return float(np.sqrt(np.mean(ratio**2)))
+
+
+LIMITS: dict[Distance, tuple[float, float]] = {kid: (-np.inf, np.inf), _fid: (0, np.inf), _decibels: (0, np.inf)}
+"""What a distance can be: an unbiased one also falls below 0."""
+
+Rows = Sequence[np.ndarray]
+"""Features, or spectra, of training films, unseen films and synthetic images."""
+
+
+def _to_synthetic(evidence: Evidence, rows: Rows, distance: Distance, kept: np.ndarray) -> float:
     """Mean over sets of a distance to the training films, of the patients who are kept."""
-    train, _, made = evidence.features(space)
+    train, _, made = rows
     known, patients = evidence.train.patients, evidence.synthetic.patients
-    sets = (rows[np.isin(patients[rows], kept)] for rows in evidence.synthetic.sets[:SETS])
-    return float(np.mean([distance(train, made[rows], known, patients[rows]) for rows in sets]))
+    sets = (chosen[np.isin(patients[chosen], kept)] for chosen in evidence.synthetic.sets[:SETS])
+    return float(np.mean([distance(train, made[chosen], known, patients[chosen]) for chosen in sets]))
 
 
-def _to_real(evidence: Evidence, space: str, distance: Distance, kept: np.ndarray) -> float:
-    train, real, _ = evidence.features(space)
-    rows = np.isin(evidence.real.patients, kept)
-    return distance(train, real[rows], evidence.train.patients, evidence.real.patients[rows])
+def _to_real(evidence: Evidence, rows: Rows, distance: Distance, kept: np.ndarray) -> float:
+    train, real, _ = rows
+    chosen = np.isin(evidence.real.patients, kept)
+    return distance(train, real[chosen], evidence.train.patients, evidence.real.patients[chosen])
 
 
-def _distances(evidence: Evidence, space: str, distance: Distance) -> Estimate:
+def _distances(evidence: Evidence, rows: Rows, distance: Distance) -> Estimate:
     """Training films are the reference of both: unseen films give the floor, and both sets share their anatomy."""
     evidence.require_comparable(SETS)
     limits = LIMITS[distance]
     value = jackknife_sets(
-        partial(_to_synthetic, evidence, space, distance), evidence.synthetic.patients_of_sets(SETS), limits
+        partial(_to_synthetic, evidence, rows, distance), evidence.synthetic.patients_of_sets(SETS), limits
     )
     return value | {
-        "floor": jackknife_patients(partial(_to_real, evidence, space, distance), evidence.real.patients, limits)
+        "floor": jackknife_patients(partial(_to_real, evidence, rows, distance), evidence.real.patients, limits)
     }
 
 
+def _kid(evidence: Evidence, space: str) -> Estimate:
+    return _distances(evidence, evidence.features(space), kid)
+
+
 def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
-    """Leaves out each patient of the unseen films, with her images where she has any: the floor depends on all of them."""
+    """Leaves out each patient of the unseen films, with any images of the patient: the floor depends on all of them."""
     _require_enough(evidence, space)
 
     def ratio(kept: np.ndarray) -> float:
-        floor, fid = (to(evidence, space, _fid, kept) for to in (_to_real, _to_synthetic))
+        floor, fid = (to(evidence, evidence.features(space), _fid, kept) for to in (_to_real, _to_synthetic))
         if fid <= ROUNDING:
             raise DataError("the FID is 0: the images have the features of the training films")
         return floor / fid
@@ -112,7 +139,7 @@ def _floor_over_fid(evidence: Evidence, space: str) -> Estimate:
 
 def _radiomics(evidence: Evidence) -> Estimate:
     _require_enough(evidence, "texture")
-    return _distances(evidence, "texture", _fid)
+    return _distances(evidence, evidence.features("texture"), _fid)
 
 
 def _require_enough(evidence: Evidence, space: str) -> None:
@@ -225,7 +252,8 @@ DISTRIBUTION = Section(
     "classifier of synthetic images against unseen films, trained on other patients. The floor is the same measure for the "
     "unseen films, whose masks the synthetic images share. Features are handcrafted (40: grey levels, co-occurrence, local "
     "patterns, spectrum, wavelets), those of the evaluation U-Net's lowest level, or those of Inception-v3, a network for "
-    "photographs. Distances are means over sets of one synthetic image for each film, so that both sides have equal numbers.",
+    "photographs. Distances are means over sets of one synthetic image for each film, so that both sides have equal "
+    "numbers. The deviation of the power spectrum is the root mean square, over frequencies, of the ratio of mean spectra.",
     caution="Few films give wide intervals. Values below the floor hint at copied training films. The two films of a patient "
     "are more alike than two images of that patient's masks need to be, and so cover less: a perfect generator has a floor / "
     "FID of some 1.2. The AUC's interval keeps the classifier as it is: with real films on both sides one interval in six "
@@ -238,6 +266,12 @@ DISTRIBUTION = Section(
             "Power of the finest texture, ratio to real",
             "below 1: too smooth, above: noise or a grid",
             floor="unseen against training films",
+        ),
+        Measure(
+            "spectrum_deviation",
+            "Power spectrum: deviation from the training films, dB",
+            "near the floor is good",
+            floor="unseen real films",
         ),
         *(measure for space, name in SPACES.items() for measure in _of_space(space, name)),
         Measure(

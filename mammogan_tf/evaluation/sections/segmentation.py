@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from mammogan_tf.config import LABELS
+from mammogan_tf.config import LABELS, LESION
 from mammogan_tf.data.film import TISSUES
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import bootstrap_patients
@@ -53,6 +53,10 @@ def _agreement(evidence: Evidence) -> dict[str, Estimate]:
                 **bootstrap_patients(values, patients, seed=seed),
                 "control": bootstrap_patients(control, patients, seed=seed),
             }
+    if evidence.segmentation.disc is not None:
+        disc = np.broadcast_to(evidence.segmentation.disc, truth.shape)
+        of_disc = np.where((truth == LESION).any(axis=(1, 2)), dice(truth, disc, LESION), np.nan)
+        report["dice_lesion_disc"] = bootstrap_patients(of_disc, patients, seed=seed)
     ratios, controls = (free_response(truth, maps).ratios() for maps in (found, found[other]))
     for name, (_, ratio) in DETECTION.items():
         report[name] = {
@@ -108,19 +112,26 @@ AGREEMENT = Section(
     "as found from an IoU of 0.1. The control compares with the label map of another patient's film.",
     caution="The automatic anatomy is not a radiologist's reading, and circles are larger than lesions. The breast fills much "
     "of every film, so even the control is high: read the distance to it.",
-    measures=tuple(
+    measures=(
+        *(
+            Measure(
+                f"{name}_{region}",
+                f"{region.capitalize()}: {title}",
+                "lower is better" if name == "hd95" else "1 is best",
+                control="another patient's",
+            )
+            for region in REGIONS
+            for name, (_, title) in SCORES.items()
+        ),
         Measure(
-            f"{name}_{region}",
-            f"{region.capitalize()}: {title}",
-            "lower is better" if name == "hd95" else "1 is best",
-            control="another patient's",
-        )
-        for region in REGIONS
-        for name, (_, title) in SCORES.items()
-    )
-    + tuple(
-        Measure(name, title, "1 is best" if name == "lesions_found" else "0 is best", control="another patient's")
-        for name, (title, _) in DETECTION.items()
+            "dice_lesion_disc",
+            "Lesion: Dice of a constant disc in the middle",
+            "a network that does not beat it has learned nothing",
+        ),
+        *(
+            Measure(name, title, "1 is best" if name == "lesions_found" else "0 is best", control="another patient's")
+            for name, (title, _) in DETECTION.items()
+        ),
     ),
     compute=_agreement,
     draw=lambda evidence, measures: [],
