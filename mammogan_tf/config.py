@@ -23,6 +23,7 @@ __all__ = [
     "MALIGNANT",
     "MASK_SOURCES",
     "NORMAL",
+    "PARTS",
     "PECTORAL",
     "PRECISIONS",
     "PRESETS",
@@ -67,6 +68,9 @@ MASK_SOURCES = ("unet", "annotation")
 
 CRITICS = ("patches", "film")
 """What the critic scores: patches of a film, averaged over places, or the film as a whole."""
+
+PARTS = ("train", "validation", "test")
+"""Parts of a split."""
 
 WALKS = ("noise", "mask")
 """What changes on a walk between two synthetic films."""

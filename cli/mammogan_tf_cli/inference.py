@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mammogan_tf.config import ANATOMIES, LABELS, WALKS
+from mammogan_tf.config import ANATOMIES, LABELS, PARTS, WALKS
 from mammogan_tf.console import Console
 from mammogan_tf_cli.options import OF_A_MASK, UserPath, config_file, folder
 from mammogan_tf_cli.quiet import import_tensorflow
@@ -94,6 +94,11 @@ class LesionCircle(click.ParamType):
     show_default="the model's training masks",
     help="Folder with index PNGs (values 0-4), chest wall on the left, as 'data masks' and 'generate' write them.",
 )
+@click.option(
+    "--split",
+    type=click.Choice(PARTS),
+    help="Masks of these films of a run's data in place of a folder: of a run, not an export.",
+)
 @click.option("--label", type=click.Choice(LABELS), show_default=OF_A_MASK, help="Label of every image.")
 @click.option("--vary", is_flag=True, help="Turn, scale and bend each mask at random: new anatomies.")
 @click.option(
@@ -114,6 +119,7 @@ def generate(
     out: Path,
     seed: int,
     masks: Path | None,
+    split: str | None,
     label: str | None,
     vary: bool,
     no_lesion: bool,
@@ -122,7 +128,7 @@ def generate(
 ) -> None:
     """Make synthetic films from masks, with a train-gan run or an exported generator.
 
-    With --label, training masks of that label are used; masks from a folder may have any. With the same --seed, --masks
+    With --label, masks of films of that label are used; masks from a folder may have any. With the same --seed, --masks
     and --label, --lesion puts a lesion on the same films and changes little else; without --label their label goes with
     it, and all of each film changes somewhat. Seeds whose breast it would miss are left out.
 
@@ -131,6 +137,8 @@ def generate(
       mammogan-tf generate runs/train-gan/00001 --count 100 --out synthetic --seed 7
       mammogan-tf generate runs/train-gan/00001 --count 12 --walk mask --out walk.gif
     """
+    if masks and split:
+        raise click.UsageError("--masks, --split: expected one of them, received: both")
     if walk and vary:
         raise click.UsageError("--vary: expected without --walk, whose masks stay as they are, received: both")
     if lesion and label and (label == "normal" or lesion[3] not in (None, label)):
@@ -138,7 +146,7 @@ def generate(
         raise click.UsageError(f"--label: expected {expected}, as --lesion says, received: {label}; leave it out")
     import_tensorflow(onednn=True)
     from mammogan_tf.inference import load_generator
-    from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model
+    from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model, masks_of_split
     from mammogan_tf.inference.walk import require_walk_file, save_walk
     from mammogan_tf.inference.walk import walk as walk_between
 
@@ -159,7 +167,7 @@ def generate(
                 err=True,
             )
     else:
-        available = masks_of_model(generator)
+        available = masks_of_split(model, split, Console()) if split else masks_of_model(generator)
         available = available if number is None else available.of_label(number)
     if no_lesion:
         available = available.without_lesions()

@@ -9,15 +9,19 @@ import pandas as pd
 import tensorflow as tf
 
 from mammogan_tf import __version__
-from mammogan_tf.config import BENIGN, LABELS, LESION, MALIGNANT, NORMAL
-from mammogan_tf.console import Progress
+from mammogan_tf.config import BENIGN, LABELS, LESION, MALIGNANT, NORMAL, PARTS
+from mammogan_tf.console import Console, Progress
 from mammogan_tf.data.label_maps import has_lesion, lies_as_its_film, read_label_map, read_masks, save_label_map
 from mammogan_tf.data.mask_editing import add_lesion, deform_label_map, remove_lesions
+from mammogan_tf.data.sources import load_all
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import in_use, visible_pngs, write_text
 from mammogan_tf.inference.models import BATCH, Generator
 from mammogan_tf.pictures import save_picture, synthetic_notes, to_bytes
 from mammogan_tf.serving.orientation import find_lean
+from mammogan_tf.training.conditioning import with_condition_masks
+from mammogan_tf.training.run import Run
+from mammogan_tf.training.split_films import load_split
 from mammogan_tf.validated import require
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "generate_folder",
     "masks_of_folder",
     "masks_of_model",
+    "masks_of_split",
     "require_new_folder",
     "save_synthetic",
 ]
@@ -105,6 +110,25 @@ def masks_of_model(generator: Generator) -> MaskSet:
         generator.masks, ("label_maps", "labels", "ids"), "give a folder with --masks"
     )
     return MaskSet(label_maps, labels, [str(name) for name in names])
+
+
+def masks_of_split(path: Path, part: str, console: Console | None = None) -> MaskSet:
+    """The masks that a GAN's run is conditioned on, of the films of a part of its split.
+
+    Args:
+        path: a finished ``train-gan`` run whose films are where they were.
+        part: one of :data:`PARTS`.
+        console: for progress messages.
+
+    Raises:
+        ModelError: it is no such run.
+        DataError: films of the split are missing, or cannot be read.
+    """
+    run = Run.open(path)
+    run.require_finished("train-gan")
+    films = dict(zip(PARTS, load_split(run, load_all(run.data), console), strict=True))[part]
+    chosen = with_condition_masks(run, films).cropped()
+    return MaskSet(chosen.label_maps, chosen.labels, list(chosen.names))
 
 
 def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mammogan_tf import __version__
-from mammogan_tf.config import CLASSES, LABELS, LESION
+from mammogan_tf.config import CLASSES, LABELS, LESION, PARTS
 from mammogan_tf.data.label_maps import read_label_map, save_label_map
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.files import read_json, write_json
@@ -97,6 +97,36 @@ def test_films_of_a_label_are_made_from_training_masks_of_that_label(gan_run, tm
         call("generate", gan_run, "--count", 6, "--label", label, "--out", tmp_path / label)
         manifest = pd.read_csv(tmp_path / label / "manifest.csv")
         assert {label_of[name] for name in manifest["mask_source"]} == {label} == set(manifest["label"])
+
+
+def test_films_are_made_from_the_masks_of_a_part_of_the_split(gan_run, tmp_path):
+    run = Run.open(gan_run)
+    for part in PARTS:
+        call("generate", gan_run, "--count", 30, "--split", part, "--out", tmp_path / part)
+        manifest = pd.read_csv(tmp_path / part / "manifest.csv")
+        assert set(manifest["mask_source"]) == set(getattr(run.split, part))
+    label_of = {film.id: LABELS[film.label] for film in load_all(run.data)}
+    assert [*manifest["label"]] == [label_of[name] for name in manifest["mask_source"]]
+    trained = np.load(run.masks_path)
+    for number, name in enumerate(pd.read_csv(tmp_path / "train" / "manifest.csv")["mask_source"].head(5)):
+        written = read_label_map(tmp_path / "train" / "masks" / f"{number:06d}.png")
+        np.testing.assert_array_equal(written, trained["label_maps"][[*trained["ids"]].index(name)])
+
+
+def test_masks_of_a_split_need_a_run_and_no_folder(gan_run, masks, tmp_path):
+    options = ["--count", 1, "--split", "test", "--out", tmp_path / "out"]
+    fails("generate", gan_run, *options, "--masks", masks, says="--masks, --split: expected one of them", status=2)
+    call("export", gan_run, "--to", tmp_path / "models")
+    fails("generate", tmp_path / "models" / "generator", *options, says="expected a run directory")
+
+
+def test_options_may_come_from_a_file(gan_run, masks, tmp_path):
+    file = tmp_path / "options.yaml"
+    file.write_text(f"count: 3\nmasks: {masks}\nno-lesion: true\nseed: 5\n")
+    call("generate", gan_run, "--config", file, "--seed", 7, "--out", tmp_path / "out")
+    manifest = pd.read_csv(tmp_path / "out" / "manifest.csv")
+    assert [*manifest["seed"]] == [7, 8, 9]
+    assert set(manifest["label"]) == {"normal"}
 
 
 def test_the_label_is_that_of_the_mask_or_the_one_given(gan_run, masks, tmp_path):
