@@ -98,7 +98,7 @@ class Batcher:
             raise StatusError(response.code, str(response))  # A fresh one: this frame holds the response.
         return response, examples
 
-    def hurry(self) -> None:
+    def drain(self) -> None:
         """From now on no pass waits for company."""
         self._timeout = 0
         self._start_what_is_due()

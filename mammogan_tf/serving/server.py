@@ -200,7 +200,8 @@ class Server:
     async def _drain(self, grace: float) -> None:
         await self._health.enter_graceful_shutdown()
         self._ending.set()
-        self._batcher.hurry()
+        self.manager.load_no_more()
+        self._batcher.drain()
         stopping = asyncio.create_task(self._grpc.stop(grace))
         while self._busy and not stopping.done():
             await asyncio.sleep(0.02)

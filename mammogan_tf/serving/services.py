@@ -117,11 +117,14 @@ class ModelService(Service, model_service_pb2_grpc.ModelServiceServicer):
             await asyncio.to_thread(self.manager.configure, configs)
         finally:
             await self._health.refresh()
-        return model_management_pb2.ReloadConfigResponse()
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
 
 
 def _status(version: Version) -> get_model_status_pb2.ModelVersionStatus:
     status = get_model_status_pb2.ModelVersionStatus(version=version.number, state=version.state)
+    status.status.SetInParent()  # OK, which TensorFlow Serving says, too.
     if version.error:
         status.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
         status.status.error_message = version.error

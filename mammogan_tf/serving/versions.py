@@ -63,6 +63,7 @@ class ModelManager:
         self._labels: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
         self._refreshing = threading.Lock()
+        self._loads = True
 
     def available(self) -> dict[str, int]:
         """The newest version that serves, for each model that has one."""
@@ -138,6 +139,10 @@ class ModelManager:
                 self._label(kept)
             finally:
                 self._retire_others(kept)
+
+    def load_no_more(self) -> None:
+        """Begins no further load, for a server that ends; one that is under way goes on."""
+        self._loads = False
 
     def refresh(self) -> None:
         """Looks at the disk once: loads what is new and wanted, then lets go of what is no longer wanted."""
@@ -220,6 +225,8 @@ class ModelManager:
         return set(_serving(self._models.get(name, {})))  # Where what is wanted is broken, what serves goes on.
 
     def _load(self, name: str, number: int, path: Path) -> bool:
+        if not self._loads:
+            return False
         version = Version(number, fingerprint=_fingerprint(path), tried=time.monotonic())
         with self._lock:
             before = self._models.get(name, {}).get(number)

@@ -28,11 +28,13 @@ def export_tiny_models(folder: Path) -> Path:
 
     from mammogan_tf.models.dcgan import build_generator
     from mammogan_tf.models.unet import build_unet
-    from mammogan_tf.serving.export import export_generator, export_unet
+    from mammogan_tf.serving.export import export_generator, export_synthesize, export_unet
 
     keras.utils.set_random_seed(0)
-    export_unet(build_unet(SIZE, widths=(4, 8)), folder)
-    export_generator(build_generator(SIZE, z_dim=Z_DIM, widths=(8, 4, 4)), folder)
+    unet, generator = build_unet(SIZE, widths=(4, 8)), build_generator(SIZE, z_dim=Z_DIM, widths=(8, 4, 4))
+    export_unet(unet, folder)
+    export_generator(generator, folder)
+    export_synthesize(unet, generator, folder)
     return folder
 
 

@@ -43,6 +43,8 @@ SIGNATURES = {
     ("unet", "segment_png"): ({"png"}, {"probabilities", "label_map"}),
     ("generator", "serving_default"): ({"noise", "label_map", "label"}, {"image"}),
     ("generator", "generate_seeded"): ({"seed", "label_map", "label"}, {"image", "png"}),
+    ("synthesize", "serving_default"): ({"png", "seed"}, {"label_map", "image", "png"}),
+    ("synthesize", "with_lesion"): ({"png", "seed", "lesion"}, {"label_map", "image", "png"}),
 }
 VALUES = {
     "image": np.zeros((1, SIZE, SIZE, 1), np.float32),
@@ -51,6 +53,7 @@ VALUES = {
     "seed": np.int64([1]),
     "label_map": np.zeros((1, SIZE, SIZE), np.int32),
     "label": np.int32([0]),
+    "lesion": np.float32([[0.5, 0.5, 0]]),
 }
 
 

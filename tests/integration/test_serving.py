@@ -30,13 +30,15 @@ def address(tmp_path_factory):
 
     from mammogan_tf.models.dcgan import build_generator
     from mammogan_tf.models.unet import build_unet
-    from mammogan_tf.serving.export import export_generator, export_unet
+    from mammogan_tf.serving.export import export_generator, export_synthesize, export_unet
     from mammogan_tf.serving.server import Server
 
     models = tmp_path_factory.mktemp("models")
-    keras.utils.set_random_seed(0)  # It sees no chest wall on the right in noise, so a PNG is looked at as its array.
-    export_unet(build_unet(16, widths=(4, 8)), models)
-    export_generator(build_generator(16, z_dim=8, widths=(8, 4, 4)), models)
+    keras.utils.set_random_seed(0)
+    unet, generator = build_unet(16, widths=(4, 8)), build_generator(16, z_dim=8, widths=(8, 4, 4))
+    export_unet(unet, models)
+    export_generator(generator, models)
+    export_synthesize(unet, generator, models)
     with Server(models, port=0) as server:
         yield server.address
 
@@ -122,12 +124,31 @@ def test_the_batch_is_free(prediction, films):
     np.testing.assert_allclose(both["probabilities"][1], one["probabilities"][0], atol=1e-5)
 
 
-def test_png_and_array_agree(prediction, films):
-    grey = np.rint(films * 255).astype(np.uint8)
-    pngs = np.array([tf.io.encode_png(film).numpy() for film in grey], object)
-    from_png = ask(prediction, "unet", {"png": pngs}, "segment_png")
-    from_array = ask(prediction, "unet", {"image": np.float32(grey / 255)})
-    np.testing.assert_allclose(from_png["probabilities"], from_array["probabilities"], atol=1e-4)
+@pytest.fixture
+def pngs(films):
+    return np.array([tf.io.encode_png(film).numpy() for film in np.rint(films * 255).astype(np.uint8)], object)
+
+
+def test_png_and_array_agree(prediction, films, pngs):
+    """Where the network finds the chest wall on the right, the PNG is segmented as its mirror image."""
+    grey = np.float32(np.rint(films * 255) / 255)
+    from_png = ask(prediction, "unet", {"png": pngs}, "segment_png")["probabilities"]
+    as_it_is = ask(prediction, "unet", {"image": grey})["probabilities"]
+    mirrored = ask(prediction, "unet", {"image": grey[:, :, ::-1]})["probabilities"][:, :, ::-1]
+    for answer, expected in zip(from_png, zip(as_it_is, mirrored, strict=True), strict=True):
+        assert min(np.abs(answer - each).max() for each in expected) < 1e-4
+
+
+def test_a_film_becomes_a_new_one_of_its_anatomy(prediction, pngs, size):
+    inputs = {"png": pngs, "seed": np.int64([1, 2])}
+    answer = ask(prediction, "synthesize", inputs)
+    assert answer["label_map"].shape == (2, size, size)
+    assert set(np.unique(answer["label_map"])) <= {0, 1, 2, 3}, "no lesions"
+    assert answer["image"].shape == (2, size, size, 1)
+    again = ask(prediction, "synthesize", {"png": pngs[1:], "seed": np.int64([2])})
+    np.testing.assert_allclose(again["image"][0], answer["image"][1], atol=1e-5)
+    no_lesion = ask(prediction, "synthesize", inputs | {"lesion": np.float32([[0.5, 0.5, 0]] * 2)}, "with_lesion")
+    np.testing.assert_allclose(no_lesion["image"], answer["image"], atol=1e-5)
 
 
 def test_a_seed_gives_the_same_film_whatever_else_is_in_the_batch(prediction, condition):

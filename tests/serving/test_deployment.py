@@ -10,10 +10,17 @@ import sys
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, text_format
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from mammogan_tf import __version__
@@ -210,13 +217,26 @@ def test_the_protoset_is_complete():
     assert "HandleReloadConfigRequest" in pool.FindServiceByName("tensorflow.serving.ModelService").methods_by_name
 
 
+def test_the_grpcurl_request_labels_a_version(everything):
+    (text,) = [block.split("\n", 2)[2].split("\nJSON")[0] for block in blocks("sh") if "version_labels" in block]
+    reload = json.loads(text.replace("$PWD/saved_models", str(everything)))
+    with Server(everything, port=0) as server, grpc.insecure_channel(server.address) as channel:
+        message = json_format.ParseDict(reload, model_management_pb2.ReloadConfigRequest())
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(message)
+        labelled = predict_pb2.PredictRequest()
+        labelled.model_spec.name, labelled.model_spec.version_label = "unet", "stable"
+        labelled.inputs["image"].CopyFrom(tf.make_tensor_proto(np.zeros((1, 16, 16, 1), np.float32)))
+        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(labelled)
+    assert answer.model_spec.version.value == 1
+
+
 @pytest.mark.parametrize("model", ["unet", "generator", "synthesize"])
 def test_the_grpcurl_requests_are_answered(address, model):
     # A 1 x 1 PNG stands in for the film.
     png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
     encode = r"$(base64 < film.png | tr -d '\n')"
     texts = [block.split("\n", 2)[2].split("\nJSON")[0] for block in blocks("sh") if "<<JSON" in block]
-    requests = [json.loads(text.replace(encode, png).replace("64}", "16}")) for text in texts]
+    requests = [json.loads(text.replace(encode, png).replace("64}", "16}")) for text in texts if "model_spec" in text]
     request = next(request for request in requests if request["model_spec"]["name"] == model)
     message = json_format.ParseDict(request, predict_pb2.PredictRequest())
     with grpc.insecure_channel(address) as channel:

@@ -41,6 +41,24 @@ def test_a_new_version_takes_over_and_the_old_one_waits_for_its_last_request(mod
     assert manager.versions("unet")[1].servable is None
 
 
+def test_a_server_that_ends_begins_no_load(models, add_version, monkeypatch):
+    manager = ModelManager(models)
+    manager.refresh()
+    add_version(2)
+    add_version(3)
+    loading = []
+
+    def load(path):
+        loading.append(path.name)
+        manager.load_no_more()  # The server is told to end while a version loads.
+        raise ValueError("broken")
+
+    monkeypatch.setattr("mammogan_tf.serving.versions.Servable", load)
+    manager.refresh()
+    assert loading == ["3"]
+    assert states(manager) == {3: END, 1: AVAILABLE}
+
+
 def test_versions_are_in_the_order_of_their_numbers_not_of_their_digits(models, add_version):
     for number in (9, 10):
         add_version(number)
