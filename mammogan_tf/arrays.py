@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["require_films", "to_numbers"]
+__all__ = ["require_films", "to_float", "to_numbers"]
 
 
 def to_numbers(what: str, values: Any, kind: type[np.number], error: type[Exception]) -> np.ndarray:
@@ -20,6 +20,11 @@ def to_numbers(what: str, values: Any, kind: type[np.number], error: type[Except
     except (OverflowError, TypeError, ValueError) as problem:
         raise error(f"{what}: expected numbers that {kind.__name__} holds, received: {str(problem)[:100]}") from problem
     return numbers
+
+
+def to_float(images: np.ndarray) -> np.ndarray:
+    """Bytes, uint8 of any shape, to float32 in [0, 1]."""
+    return images.astype(np.float32) / 255
 
 
 def require_films(films: np.ndarray, error: type[Exception]) -> None:

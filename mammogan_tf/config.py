@@ -36,6 +36,7 @@ __all__ = [
     "GANConfig",
     "UNetConfig",
     "in_order",
+    "is_size",
     "preset",
 ]
 
@@ -89,6 +90,11 @@ MAX_BATCH_SIZE = 65536
 C = TypeVar("C")
 
 
+def is_size(side: int) -> bool:
+    """Whether networks can be built for images of this side: a power of two, 16 or more."""
+    return side >= 16 and side & (side - 1) == 0
+
+
 def in_order(labels: Collection[str]) -> tuple[str, ...]:
     """Labels in the order of :data:`LABELS`, each once."""
     return tuple(label for label in LABELS if label in labels)
@@ -102,7 +108,7 @@ class DataConfig(Validated):
         size: height and width in pixels, a power of two.
         view: one of :data:`VIEWS`.
         lesions: one of :data:`LESION_OUTLINES`.
-        keep_background: leaves labels and strips on the film, as in the paper.
+        keep_background: leaves film markers and bright strips on the film, as in the paper.
         min_mask_confidence: films whose automatic mask has less are left out of training.
         validation: share of the *patients* whose films select the model.
         test: share of the *patients* that no training sees.
@@ -120,7 +126,7 @@ class DataConfig(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.size >= 16 and self.size & (self.size - 1) == 0, "size", "a power of two, 16 or more", self.size)
+        require(is_size(self.size), "size", "a power of two, 16 or more", self.size)
         require(self.view in VIEWS, "view", " | ".join(VIEWS), self.view)
         require(self.lesions in LESION_OUTLINES, "lesions", " | ".join(LESION_OUTLINES), self.lesions)
         least = self.min_mask_confidence

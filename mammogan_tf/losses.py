@@ -29,7 +29,7 @@ def dice_loss(truth: tf.Tensor, probabilities: tf.Tensor, smooth: float = 1.0) -
     Args:
         truth: one-hot float32 [B, H, W, C], lesion last.
         probabilities: float32 [B, H, W, C] in [0, 1].
-        smooth: s; with 0 there is no number for a class that is in neither.
+        smooth: s; with 0 the loss is undefined for a class in neither.
 
     Returns:
         A scalar in [0, 1].
@@ -64,8 +64,7 @@ def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
     """Cross-entropy of the anatomy ``-mean over pixels of log (sum(m p) / sum(p))``, 0 in lesions.
 
     What a segmenter finds in a film against the mask that the film was made from; the sums are over all classes but lesions.
-    These have no say, neither those of the mask nor the chance that the segmenter gives one: a lesion in fat may look like
-    dense tissue.
+    Neither the mask's lesions count nor the segmenter's probability of one: a lesion in fat may look like dense tissue.
     Example: a pixel of mask (1, 0, 0), the last the lesion, with probabilities (1/4, 1/4, 1/2) costs log 2.
 
     Args:
@@ -76,8 +75,8 @@ def anatomy_loss(mask: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
         A scalar, 0 or more.
     """
     tissue = probabilities[..., :-1]
-    chances = [tf.reduce_sum(part, axis=-1) + 1e-7 for part in (mask[..., :-1] * tissue, tissue)]
-    return tf.reduce_mean((1.0 - mask[..., -1]) * (tf.math.log(chances[1]) - tf.math.log(chances[0])))
+    sums = [tf.reduce_sum(part, axis=-1) + 1e-7 for part in (mask[..., :-1] * tissue, tissue)]
+    return tf.reduce_mean((1.0 - mask[..., -1]) * (tf.math.log(sums[1]) - tf.math.log(sums[0])))
 
 
 def focal_tversky(
@@ -91,17 +90,17 @@ def focal_tversky(
     """Focal Tversky loss of one class (Abraham and Khan 2019, equations 3-4): ``(1 - TI)^(1 / gamma)``.
 
     ``TI = (sum(t p) + s) / (sum(t p) + alpha sum(t (1 - p)) + beta sum((1 - t) p) + s)``, the sums over the whole batch:
-    alpha above one half makes a missed pixel dearer than a false one, gamma above 1 keeps a poorly found class
-    in view. Example: truth (1, 1, 0), probabilities (1, 0, 1), s = 0: TI = 1 / (1 + 0.7 + 0.3) = 1/2, loss
+    alpha above one half penalises false negatives more than false positives, gamma above 1 puts more weight on poorly
+    segmented classes. Example: truth (1, 1, 0), probabilities (1, 0, 1), s = 0: TI = 1 / (1 + 0.7 + 0.3) = 1/2, loss
     (1/2)^(3/4).
 
     Args:
         truth: float32 [B, H, W], 1 in the class.
         probabilities: float32 [B, H, W] in [0, 1].
-        alpha: weight of what is missed.
-        beta: weight of what is found and is none.
+        alpha: weight of false negatives.
+        beta: weight of false positives.
         gamma: the focus.
-        smooth: s; with 0 there is no number for a class that is in neither.
+        smooth: s; with 0 the loss is undefined for a class in neither.
 
     Returns:
         A scalar in [0, 1].
@@ -143,9 +142,9 @@ def wasserstein_generator(fake_scores: tf.Tensor) -> tf.Tensor:
 def energy_score(real: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Energy score of two synthetic films of a mask, given its real film (Gneiting and Raftery 2007, section 4.3).
 
-    ``mean over films of (|x - y| + |x' - y|) / 2 - |x - x'| / 2``, the norm that of Euclid. It is a proper score: its mean is
-    lowest where films x, x' of a mask follow the law of the real films y that could have it. Then they differ from one another
-    as much as from the real one, which a critic that sees one real film of each mask asks of nobody.
+    ``mean over films of (|x - y| + |x' - y|) / 2 - |x - x'| / 2``, with the Euclidean norm. It is a proper score: its
+    expectation is lowest where films x, x' of a mask follow the distribution of the real films y with that mask. They then
+    differ from each other as much as from the real one, which the critic does not enforce, as it sees one real film of a mask.
     It is about shading and exposure: films are shrunk by area to 16 x 16 and to 8 x 8 (the mean of both counts), and the
     norm is the mean over patches of 8 x 8 there. Texture is left to the critic.
     Example: y is 0 everywhere, x and x' are 1: on S x S pixels S - 0. Where x' is -1 instead: S - 2 S / 2 = 0.

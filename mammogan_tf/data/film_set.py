@@ -60,7 +60,7 @@ class FilmSet:
         return len(self.ids)
 
     def pictures(self, keep_background: bool) -> np.ndarray:
-        """The films with their labels and strips, or with a black background."""
+        """The films with their markers and strips, or with a black background."""
         return self.raw if keep_background else self.images
 
     def select(self, ids: Sequence[str]) -> "FilmSet":

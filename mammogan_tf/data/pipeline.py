@@ -15,7 +15,7 @@ from mammogan_tf.data.transforms import (
     Augmentation,
     augment_film,
     one_hot,
-    paste_film_label,
+    paste_film_marker,
     to_network_range,
 )
 
@@ -54,7 +54,7 @@ def segmentation_batches(
         image, label_map = _fetch(lambda i, k: (pictures[k][i], films.label_maps[i]), [index, kind], films)
         image, label_map = augment_film(_to_float(image), label_map, key, films.size, limits)
         raw = keep_background | (kind == 0)
-        image = tf.cond(raw, lambda: paste_film_label(image, label_map, key), lambda: image)
+        image = tf.cond(raw, lambda: paste_film_marker(image, label_map, key), lambda: image)
         return image, one_hot(label_map)
 
     return _batches(len(films), batch_size, seed, start, example, context)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,7 +10,15 @@ import tensorflow as tf
 from mammogan_tf.config import CLASSES
 from mammogan_tf.data.windows import MAX_SHIFT, MAX_ZOOM
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "augment_film", "one_hot", "paste_film_label", "to_network_range"]
+__all__ = [
+    "AUGMENTATIONS",
+    "Augmentation",
+    "augment_film",
+    "from_network_range",
+    "one_hot",
+    "paste_film_marker",
+    "to_network_range",
+]
 
 
 def one_hot(label_map: tf.Tensor) -> tf.Tensor:
@@ -20,6 +29,11 @@ def one_hot(label_map: tf.Tensor) -> tf.Tensor:
 def to_network_range(image: tf.Tensor) -> tf.Tensor:
     """[0, 1] to [-1, 1], the range inside the GAN."""
     return image * 2.0 - 1.0
+
+
+def from_network_range(image: Any) -> Any:
+    """[-1, 1] to [0, 1], of a tensor or an array."""
+    return (image + 1) / 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ def augment_film(
     return tf.clip_by_value(image + noise * tf.cast(image > 0, tf.float32), 0.0, 1.0), tf.cast(label_map, tf.uint8)
 
 
-def paste_film_label(image: tf.Tensor, label_map: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+def paste_film_marker(image: tf.Tensor, label_map: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Lays a bright strip with strokes of another grey, as of letters, over the background of a film, behind the tissue.
 
     Args:

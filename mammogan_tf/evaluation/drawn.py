@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mammogan_tf.arrays import to_float
 from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LESION, PECTORAL
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import AUTOMATIC, Film, read_grey
@@ -65,7 +66,7 @@ def compare_with_drawn(
     films = [film for film in films if film.drawn is not None]
     drawn = load_films(films, size, progress=progress)
     plain = load_films([dataclasses.replace(film, drawn=None) for film in films], size)
-    raw = drawn.raw.astype(np.float32) / 255
+    raw = to_float(drawn.raw)
     automatic, seen = plain.label_maps, np.ones(drawn.label_maps.shape, bool)
     for row in np.flatnonzero((plain.raw != drawn.raw).any(axis=(1, 2))):
         automatic[row], seen[row] = _in_drawn_square(films[row], size)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mammogan_tf.arrays import to_float
+from mammogan_tf.config import is_size
 from mammogan_tf.data.film import read_grey
 from mammogan_tf.data.label_maps import read_label_map
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.evidence import RealFilms, SyntheticFilms
-from mammogan_tf.evaluation.reference import to_float
 from mammogan_tf.files import visible_pngs
 
 __all__ = ["read_images", "synthetic_films"]
@@ -38,7 +39,7 @@ def read_images(images: Path, masks: Path | None = None) -> Images:
                 "resize them"
             )
     side = len(read[0])
-    if side < 16 or side & (side - 1):
+    if not is_size(side):
         raise DataError(f"{images}: expected images of 16, 32, 64 ... pixels, received: {side}; resize them")
     if masks is None:
         return to_float(np.stack(read)), None

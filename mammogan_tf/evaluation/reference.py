@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mammogan_tf import __version__
+from mammogan_tf.arrays import to_float
 from mammogan_tf.config import LABELS, DataConfig, UNetConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.cache import cache_folder
@@ -107,8 +108,3 @@ def real_films(chosen: FilmSet, films: Sequence[Film], view: str) -> RealFilms:
         sides=np.array([sides.get(name, "") for name in chosen.ids]),
         tissues=np.array([tissue or "" for tissue in chosen.tissues]),
     )
-
-
-def to_float(images: np.ndarray) -> np.ndarray:
-    """uint8 to float32 in [0, 1]."""
-    return images.astype(np.float32) / 255

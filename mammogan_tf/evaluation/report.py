@@ -15,6 +15,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.label_maps import read_masks
 from mammogan_tf.data.splits import split_patients
+from mammogan_tf.data.transforms import to_network_range
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.evaluation.downstream import Recipe, evaluate_downstream
 from mammogan_tf.evaluation.encoders import inception_space, segmenter_space
@@ -272,7 +273,7 @@ def _critic(run: Run) -> Score | None:
     network = load_network(run.critic_path)
 
     def score(images: np.ndarray, masks: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        image, label = tf.constant(images[..., None] * 2 - 1), tf.constant(labels)
+        image, label = to_network_range(tf.constant(images[..., None])), tf.constant(labels)
         inputs = {"image": image, "mask": tf.one_hot(masks, len(CLASSES)), "label": label}
         return np.asarray(network(inputs, training=False))[:, 0]
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from mammogan_tf.arrays import require_films, to_numbers
 from mammogan_tf.config import CLASSES, LABELS
+from mammogan_tf.data.transforms import from_network_range
 from mammogan_tf.errors import DataError, ModelError, ServingError
 from mammogan_tf.inference.exports import open_export
 from mammogan_tf.models.dcgan import seeded_noise
@@ -45,7 +46,7 @@ class Segmenter:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         _require_shape("films", images, self.size)
         require_films(images, DataError)
-        return np.concatenate([self._predict(part) for part in _parts(images)])
+        return np.concatenate([self._predict(part) for part in _batches(images)])
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ class Generator:
     size: int
     name: str
     masks: Path | None
-    _predict: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    _from_seeds: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
     z_dim: int | None = None
-    _draw: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
+    _from_noise: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
     labels: tuple[str, ...] = LABELS
     view: str | None = None
 
@@ -73,7 +74,7 @@ class Generator:
         seeds = to_numbers("seeds", seeds, np.int64, DataError)
         if seeds.ndim != 1:
             raise DataError(f"seeds: expected [N], received: {list(seeds.shape)}")
-        return self._in_parts(self._predict, seeds, label_maps, labels)
+        return self._in_batches(self._from_seeds, seeds, label_maps, labels)
 
     def noise(self, seeds: Sequence[int]) -> np.ndarray:
         """The noise that seeds stand for, float32 [N, Z].
@@ -92,14 +93,14 @@ class Generator:
             DataError: noise of another shape, or that is not finite; and as with seeds.
             ModelError: this generator takes seeds only.
         """
-        if self._draw is None:
+        if self._from_noise is None:
             raise self._takes_seeds_only()
         noise = to_numbers("noise", noise, np.float32, DataError)
         if noise.ndim != 2 or noise.shape[1] != self.z_dim:
             raise DataError(f"noise: expected [N, {self.z_dim}], received: {list(noise.shape)}")
         if not np.isfinite(noise).all():
             raise DataError("noise: expected finite numbers, received: some that are not")
-        return self._in_parts(self._draw, noise, label_maps, labels)
+        return self._in_batches(self._from_noise, noise, label_maps, labels)
 
     def _takes_seeds_only(self) -> ModelError:
         return ModelError(f"{self.name}: expected a run or an export on disk, received: one that takes seeds only")
@@ -115,7 +116,9 @@ class Generator:
                 "choose other masks or another label"
             )
 
-    def _in_parts(self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def _in_batches(
+        self, predict: Callable, noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray
+    ) -> np.ndarray:
         label_maps = to_numbers("label maps", label_maps, np.int32, DataError)
         labels = to_numbers("labels", labels, np.int32, DataError)
         _require_shape("label maps", label_maps, self.size)
@@ -129,7 +132,7 @@ class Generator:
         if labels.ndim != 1:
             raise DataError(f"labels: expected [N], received: {list(labels.shape)}")
         self.require_labels(labels)
-        return np.concatenate([predict(*part) for part in zip(*(_parts(column) for column in columns), strict=True)])
+        return np.concatenate([predict(*part) for part in zip(*(_batches(column) for column in columns), strict=True)])
 
 
 def load_segmenter(path: str | Path, tta: bool = False) -> Segmenter:
@@ -175,23 +178,24 @@ def load_generator(path: str | Path) -> Generator:
         z_dim, size = model.input["noise"].shape[-1], model.input["mask"].shape[1]
 
         @tf.function(reduce_retracing=True)
-        def live(noise: tf.Tensor, label_maps: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            noise = noise if noise.dtype.is_floating else seeded_noise(noise, z_dim)
+        def predict(noise: tf.Tensor, label_maps: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             mask = tf.one_hot(label_maps, len(CLASSES))
             return model({"noise": noise, "mask": mask, "label": labels}, training=False)
 
-        def predict_live(noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-            """From noise, or from seeds in its place."""
-            images = live(tf.constant(noise), tf.constant(label_maps), tf.constant(labels))
-            return np.clip((images.numpy()[..., 0] + 1) / 2, 0, 1)
+        def from_noise(noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            images = predict(tf.constant(noise), tf.constant(label_maps), tf.constant(labels))
+            return np.clip(from_network_range(images.numpy()[..., 0]), 0, 1)
+
+        def from_seeds(seeds: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
+            return from_noise(seeded_noise(tf.constant(seeds), z_dim).numpy(), label_maps, labels)
 
         masks, labels, view = run.masks_path, run.trained_labels, run.config.data.view
-        return Generator(size, _short_name(path), masks, predict_live, z_dim, predict_live, labels, view)
+        return Generator(size, _short_name(path), masks, from_seeds, z_dim, from_noise, labels, view)
 
     export = open_export(path, "generator", "generate_seeded", "seed")
-    from_seed, from_noise = export.signature("generate_seeded"), export.signature("serving_default")
-    size = from_seed.structured_input_signature[1]["label_map"].shape[1]
-    z_dim = from_noise.structured_input_signature[1]["noise"].shape[1]
+    seeded, noisy = export.signature("generate_seeded"), export.signature("serving_default")
+    size = seeded.structured_input_signature[1]["label_map"].shape[1]
+    z_dim = noisy.structured_input_signature[1]["noise"].shape[1]
 
     def predict_from(signature: Any, first: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
         def predict(noise: np.ndarray, label_maps: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -204,9 +208,9 @@ def load_generator(path: str | Path) -> Generator:
         size,
         _short_name(export.path),
         export.masks,
-        predict_from(from_seed, "seed"),
+        predict_from(seeded, "seed"),
         z_dim,
-        predict_from(from_noise, "noise"),
+        predict_from(noisy, "noise"),
         tuple(export.contract("trained_labels")),
         export.contract("view"),
     )
@@ -257,5 +261,5 @@ def _require_range(what: str, values: Sequence[int] | np.ndarray, count: int) ->
         raise DataError(f"{what}: expected values 0-{count - 1}, received: {np.min(values)} to {np.max(values)}")
 
 
-def _parts(array: np.ndarray) -> list[np.ndarray]:
+def _batches(array: np.ndarray) -> list[np.ndarray]:
     return [array[begin : begin + BATCH] for begin in range(0, len(array), BATCH)]

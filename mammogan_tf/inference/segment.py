@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mammogan_tf.arrays import to_float
 from mammogan_tf.config import ANATOMIES, CLASSES, LESION
 from mammogan_tf.console import Console
 from mammogan_tf.data.anatomy import DOUBTFUL
@@ -177,7 +178,7 @@ def _with_lesions(anatomy: np.ndarray, lesions: np.ndarray) -> np.ndarray:
 
 def _ask(segmenter: Segmenter, grey: np.ndarray, geometry: Geometry) -> np.ndarray:
     small = shrink(geometry.to_square(grey), segmenter.size)
-    return geometry.to_film(segmenter(small[None].astype(np.float32) / 255)[0])
+    return geometry.to_film(segmenter(to_float(small[None]))[0])
 
 
 def film_to_png(grey: np.ndarray) -> bytes:

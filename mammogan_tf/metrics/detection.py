@@ -9,7 +9,10 @@ from mammogan_tf.config import LESION
 from mammogan_tf.errors import DataError
 from mammogan_tf.validated import require
 
-__all__ = ["FreeResponse", "components", "free_response"]
+__all__ = ["LESION_IOU", "FreeResponse", "components", "free_response"]
+
+LESION_IOU = 0.1
+"""Overlap from which on a lesion counts as found; low, because circles drawn by hand are generous."""
 
 MISSED = -np.inf
 
@@ -99,7 +102,7 @@ class FreeResponse:
 
 
 def free_response(
-    truth: np.ndarray, found: np.ndarray, scores: np.ndarray | None = None, iou: float = 0.1
+    truth: np.ndarray, found: np.ndarray, scores: np.ndarray | None = None, iou: float = LESION_IOU
 ) -> FreeResponse:
     """Compares the lesions of two stacks of label maps, one by one.
 
@@ -112,7 +115,7 @@ def free_response(
         found: integer label maps of the same shape.
         scores: float [N, H, W], for example the probability of a lesion: what is found scores its highest pixel, for
             :meth:`FreeResponse.curve`; all finite. Without it everything found scores 1.
-        iou: in (0, 1]; 0.1 because circles drawn by hand are generous.
+        iou: in (0, 1].
 
     Raises:
         ConfigError: another ``iou``.

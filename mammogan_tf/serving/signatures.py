@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from mammogan_tf.config import BENIGN, CLASSES, LABELS, LESION, NORMAL
+from mammogan_tf.data.transforms import from_network_range
 from mammogan_tf.models.dcgan import seeded_noise
 from mammogan_tf.models.unet import anatomy_of
 from mammogan_tf.serving.film_png import decode_films, encode_films
@@ -136,4 +137,4 @@ def _most_likely(probabilities: tf.Tensor) -> tf.Tensor:
 def _draw(generator: keras.Model, noise: tf.Tensor, label_map: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
     """Films float32 [B, S, S, 1] in [0, 1]."""
     inputs = {"noise": noise, "mask": tf.one_hot(label_map, len(CLASSES)), "label": label}
-    return tf.clip_by_value((generator(inputs, training=False) + 1) / 2, 0, 1)
+    return tf.clip_by_value(from_network_range(generator(inputs, training=False)), 0, 1)

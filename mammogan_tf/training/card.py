@@ -5,6 +5,7 @@ from typing import Any
 
 from mammogan_tf import __version__
 from mammogan_tf.config import GANConfig, UNetConfig
+from mammogan_tf.metrics.detection import LESION_IOU
 from mammogan_tf.training.run import Run
 
 __all__ = ["cross_validation_card", "gan_card", "unet_card", "with_measured"]
@@ -76,8 +77,8 @@ with a black background.
 
 ## Lesions found
 
-An intersection over union of 0.1 or more finds a lesion. The last rows are of the free-response curve, at 0.25 and at 1 false
-positive per image.
+An intersection over union of {LESION_IOU} or more finds a lesion. The last rows are of the free-response curve, at 0.25 and at
+1 false positive per image.
 
 {_estimates({"background black": report["lesions"]["cleaned"], "film as it is": report["lesions"]["as_it_is"]})}
 

@@ -14,7 +14,7 @@ from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.pipeline import gan_batches
-from mammogan_tf.data.transforms import one_hot
+from mammogan_tf.data.transforms import from_network_range, one_hot
 from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
@@ -303,6 +303,6 @@ def _samples(model: WGANGP, films: FilmSet, columns: int = 5) -> np.ndarray:
     for seed in range(columns):
         noise = seeded_noise(tf.fill([len(films)], seed), model.z_dim)
         images = model.ema_generator({"noise": noise, "mask": mask, "label": tf.constant(films.labels)}, training=False)
-        for row, image in zip(rows, to_bytes((np.asarray(images)[..., 0] + 1) / 2), strict=True):
+        for row, image in zip(rows, to_bytes(from_network_range(np.asarray(images)[..., 0])), strict=True):
             row.append(image)
     return tile(rows)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
+from mammogan_tf.arrays import to_float
 from mammogan_tf.data.film_set import FilmSet
-from mammogan_tf.data.transforms import one_hot, to_network_range
+from mammogan_tf.data.transforms import from_network_range, one_hot, to_network_range
 from mammogan_tf.errors import ModelError
 from mammogan_tf.losses import wasserstein_critic
 from mammogan_tf.metrics.distribution import kid, standardise
@@ -54,8 +55,8 @@ class ValidationMonitor:
         films = films.spaced(MAX_VALIDATION)
         self._parts = np.array_split(np.arange(len(films)), -(-len(films) // batch))
         self._condition = {"mask": one_hot(tf.constant(films.label_maps)), "label": tf.constant(films.labels)}
-        self._images = films.images / np.float32(255)
-        self._texture = radiomics_features(training.spaced(MAX_TRAINING).cropped().images / np.float32(255))
+        self._images = to_float(films.images)
+        self._texture = radiomics_features(to_float(training.spaced(MAX_TRAINING).cropped().images))
         standardise(self._texture)  # Fails here, and not at the first step that is looked at.
         patients, ids = np.array(films.patients), np.array(films.ids)
         breasts = np.argwhere(np.triu((patients[:, None] == patients) & (ids[:, None] != ids)))
@@ -112,7 +113,7 @@ class ValidationMonitor:
 
     def _synthetic(self, seed: int) -> np.ndarray:
         noise = seeded_noise(tf.range(seed, seed + len(self._images)), self._model.z_dim)
-        return (self._by_parts(self._model.ema_generator, noise=noise)[..., 0] + 1) / 2
+        return from_network_range(self._by_parts(self._model.ema_generator, noise=noise)[..., 0])
 
     def _scores(self, films: np.ndarray) -> np.ndarray:
         image = self._model.emphasis(tf.constant(films[..., None], tf.float32))

@@ -6,6 +6,7 @@ from functools import partial
 import keras
 import numpy as np
 
+from mammogan_tf.arrays import to_float
 from mammogan_tf.config import LESION
 from mammogan_tf.models.unet import anatomy_of
 
@@ -41,7 +42,7 @@ def _probabilities(model: keras.Model, images: np.ndarray, tta: bool, batch_size
     """Batches float32 [B, S, S, 5]."""
     network = partial(_at_size(model, images.shape[-1]), training=False)
     for begin in range(0, len(images), batch_size):
-        batch = images[begin : begin + batch_size, ..., None].astype(np.float32) / 255
+        batch = to_float(images[begin : begin + batch_size, ..., None])
         yield shift_averaged(network, batch) if tta else np.asarray(network(batch))
 
 

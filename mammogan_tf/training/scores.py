@@ -45,7 +45,7 @@ def estimate_dice(films: FilmSet, found: np.ndarray) -> dict[str, Estimate]:
 
 
 def lesion_scores(films: FilmSet, found: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
-    """Free-response figures of the lesions (IoU 0.1 or more finds one); None where there is nothing to divide by.
+    """Free-response figures of the lesions; None where there is nothing to divide by.
 
     The first are of the label maps ``found``; those of :data:`RATES` are of the curve that the ``probabilities`` of a lesion,
     float [N, S, S], give.

@@ -5,6 +5,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from mammogan_tf.data.transforms import from_network_range
 from mammogan_tf.losses import (
     anatomy_loss,
     energy_score,
@@ -143,7 +144,7 @@ class WGANGP(ResumableModel):
             fake = self.generator(self._generator_inputs(condition), training=True)
             loss = wasserstein_generator(self.critic({"image": self.emphasis(fake), **condition}, training=True))
             if self.segment:
-                anatomy = anatomy_loss(mask, self.segment((fake + 1) / 2))
+                anatomy = anatomy_loss(mask, self.segment(from_network_range(fake)))
                 loss += self.anatomy_weight * anatomy
                 self._track("anatomy_loss", anatomy)
             if self.energy_weight:

@@ -220,7 +220,7 @@ def test_a_request_of_many_films_is_answered_by_one_version(exports, film, tmp_p
         def read(path, read_grey=read_grey):
             if path.stem == "mdb002":
                 shutil.copytree(one, one.with_name("2"))
-                server.library.refresh()
+                server.manager.refresh()
             return read_grey(path)
 
         monkeypatch.setattr("mammogan_tf.data.film.read_grey", read)

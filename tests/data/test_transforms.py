@@ -9,7 +9,7 @@ from mammogan_tf.data.transforms import (
     Augmentation,
     augment_film,
     one_hot,
-    paste_film_label,
+    paste_film_marker,
     to_network_range,
 )
 
@@ -141,10 +141,10 @@ def test_an_elastic_film_bends_smoothly_by_the_given_share():
 
 
 @ways
-def test_a_bright_film_label_lies_on_the_background_only(apply):
+def test_a_bright_film_marker_lies_on_the_background_only(apply):
     image, label_map = film_and_mask()
     pasted = np.stack(
-        [apply(paste_film_label, image, label_map, np.array([0, number], np.int64)) for number in range(20)]
+        [apply(paste_film_marker, image, label_map, np.array([0, number], np.int64)) for number in range(20)]
     )
     assert (pasted[:, label_map > 0] == 1).all()
     background = pasted[:, label_map == 0]
@@ -155,7 +155,7 @@ def test_a_bright_film_label_lies_on_the_background_only(apply):
     assert all(np.median(strip) >= 0.5 for strip in strips if len(strip) > 3)
     shares = (background > 0).mean(axis=(1, 2))
     assert 0 < shares.mean() < 0.34**2
-    np.testing.assert_array_equal(apply(paste_film_label, image, label_map, np.array([0, 3], np.int64)), pasted[3])
+    np.testing.assert_array_equal(apply(paste_film_marker, image, label_map, np.array([0, 3], np.int64)), pasted[3])
 
 
 def test_shifts_and_scales_reach_their_limits_and_stay_in_them(many):

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from mammogan_tf.arrays import to_float
 from mammogan_tf.config import DataConfig
 from mammogan_tf.console import Console
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.splits import split_patients
-from mammogan_tf.evaluation.reference import to_float
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.metrics.distribution import standardise
 from mammogan_tf.metrics.memorisation import (

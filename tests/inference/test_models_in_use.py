@@ -142,11 +142,11 @@ def test_a_served_generator_stays_with_its_version(exports, condition, tmp_path)
         assert generator.name == "generator/1"
         np.testing.assert_allclose(generator(*condition), load_generator(one)(*condition), atol=1e-6)
         shutil.copytree(one, one.with_name("2"))
-        server.library.refresh()
+        server.manager.refresh()
         with pytest.raises(ServingError, match=r"expected generator/1, received: NOT_FOUND: .*; a newer version may"):
             generator(*condition)
         one.with_name("3").mkdir()  # It cannot be loaded.
-        server.library.refresh()
+        server.manager.refresh()
         assert remote_generator(client, SIZE).name == "generator/2"
 
 

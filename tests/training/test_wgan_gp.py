@@ -34,7 +34,7 @@ def weights(network):
 @pytest.mark.parametrize("n_critic", [1, 3])
 def test_n_critic_updates_to_one_of_the_generator(n_critic):
     model = build(n_critic=n_critic)
-    before = {name: weights(getattr(model, name)) for name in ("generator", "critic", "averaged")}
+    before = {name: weights(getattr(model, name)) for name in ("generator", "critic", "ema_generator")}
     for step in (1, 2):
         model.train_step(batch(n_critic * BATCH))
         assert int(model.step.numpy()) == step
@@ -55,7 +55,7 @@ def test_keras_saves_and_loads_its_weights(tmp_path):
     model.train_step(batch(2 * BATCH))
     model.save_weights(tmp_path / "model.weights.h5")
     other.load_weights(tmp_path / "model.weights.h5")
-    for name in ("generator", "critic", "averaged"):
+    for name in ("generator", "critic", "ema_generator"):
         for mine, theirs in zip(weights(getattr(model, name)), weights(getattr(other, name)), strict=True):
             np.testing.assert_array_equal(mine, theirs)
 
@@ -275,7 +275,7 @@ def test_the_unet_gets_films_in_its_own_range(monkeypatch):
     model.segment = spy
     films = batch(BATCH)
     asked = model._generator_inputs(films)
-    monkeypatch.setattr(model, "_with_noise", lambda condition: asked)
+    monkeypatch.setattr(model, "_generator_inputs", lambda condition: asked)
     made = model.generator(asked, training=True)
     model._generator_step(films["image"], films["mask"], films["label"])
     (seen,) = given

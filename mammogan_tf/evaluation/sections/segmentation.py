@@ -10,7 +10,7 @@ from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import bootstrap_patients
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
-from mammogan_tf.metrics.detection import free_response
+from mammogan_tf.metrics.detection import LESION_IOU, free_response
 from mammogan_tf.metrics.intervals import Estimate, ratio_of_means
 from mammogan_tf.metrics.segmentation import REGIONS, dice, hd95, iou, precision, sensitivity
 
@@ -25,7 +25,7 @@ SCORES: dict[str, tuple[Callable, str]] = {
 }
 
 DETECTION = {
-    "lesions_found": ("Lesions found (IoU 0.1)", "sensitivity"),
+    "lesions_found": (f"Lesions found (IoU {LESION_IOU})", "sensitivity"),
     "false_positives": ("False positives per film", "false_positives_per_image"),
     "clear_films_with_false_positives": (
         "Films without a lesion in which one is found",
@@ -109,7 +109,7 @@ AGREEMENT = Section(
     meaning="Agreement of the U-Net's label maps with the masks of the test films: the automatic anatomy and the annotated "
     "lesions, or masks drawn by hand where there are any. A film counts for the regions that its mask has. HD95 is the "
     "95th percentile of the distances between the two outlines; a missed region counts as the image's diagonal. A lesion counts "
-    "as found from an IoU of 0.1. The control compares with the label map of another patient's film.",
+    f"as found from an IoU of {LESION_IOU}. The control compares with the label map of another patient's film.",
     caution="The automatic anatomy is not a radiologist's reading, and circles are larger than lesions. The breast fills much "
     "of every film, so even the control is high: read the distance to it.",
     measures=(
