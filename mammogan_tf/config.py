@@ -391,7 +391,7 @@ PURPOSES = {
     "quality": "for a GAN twice the steps, on twice the variants of the films, in an hour to an hour and a half on such "
     "cores; for a U-Net the same as default",
     "paper": "film markers and strips stay on the films; for a GAN a critic of whole films as they are, five updates of it a "
-    "step, no variants and no anatomy loss; the networks stay as they are",
+    "step, no variants and no anatomy loss; the generator's design stays",
     "whole-128": "whole films of 128 x 128 pixels: a U-Net in 20 minutes and a GAN in 3 hours on slow cores",
     "whole-256": "whole films of 256 x 256 pixels: a U-Net in 3 to 10 minutes and a GAN in an hour, with few steps",
     "roi": "windows of 64 x 64 pixels around lesions: a U-Net in 3 minutes and a GAN in 20",

@@ -177,8 +177,8 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
             "--preset",
             type=click.Choice(list(PRESETS)),
             default="default",
-            help="Starting point: quality trains a GAN for twice as long; paper has the paper's critic and films; whole-128 to "
-            "roi-128 are other sizes and views; quickstart takes minutes; tiny is for tests.",
+            help="Starting point: quality trains a GAN for twice as long; paper has a critic of whole films, as the paper; "
+            "whole-128 to roi-128 are other sizes and views; quickstart takes minutes; tiny is for tests.",
         ),
         click.option(
             "--size",

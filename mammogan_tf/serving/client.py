@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 class MammoganClient:
     """Speaks to a server at ``address`` (``host:port``); each request may take ``timeout`` seconds.
 
-    It is a context manager. A server that is starting or restarting is tried again for a few seconds, with back-off;
+    It is a context manager. A server that does not answer is tried again for about three seconds, with back-off;
     large batches travel in several requests. ``credentials`` make it speak TLS: see :func:`tls_credentials`. Every failure
     is a :class:`ServingError` of one line. :class:`mammogan_tf.serving.aio.AsyncMammoganClient` is its twin for asyncio.
     """

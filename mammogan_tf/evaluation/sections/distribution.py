@@ -253,7 +253,8 @@ DISTRIBUTION = Section(
     "unseen films, whose masks the synthetic images share. Features are handcrafted (40: grey levels, co-occurrence, local "
     "patterns, spectrum, wavelets), those of the evaluation U-Net's lowest level, or those of Inception-v3, a network for "
     "photographs. Distances are means over sets of one synthetic image for each film, so that both sides have equal "
-    "numbers. The deviation of the power spectrum is the root mean square, over frequencies, of the ratio of mean spectra.",
+    "numbers. The deviation of the power spectrum is the root mean square, over frequencies, of the ratio, in "
+    "decibels, of the mean spectra of images and training films.",
     caution="Few films give wide intervals. Values below the floor hint at copied training films. The two films of a patient "
     "are more alike than two images of that patient's masks need to be, and so cover less: a perfect generator has a floor / "
     "FID of some 1.2. The AUC's interval keeps the classifier as it is: with real films on both sides one interval in six "

@@ -72,8 +72,8 @@ def _draw(evidence: Evidence, measures: Measures) -> list[Picture]:
         )
     ]
     caption = (
-        "Similarity of pairs with 95 % intervals over patients. The distance to 1 is no room for improvement: an image at 1 "
-        "would be the film itself."
+        "Similarity of pairs with 95 % intervals over patients. The distance from real pairs to 1 is no room for improvement: "
+        "an image at 1 would be the film itself."
     )
     return [Picture("similarity", figures.intervals(rows, "similarity"), caption)]
 
