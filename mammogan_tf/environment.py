@@ -30,11 +30,10 @@ def environment() -> dict[str, Any]:
 
 def changes_since(recorded: Mapping[str, Any]) -> list[str]:
     """What has changed since an :func:`environment` was recorded that makes the same computation round differently."""
-    now = environment()
     before, after = (
-        {name: values.get(name) for name in ("processor", "TF_ENABLE_ONEDNN_OPTS", "devices")}
-        | {name: values.get("versions", {}).get(name) for name in ("tensorflow", "keras", "numpy")}
-        for values in (recorded, now)
+        {name: values[name] for name in ("processor", "TF_ENABLE_ONEDNN_OPTS", "devices") if name in values}
+        | {name: values["versions"][name] for name in ("tensorflow", "keras", "numpy") if name in values["versions"]}
+        for values in (recorded, environment())
     )
     return [f"{name} {before[name]}, now {after[name]}" for name in before if before[name] != after[name]]
 

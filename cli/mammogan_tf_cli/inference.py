@@ -7,7 +7,7 @@ import click
 
 from mammogan_tf.config import ANATOMIES, LABELS, PARTS, WALKS
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import OF_A_MASK, UserPath, config_file, folder
+from mammogan_tf_cli.options import OF_A_MASK, Listed, UserPath, config_file, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["generate", "segment"]
@@ -55,7 +55,7 @@ def segment(model: Path, images: tuple[Path, ...], out: Path, anatomy: str, tta:
     click.echo(segment_files(segmenter, images, out, Console(), anatomy))
 
 
-class LesionCircle(click.ParamType):
+class LesionCircle(Listed):
     """``X,Y,R`` or ``X,Y,R,benign|malignant`` as (x, y, radius, label); None where no label is named."""
 
     name = "circle"

@@ -26,6 +26,7 @@ __all__ = [
     "OF_A_MASK",
     "RATE",
     "Labels",
+    "Listed",
     "UserPath",
     "config_file",
     "data_option",

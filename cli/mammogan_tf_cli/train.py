@@ -374,4 +374,4 @@ def _number(cell: dict[str, Any]) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "no films" if value is None else f"{value:.3f}"
+    return "none" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""The real films that a report stands on, and the evaluation U-Net by them."""
+"""The real films that a report stands on, and the evaluation U-Net that is trained on them."""
 
 import dataclasses
 from collections.abc import Sequence

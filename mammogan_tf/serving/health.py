@@ -20,14 +20,14 @@ class Health(aio.HealthServicer):
 
     def __init__(self, manager: ModelManager) -> None:
         super().__init__()
-        self._library = manager
+        self._manager = manager
         self._models: set[str] = set()
         self._complete = False
 
     async def refresh(self) -> None:
-        available = set(self._library.available())
-        self._models |= available | self._library.wanted
-        self._complete = self._complete or self._library.wanted <= available
+        available = set(self._manager.available())
+        self._models |= available | self._manager.wanted
+        self._complete = self._complete or self._manager.wanted <= available
         await self.set("", SERVING if available and self._complete else NOT_SERVING)
         for model in self._models:
             await self.set(model, SERVING if model in available else NOT_SERVING)

@@ -65,10 +65,10 @@ class _Versions(Collector):
     """``mammogan_model_loaded{model="unet", version="3"} 1`` for every version that serves."""
 
     def __init__(self, manager: ModelManager) -> None:
-        self._library = manager
+        self._manager = manager
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily("mammogan_model_loaded", "Versions that serve.", labels=["model", "version"])
-        for model, number in self._library.serving():
+        for model, number in self._manager.serving():
             family.add_metric([model, str(number)], 1)
         yield family

@@ -108,7 +108,7 @@ def _estimates(columns: dict[str, dict[str, Any]]) -> str:
 
 def _cell(estimate: dict[str, Any]) -> str:
     if "value" not in estimate:
-        return "no films"
+        return "not computed"
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 

@@ -224,7 +224,7 @@ class Run:
         """By what the run would go on with other rounding than it began with; none where that is not known."""
         try:
             return changes_since(read_json(self.path / ENVIRONMENT))
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return []
 
     def is_on(self, data: Sequence[str | Path]) -> bool:

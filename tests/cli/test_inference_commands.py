@@ -127,6 +127,9 @@ def test_options_may_come_from_a_file(gan_run, masks, tmp_path):
     manifest = pd.read_csv(tmp_path / "out" / "manifest.csv")
     assert [*manifest["seed"]] == [7, 8, 9]
     assert set(manifest["label"]) == {"normal"}
+    file.write_text(f"count: 2\nmasks: {masks}\nlesion: [0.3, 0.5, 0.2, malignant]\n")
+    call("generate", gan_run, "--config", file, "--out", tmp_path / "lesions")
+    assert set(pd.read_csv(tmp_path / "lesions" / "manifest.csv")["label"]) == {"malignant"}
 
 
 def test_the_label_is_that_of_the_mask_or_the_one_given(gan_run, masks, tmp_path):

@@ -45,10 +45,10 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "blurred (sigma 1)": lambda films: gaussian_filter(films, (0, 1, 1)),
 }
 
-Verdicts = dict[str, Closeness]
+Closenesses = dict[str, Closeness]
 
 
-def closeness_in_spaces(made: np.ndarray, unseen: np.ndarray, train: np.ndarray, space: FeatureSpace) -> Verdicts:
+def closeness_in_spaces(made: np.ndarray, unseen: np.ndarray, train: np.ndarray, space: FeatureSpace) -> Closenesses:
     """Closeness in pixels and in texture."""
     scaled = standardise(*map(space, (train, unseen, made)))
     spaces = {"pixels": (train, unseen, made), "texture": scaled}

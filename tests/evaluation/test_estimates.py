@@ -182,7 +182,7 @@ def test_many_patients_are_left_out_in_blocks():
 @pytest.mark.parametrize(
     "measure",
     [jackknife_patients, lambda statistic, patients, limits: jackknife_sets(statistic, [patients, patients], limits)],
-    ids=["left out", "over sets"],
+    ids=["patients", "sets"],
 )
 def test_an_interval_ends_at_both_limits_of_its_measure(measure):
     """1 but without one patient of five: an error of 4 / 5 * (1 - 1 / 5) squared, and so an interval beyond 0 and 1."""

@@ -21,10 +21,8 @@ def test_chunks_hold_a_number_of_films_at_most(monkeypatch):
 @pytest.mark.parametrize("given", [list, np.array], ids=["list", "array"])
 def test_the_requests_hold_every_film_once_and_in_order(monkeypatch, given):
     monkeypatch.setattr(predict_requests, "CHUNK_EXAMPLES", 2)
-    question = predict_requests.synthesize(
-        given([b"a", b"b", b"c"]), [7, 8, 9], [(0, 0, 0), (0.5, 0.5, 0.1), (1, 1, 1)]
-    )
-    requests = [question.request(chunk) for chunk in predict_requests.chunks(question.costs)]
+    call = predict_requests.synthesize(given([b"a", b"b", b"c"]), [7, 8, 9], [(0, 0, 0), (0.5, 0.5, 0.1), (1, 1, 1)])
+    requests = [call.request(chunk) for chunk in predict_requests.chunks(call.costs)]
     assert [request.model_spec.signature_name for request in requests] == ["with_lesion", "with_lesion"]
     sent = {
         name: np.concatenate([tf.make_ndarray(request.inputs[name]) for request in requests])
@@ -43,8 +41,8 @@ def test_answers_are_read_from_either_encoding(packed):
     if not packed:
         response.outputs["image"].ClearField("tensor_content")
         response.outputs["image"].float_val.extend(films.ravel().tolist())
-    question = predict_requests.generate([1, 2], np.zeros((2, 4, 4)), [0, 0])
-    np.testing.assert_array_equal(question.answer([response, response]), np.concatenate([films, films])[..., 0])
+    call = predict_requests.generate([1, 2], np.zeros((2, 4, 4)), [0, 0])
+    np.testing.assert_array_equal(call.answer([response, response]), np.concatenate([films, films])[..., 0])
 
 
 @pytest.mark.parametrize(
@@ -116,6 +114,6 @@ def test_answers_are_read_from_either_encoding(packed):
         ),
     ],
 )
-def test_questions_that_make_no_sense_are_refused(ask, message):
+def test_requests_that_make_no_sense_are_refused(ask, message):
     with pytest.raises(ServingError, match=message):
         ask()

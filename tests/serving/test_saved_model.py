@@ -108,7 +108,7 @@ for path in sys.argv[1:]:
     for function in model.signatures.values():
         function(**{name: blank(spec) for name, spec in function.structured_input_signature[1].items()})
         graph = function.graph.as_graph_def()
-        operations = {node.op for body in [graph.node, *(f.node_def for f in graph.manager.function)] for node in body}
+        operations = {node.op for body in [graph.node, *(f.node_def for f in graph.library.function)] for node in body}
         assert not {name for name in operations if "PyFunc" in name}, operations
     print(path)
 """

@@ -62,7 +62,7 @@ def test_card_of_a_cross_validation():
     card = cross_validation_card(run_of("cross-validate", CrossValidationConfig(folds=2, seed=3)), report)
     assert "| | background black | film as it is | tissue F | tissue G | clear masks |" in card
     of = [f"{n / 10:.3f} [{n / 10 - 0.01:.3f}, {n / 10 + 0.02:.3f}]" for n in range(9)]
-    assert f"| breast | {of[1]} | {of[2]} | {of[3]} | no films | {of[4]} |" in card
+    assert f"| breast | {of[1]} | {of[2]} | {of[3]} | not computed | {of[4]} |" in card
     assert f"| found at 0.25 | {of[5]} | {of[6]} |" in card
     assert f"| disc | {of[7]} | {of[8]} |" in card
     assert "2 folds by patient" in card

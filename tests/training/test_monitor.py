@@ -14,7 +14,7 @@ from mammogan_tf.training.monitor import COLLAPSE_THRESHOLD, ValidationMonitor
 from mammogan_tf.training.strategy import set_up_device
 
 
-def ignore(step: int, text: str) -> None:
+def no_warning(step: int, text: str) -> None:
     pytest.fail(f"step {step}: {text}")
 
 
@@ -31,7 +31,7 @@ def model():
 
 def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model, films):
     before = model.random.state.numpy()
-    monitor = ValidationMonitor(model, films, films, 4, ignore)
+    monitor = ValidationMonitor(model, films, films, 4, no_warning)
     first, second = monitor(2), monitor(4)
     assert set(first) == {"validation_kid", "validation_wasserstein", "diversity"}
     assert first == second
@@ -39,7 +39,7 @@ def test_it_reports_what_history_keeps_and_draws_nothing_from_the_training(model
 
 
 def test_films_that_are_no_films_end_the_training(model, films):
-    monitor = ValidationMonitor(model, films, films, 4, ignore)
+    monitor = ValidationMonitor(model, films, films, 4, no_warning)
     for weight in model.ema_generator.weights:
         weight.assign(np.full(weight.shape, np.nan))
     with pytest.raises(ModelError, match="step 2: expected finite films, received: others; start another run"):
@@ -47,7 +47,7 @@ def test_films_that_are_no_films_end_the_training(model, films):
 
 
 def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, films):
-    monitor = ValidationMonitor(model, films, films, 4, ignore)
+    monitor = ValidationMonitor(model, films, films, 4, no_warning)
     model.emphasis.gain = 0
     model.critic = lambda inputs, training: tf.reduce_mean(inputs["image"], axis=(1, 2, 3))[:, None]
     real = films.images.mean() / 255 * 2 - 1
@@ -56,7 +56,7 @@ def test_a_critic_that_scores_brightness_gives_the_difference_of_means(model, fi
 
 
 def test_networks_see_all_films_in_parts_no_larger_than_a_batch(model, films):
-    monitor = ValidationMonitor(model, films, films, 5, ignore)
+    monitor = ValidationMonitor(model, films, films, 5, no_warning)
     seen, critic = [], model.critic
 
     def score(inputs, training):
@@ -71,7 +71,7 @@ def test_networks_see_all_films_in_parts_no_larger_than_a_batch(model, films):
 
 
 def test_four_films_of_each_mask_and_label_are_drawn_from_noise_of_their_own(model, films):
-    monitor = ValidationMonitor(model, films, films, 5, ignore)
+    monitor = ValidationMonitor(model, films, films, 5, no_warning)
     seen, averaged = [], model.ema_generator
 
     def draw(inputs, training):
@@ -89,7 +89,7 @@ def test_four_films_of_each_mask_and_label_are_drawn_from_noise_of_their_own(mod
 
 def test_films_of_one_mask_that_differ_as_the_two_breasts_do_have_diversity_1(model, films):
     assert films.patients[::2] == films.patients[1::2]
-    monitor = ValidationMonitor(model, films, films, len(films), ignore)
+    monitor = ValidationMonitor(model, films, films, len(films), no_warning)
     other_breast = films.images.reshape(-1, 2, *films.images.shape[1:])[:, ::-1].reshape(films.images.shape)
     draws = iter([films.images, other_breast, films.images, films.images])
     model.ema_generator = lambda inputs, training: next(draws)[..., None] / 127.5 - 1
@@ -139,7 +139,7 @@ def two_windows_of_a_film(films):
 @pytest.mark.parametrize("changed", [one_film_a_patient, two_windows_of_a_film])
 def test_diversity_is_left_out_where_no_patient_has_two_films(model, films, changed):
     alone = changed(films)
-    monitor = ValidationMonitor(model, films, alone, 4, ignore)
+    monitor = ValidationMonitor(model, films, alone, 4, no_warning)
     assert not monitor.measures_diversity
     assert set(monitor(2)) == {
         "validation_kid",
@@ -149,7 +149,7 @@ def test_diversity_is_left_out_where_no_patient_has_two_films(model, films, chan
 
 def test_the_kid_is_low_for_films_like_those_of_the_training_and_not_for_those_of_the_validation(model, films):
     darker = dataclasses.replace(films, images=films.images // 3)
-    monitor, kid = ValidationMonitor(model, films, darker, len(films), ignore), {}
+    monitor, kid = ValidationMonitor(model, films, darker, len(films), no_warning), {}
     for name, images in (("training", films.images), ("validation", darker.images)):
         model.ema_generator = lambda inputs, training, images=images: images[..., None] / 127.5 - 1
         kid[name] = monitor(2)["validation_kid"]
