@@ -28,6 +28,7 @@ from tensorflow_serving.apis import (
 
 from tests.integration.serving_process import SIZE, Z_DIM, export_tiny_models, serving
 
+MODELS = {"unet", "generator", "synthesize"}
 CASES = int(os.environ.get("MAMMOGAN_FUZZ", "60"))
 MEMORY_ON_TOP = 200
 fuzz = settings(
@@ -110,7 +111,7 @@ def allowed(request: predict_pb2.PredictRequest) -> set[str]:
     spec = request.model_spec
     if not request.HasField("model_spec") or not spec.name or spec.WhichOneof("version_choice") == "version_label":
         return {"INVALID_ARGUMENT"}
-    if spec.name not in ("unet", "generator") or (spec.HasField("version") and spec.version.value != 1):
+    if spec.name not in MODELS or (spec.HasField("version") and spec.version.value != 1):
         return {"NOT_FOUND"}
     key = (spec.name, spec.signature_name or "serving_default")
     if key not in SIGNATURES:
@@ -125,7 +126,7 @@ def allowed(request: predict_pb2.PredictRequest) -> set[str]:
 
 
 sides = st.sampled_from([0, 1, 2, 3, SIZE, Z_DIM, -1, -5, 2**20, 2**31, 2**62, -(2**63), 2**63 - 1])
-names = st.sampled_from(["unet", "generator", "", "../unet", "unet/1", "/etc/passwd", "un\0et", "é" * 10**5]) | st.text(
+names = st.sampled_from([*sorted(MODELS), "", "../unet", "unet/1", "/etc/passwd", "un\0et", "é" * 10**5]) | st.text(
     max_size=40
 )
 anything = st.sampled_from(sorted({*VALUES, "probabilities", *(name for _, name in SIGNATURES)})) | st.text(max_size=9)

@@ -108,7 +108,7 @@ def test_the_worst_films_of_a_region_are_drawn_the_worst_on_top(windows, tmp_pat
     for missed, label_map in enumerate(found):
         label_map[: (3 * missed) % 10] = 0  # Rows: of film 0 none, of film 3 nine.
     drawn = []
-    monkeypatch.setattr(cross_validation, "beside", lambda *sheet: drawn.append(sheet))
+    monkeypatch.setattr(cross_validation, "comparison_rows", lambda *sheet: drawn.append(sheet))
     monkeypatch.setattr(cross_validation, "save_picture", lambda path, sheet: drawn.append(path))
     cross_validation._show_worst(tmp_path, films, found)
     place = drawn.index(tmp_path / "breast.png")
@@ -133,7 +133,7 @@ def test_a_unet_of_kept_backgrounds_finds_the_anatomy_of_films_as_they_are(cross
 
 
 def test_several_machines_are_refused(cross_validated, films, monkeypatch):
-    monkeypatch.setattr(cross_validation, "workers", lambda strategy: 2)
+    monkeypatch.setattr(cross_validation, "num_workers", lambda strategy: 2)
     with pytest.raises(ConfigError, match="cross-validate: expected one machine, received: TF_CONFIG with several"):
         cross_validate(cross_validated, films, QUIET, strategy=tf.distribute.get_strategy())
 

@@ -285,6 +285,8 @@ def test_the_validation_films_are_watched_with_the_masks_of_the_unet_and_a_resum
     given, recalled = [], []
 
     class Spy(gan.ValidationMonitor):
+        measures_diversity = True
+
         def __init__(self, model, *arguments):
             given.extend(arguments)
 

@@ -141,7 +141,7 @@ def epoch_of_no_step(make_run, films, monkeypatch):
             monkeypatch.setattr(segmentation, name, called)
 
         monkeypatch.setattr(segmentation, "fit", fit)
-        for name in ("segmentation_batches", "validation_batches", "beside", "compare_with_disc"):
+        for name in ("segmentation_batches", "validation_batches", "comparison_rows", "compare_with_disc"):
             spy(name)
         run = make_run(epochs=1, **changes)
         train_unet(run, films, QUIET)
@@ -156,7 +156,7 @@ def test_backgrounds_are_kept_in_training_validation_and_sheets_or_nowhere(keep,
     for name in ("segmentation_batches", "validation_batches"):
         assert calls[name][1]["keep_background"] == keep
     (validation, _), _ = calls["validation_batches"]
-    (shown, *_), _ = calls["beside"]
+    (shown, *_), _ = calls["comparison_rows"]
     np.testing.assert_array_equal(shown, validation.raw if keep else validation.images)
     assert (validation.raw != validation.images).any()
 
