@@ -8,6 +8,7 @@ from mammogan_tf.console import Progress
 from mammogan_tf.errors import DataError
 
 __all__ = [
+    "FAINTEST",
     "co_occurrence",
     "grey_percentiles",
     "local_patterns",

@@ -221,6 +221,8 @@ def test_deviation_of_power_spectra_in_decibels():
     assert _decibels(others, one) == pytest.approx(np.sqrt((of_power_2**2 + of_power_8**2) / 2))
     assert _decibels(one, others) == pytest.approx(_decibels(others, one))
     assert _decibels(others, others) == 0
+    assert _decibels(0 * one, 0 * one) == 0
+    assert np.isfinite(_decibels(0 * one, others)), "as of images without texture, which have no power"
 
 
 def test_smooth_images_deviate_in_their_spectrum_more_than_real_films(few):

@@ -18,7 +18,7 @@ from mammogan_tf.evaluation.evidence import Evidence, RealFilms, SyntheticFilms
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
 from mammogan_tf.metrics.distribution import frechet_distance, kid
-from mammogan_tf.metrics.features import power_spectrum
+from mammogan_tf.metrics.features import FAINTEST, power_spectrum
 from mammogan_tf.metrics.intervals import Estimate
 from mammogan_tf.metrics.two_sample import TwoSampleTest, classifier_auc
 
@@ -43,7 +43,8 @@ def _fid(first: np.ndarray, second: np.ndarray, *patients: np.ndarray) -> float:
 
 
 def _compute(evidence: Evidence) -> dict[str, Estimate]:
-    spectra = [np.array([power_spectrum(image) for image in films.images]) for films in _three(evidence)]
+    films = evidence.train, evidence.real, evidence.synthetic
+    spectra = [np.array([power_spectrum(image) for image in part.images]) for part in films]
     report = {
         "fine_texture": _fine_texture(evidence, *spectra),
         "spectrum_deviation": computed(partial(_spectrum_deviation, evidence, *spectra)),
@@ -54,10 +55,6 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
         report[f"classifier_auc_{space}"] = computed(partial(_classifier, evidence, space))
     report["radiomics_frechet"] = computed(partial(_radiomics, evidence))
     return report
-
-
-def _three(evidence: Evidence) -> tuple[RealFilms, RealFilms, SyntheticFilms]:
-    return evidence.train, evidence.real, evidence.synthetic
 
 
 def _fine_texture(evidence: Evidence, *spectra: np.ndarray) -> Estimate:
@@ -82,8 +79,7 @@ def _decibels(first: np.ndarray, second: np.ndarray, *patients: np.ndarray) -> f
     Args:
         first: spectra [N, R]; second: [M, R].
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = 10 * np.log10(first.mean(axis=0) / second.mean(axis=0))
+    ratio = 10 * np.log10((first.mean(axis=0) + FAINTEST) / (second.mean(axis=0) + FAINTEST))
     return float(np.sqrt(np.mean(ratio**2)))
 
 
