@@ -15,6 +15,7 @@ __all__ = [
     "CLASSES",
     "CRITICS",
     "FIBROGLANDULAR",
+    "GENERATORS",
     "KEEP",
     "LABELS",
     "LESION",
@@ -66,6 +67,10 @@ LESION_LOSSES = ("none", "focal-tversky")
 
 MASK_SOURCES = ("unet", "annotation")
 """What predicts the anatomy that the GAN is conditioned on."""
+
+GENERATORS = ("residual", "plain")
+"""How the generator is built: mask and noise at every resolution and residual blocks, or as in a plain DCGAN, that sees both
+once."""
 
 CRITICS = ("patches", "film")
 """What the critic scores: patches of a film, averaged over places, or the film as a whole."""
@@ -238,6 +243,7 @@ class GANConfig(_TrainConfig):
         max_width: most channels at any resolution.
         generator_min_width: fewest channels of the generator at any resolution.
         labels: labels of the films that take part, in the order of :data:`LABELS`.
+        generator: one of :data:`GENERATORS`.
         critic: one of :data:`CRITICS`.
         gp: lambda, the weight of the gradient penalty (Gulrajani et al. 2017, equation 3).
         n_critic: critic updates to one generator update.
@@ -263,6 +269,7 @@ class GANConfig(_TrainConfig):
     max_width: int = 192
     generator_min_width: int = 48
     labels: tuple[str, ...] = LABELS
+    generator: str = "residual"
     critic: str = "patches"
     gp: float = 10.0
     n_critic: int = 2
@@ -284,6 +291,7 @@ class GANConfig(_TrainConfig):
         known = bool(self.labels) and set(self.labels) <= set(LABELS)
         require(known, "labels", f"one or more of {', '.join(LABELS)}", ", ".join(self.labels) or "none")
         object.__setattr__(self, "labels", in_order(self.labels))
+        require(self.generator in GENERATORS, "generator", " | ".join(GENERATORS), self.generator)
         require(self.critic in CRITICS, "critic", " | ".join(CRITICS), self.critic)
         for name in ("gp", "emphasis", "anatomy_weight", "energy_weight", "variants"):
             require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
@@ -316,8 +324,9 @@ class GANConfig(_TrainConfig):
 
     @property
     def generator_widths(self) -> tuple[int, ...]:
-        """Channels at 4 x 4, 8 x 8, ..., S x S."""
-        return tuple(max(width, self.generator_min_width) for width in self.critic_widths[::-1])
+        """Channels at 4 x 4, 8 x 8, ..., S x S, where a plain generator has the film alone."""
+        widths = tuple(max(width, self.generator_min_width) for width in self.critic_widths[::-1])
+        return widths[:-1] if self.generator == "plain" else widths
 
 
 FOR_LESIONS = {"lesion_repeats": 3, "lesion_loss": "focal-tversky"}
@@ -331,6 +340,7 @@ PRESETS: dict[str, dict[type, dict[str, Any]]] = {
             "data": DataConfig(keep_background=True),
             "variants": 0,
             "generator_min_width": 1,
+            "generator": "plain",
             "critic": "film",
             "n_critic": 5,
             "emphasis": 0.0,
@@ -390,8 +400,8 @@ PURPOSES = {
     "default": "the best found: half an hour for a GAN, two minutes for a U-Net, on two CPU cores with AVX-512",
     "quality": "for a GAN twice the steps, on twice the variants of the films, in an hour to an hour and a half on such "
     "cores; for a U-Net the same as default",
-    "paper": "film markers and strips stay on the films; for a GAN a critic of whole films as they are, five updates of it a "
-    "step, no variants and no anatomy loss; the generator's design stays",
+    "paper": "film markers and strips stay on the films; for a GAN the generator of a plain DCGAN, a critic of whole films as "
+    "they are, five updates of it a step, no variants and no anatomy loss",
     "whole-128": "whole films of 128 x 128 pixels: a U-Net in 20 minutes and a GAN in 3 hours on slow cores",
     "whole-256": "whole films of 256 x 256 pixels: a U-Net in 3 to 10 minutes and a GAN in an hour, with few steps",
     "roi": "windows of 64 x 64 pixels around lesions: a U-Net in 3 minutes and a GAN in 20",

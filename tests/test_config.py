@@ -52,6 +52,8 @@ def test_the_method_of_the_paper_is_a_preset():
     assert (config.data.size, config.gp, config.n_critic, config.emphasis) == (64, 10, 5, 0)
     assert (config.beta_1, config.beta_2) == (0, 0.9)
     assert config.data.keep_background
+    assert (config.generator, config.generator_widths) == ("plain", (192, 192, 96, 48))
+    assert (config.critic, config.critic_widths) == ("film", (24, 48, 96, 192, 192))
 
 
 def test_quality_is_the_default_with_more_of_it():

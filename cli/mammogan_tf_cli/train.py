@@ -9,7 +9,16 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from mammogan_tf.config import CRITICS, MASK_SOURCES, PURPOSES, CrossValidationConfig, GANConfig, UNetConfig, preset
+from mammogan_tf.config import (
+    CRITICS,
+    GENERATORS,
+    MASK_SOURCES,
+    PURPOSES,
+    CrossValidationConfig,
+    GANConfig,
+    UNetConfig,
+    preset,
+)
 from mammogan_tf.console import Console, duration
 from mammogan_tf_cli.options import (
     RATE,
@@ -160,6 +169,12 @@ def cross_validate(
     "--critic-learning-rate",
     type=RATE,
     show_default=str(GANConfig.critic_learning_rate),
+)
+@click.option(
+    "--generator",
+    type=click.Choice(GENERATORS),
+    show_default=GANConfig.generator,
+    help="residual: mask and noise enter at every resolution. plain: that of a DCGAN, both enter once.",
 )
 @click.option(
     "--critic",

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import label_code_length, noise_map_count, residual_blocks
 
-__all__ = ["Critic", "Generator", "TorchEmphasis", "UNet", "parameters"]
+__all__ = ["Critic", "Generator", "PlainGenerator", "TorchEmphasis", "UNet", "parameters"]
 
 
 def parameters(network: nn.Module) -> int:
@@ -23,9 +23,20 @@ class Block(nn.Sequential):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__(
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width, eps=1e-3, momentum=0.1),
-            nn.ReLU(),
+            *normalised(width),
         )
+
+
+class Start(nn.Module):
+    """Maps [B, width, 4, 4] of the noise and the label."""
+
+    def __init__(self, z_dim: int, width: int, labels: int) -> None:
+        super().__init__()
+        self.label_code = nn.Embedding(labels, label_code_length(z_dim))
+        self.map = nn.Linear(z_dim + label_code_length(z_dim), 16 * width)
+
+    def forward(self, noise: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return self.map(torch.cat([noise, self.label_code(label)], 1)).view(len(noise), -1, 4, 4)
 
 
 class Generator(nn.Module):
@@ -36,8 +47,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.black_background = size, black_background
-        self.label_code = nn.Embedding(labels, label_code_length(z_dim))
-        self.start = nn.Linear(z_dim + label_code_length(z_dim), 16 * widths[0])
+        self.start = Start(z_dim, widths[0], labels)
         self.noise, self.blocks, self.details = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = widths[0]
         for level, width in enumerate(widths):
@@ -50,7 +60,7 @@ class Generator(nn.Module):
         self.film = nn.Conv2d(channels, 1, 3, padding=1)
 
     def forward(self, noise: torch.Tensor, mask: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        x = self.start(torch.cat([noise, self.label_code(label)], 1)).view(len(noise), -1, 4, 4)
+        x = self.start(noise, label)
         for level, (maps, block, details) in enumerate(zip(self.noise, self.blocks, self.details, strict=True)):
             side = 4 * 2**level
             if level:
@@ -63,8 +73,44 @@ class Generator(nn.Module):
             x = block(torch.cat([x, shrunk, maps(noise).view(len(noise), -1, side, side)], 1))
             for detail in details:
                 x = x + detail(x)
-        image = torch.tanh(self.film(x))
-        return (image + 1) * (1 - mask[:, :1]) - 1 if self.black_background else image
+        return grey(self.film(x), mask, self.black_background)
+
+
+class PlainGenerator(nn.Module):
+    """As :func:`mammogan_tf.models.dcgan.build_plain_generator`, with channels first."""
+
+    def __init__(
+        self, size: int, z_dim: int, widths: Sequence[int], classes: int, labels: int, black_background: bool
+    ) -> None:
+        super().__init__()
+        self.black_background = black_background
+        self.start = Start(z_dim, widths[0], labels)
+        self.start_norm = normalised(widths[0])
+        self.mask, self.up = nn.Sequential(), nn.Sequential()
+        channels = classes
+        for width in widths[::-1]:
+            self.mask.extend([nn.Conv2d(channels, width, 4, 2, 1, bias=False), *normalised(width)])
+            channels = width
+        channels *= 2  # The noise's maps and the mask's.
+        for width in widths[1:]:
+            self.up.extend([nn.ConvTranspose2d(channels, width, 4, 2, 1, bias=False), *normalised(width)])
+            channels = width
+        self.film = nn.ConvTranspose2d(channels, 1, 4, 2, 1)
+
+    def forward(self, noise: torch.Tensor, mask: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([self.start_norm(self.start(noise, label)), self.mask(mask)], 1)
+        return grey(self.film(self.up(x)), mask, self.black_background)
+
+
+def normalised(width: int) -> nn.Sequential:
+    """Batch normalisation and ReLU."""
+    return nn.Sequential(nn.BatchNorm2d(width, eps=1e-3, momentum=0.1), nn.ReLU())
+
+
+def grey(x: torch.Tensor, mask: torch.Tensor, black_background: bool) -> torch.Tensor:
+    """The film in [-1, 1], black where the mask says background if that is asked for."""
+    image = torch.tanh(x)
+    return (image + 1) * (1 - mask[:, :1]) - 1 if black_background else image
 
 
 class Critic(nn.Module):

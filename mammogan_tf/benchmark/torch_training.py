@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mammogan_tf.benchmark.torch_networks import Critic, Generator, TorchEmphasis, UNet, parameters
+from mammogan_tf.benchmark.torch_networks import Critic, Generator, PlainGenerator, TorchEmphasis, UNet, parameters
 from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig
 
 __all__ = ["VARIANTS", "gan_step", "unet_step"]
@@ -34,7 +34,8 @@ def gan_step(config: GANConfig, batch: Mapping[str, np.ndarray], expected: Mappi
         expected: parameters of ``generator`` and ``critic``, which must be as many here.
         variant: one of :data:`VARIANTS`.
     """
-    generator = Generator(
+    build = PlainGenerator if config.generator == "plain" else Generator
+    generator = build(
         config.data.size,
         config.z_dim,
         config.generator_widths,

@@ -19,6 +19,7 @@ __all__ = [
     "MinibatchDeviation",
     "attention_gate",
     "convolution_block",
+    "normalised",
 ]
 
 
@@ -28,7 +29,6 @@ def convolution_block(
     """3x3 convolution, batch normalisation, ReLU: [B, H, W, C] to [B, H, W, width].
 
     Maps ``below``, [B, H/2, W/2, D], are doubled by repetition and joined with x before.
-    Statistics are those of the whole batch, however many replicas share it.
     """
     if below is None:
         convolution = layers.Conv2D(
@@ -37,6 +37,11 @@ def convolution_block(
         x = convolution(x)
     else:
         x = DoublingConvolution(width, name=f"{name}_conv")([below, x])
+    return normalised(x, name)
+
+
+def normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Batch normalisation and ReLU of [B, H, W, C], by the statistics of the whole batch, however many replicas share it."""
     x = FusedNormalization(momentum=0.9, synchronized=num_replicas() > 1, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 

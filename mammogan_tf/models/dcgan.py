@@ -6,12 +6,13 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation, convolution_block
+from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation, convolution_block, normalised
 from mammogan_tf.validated import require
 
 __all__ = [
     "build_critic",
     "build_generator",
+    "build_plain_generator",
     "label_code_length",
     "noise_map_count",
     "residual_blocks",
@@ -51,15 +52,9 @@ def build_generator(
         ConfigError: not as many widths as there are resolutions.
     """
     _require_widths(size, widths)
-    noise = keras.Input((z_dim,), name="noise")
-    mask = keras.Input((size, size, classes), name="mask")
-    label = keras.Input((), dtype="int32", name="label")
-
-    code = layers.Concatenate(name="code")(
-        [noise, layers.Embedding(labels, label_code_length(z_dim), name="label_code")(label)]
-    )
-    x = layers.Dense(4 * 4 * widths[0], name="start")(code)
-    x = layers.Reshape((4, 4, widths[0]), name="start_map")(x)
+    inputs = _generator_inputs(size, z_dim, classes)
+    noise, mask = inputs["noise"], inputs["mask"]
+    x = _start(noise, inputs["label"], widths[0], labels)
     for level, width in enumerate(widths):
         side = 4 * 2**level
         if level:
@@ -72,10 +67,77 @@ def build_generator(
             x = layers.Add(name=name)([x, convolution_block(x, width, name)])
 
     x = layers.Conv2D(1, 3, padding="same", dtype="float32", name="film")(x)
+    return keras.Model(inputs, _grey(x, mask, black_background), name="generator")
+
+
+def build_plain_generator(
+    size: int = 64,
+    *,
+    z_dim: int,
+    widths: Sequence[int],
+    classes: int = 5,
+    labels: int = 3,
+    black_background: bool = True,
+) -> keras.Model:
+    """Builds the generator of a plain DCGAN (Radford, Metz and Chintala 2015, section 3): noise, mask and label to a film.
+
+    Transposed convolutions of 4x4 pixels with stride 2, batch normalisation and ReLU, from 4x4 to the film. The mask enters
+    once: strided convolutions, the same in reverse, bring it to 4x4, where it joins the noise. The paper of Tripathi et al.
+    says that both are inputs, and not how.
+
+    Args:
+        size: as in :func:`build_generator`.
+        z_dim: as there.
+        widths: channels at 4x4, 8x8, ..., S/2 x S/2, of the noise's and of the mask's way; the film has one.
+        classes: as there.
+        labels: as there.
+        black_background: as there.
+
+    Returns:
+        A functional model with the inputs and the output of :func:`build_generator`.
+
+    Raises:
+        ConfigError: not as many widths as there are resolutions below that of the film.
+    """
+    _require_widths(size // 2, widths)
+    inputs = _generator_inputs(size, z_dim, classes)
+    anatomy = inputs["mask"]
+    for level, width in reversed(list(enumerate(widths))):
+        name = f"mask{4 * 2**level}"
+        anatomy = layers.Conv2D(width, 4, 2, padding="same", use_bias=False, name=name)(anatomy)
+        anatomy = normalised(anatomy, name)
+    x = normalised(_start(inputs["noise"], inputs["label"], widths[0], labels), "start")
+    x = layers.Concatenate(name="noise_and_mask")([x, anatomy])
+    for level, width in enumerate(widths[1:], start=1):
+        name = f"up{4 * 2**level}"
+        x = layers.Conv2DTranspose(width, 4, 2, padding="same", use_bias=False, name=name)(x)
+        x = normalised(x, name)
+    x = layers.Conv2DTranspose(1, 4, 2, padding="same", dtype="float32", name="film")(x)
+    return keras.Model(inputs, _grey(x, inputs["mask"], black_background), name="generator")
+
+
+def _generator_inputs(size: int, z_dim: int, classes: int) -> dict[str, keras.KerasTensor]:
+    return {
+        "noise": keras.Input((z_dim,), name="noise"),
+        "mask": keras.Input((size, size, classes), name="mask"),
+        "label": keras.Input((), dtype="int32", name="label"),
+    }
+
+
+def _start(noise: keras.KerasTensor, label: keras.KerasTensor, width: int, labels: int) -> keras.KerasTensor:
+    """Maps [B, 4, 4, width] of the noise and the label."""
+    z_dim = noise.shape[-1]
+    code = layers.Concatenate(name="code")(
+        [noise, layers.Embedding(labels, label_code_length(z_dim), name="label_code")(label)]
+    )
+    x = layers.Dense(4 * 4 * width, name="start")(code)
+    return layers.Reshape((4, 4, width), name="start_map")(x)
+
+
+def _grey(x: keras.KerasTensor, mask: keras.KerasTensor, black_background: bool) -> keras.KerasTensor:
+    """Grey levels [B, S, S, 1] in [-1, 1], black where the mask says background if that is asked for."""
     image = layers.Activation("tanh", dtype="float32", name="grey")(x)
-    if black_background:
-        image = Foreground(dtype="float32", name="foreground")([image, mask])
-    return keras.Model({"noise": noise, "mask": mask, "label": label}, image, name="generator")
+    return Foreground(dtype="float32", name="foreground")([image, mask]) if black_background else image
 
 
 def build_critic(

@@ -19,7 +19,7 @@ from mammogan_tf.errors import DataError, ModelError
 from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.metrics.intervals import MIN_PATIENTS
 from mammogan_tf.models.blocks import Emphasis
-from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
+from mammogan_tf.models.dcgan import build_critic, build_generator, build_plain_generator, seeded_noise
 from mammogan_tf.pictures import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
 from mammogan_tf.training.averaging import update_batch_norm
 from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite_values
@@ -46,7 +46,8 @@ def build_wgan_gp(config: GANConfig, model_class: type[WGANGP] = WGANGP, unet: k
     # The remapper cannot fuse the critic's second derivative, and says so at each start.
     tf.config.optimizer.set_experimental_options({"remapping": False})
     common = {"classes": len(CLASSES), "labels": len(LABELS)}
-    generator = build_generator(
+    build = build_plain_generator if config.generator == "plain" else build_generator
+    generator = build(
         config.data.size,
         z_dim=config.z_dim,
         widths=config.generator_widths,

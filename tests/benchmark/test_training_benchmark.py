@@ -121,15 +121,18 @@ class TestTorch:
         assert all(isinstance(figure, dict) for figure in batch["torch_variants"].values()), batch["torch_variants"]
 
     @pytest.mark.parametrize("critic", CRITICS)
-    @pytest.mark.parametrize("size", [16, 32, 64, 128])
-    def test_the_networks_have_as_many_parameters(self, size, critic):
+    @pytest.mark.parametrize(
+        ("generator", "size"), [*(("residual", size) for size in (16, 32, 64, 128)), ("plain", 16), ("plain", 64)]
+    )
+    def test_the_networks_have_as_many_parameters(self, size, generator, critic):
         from mammogan_tf.benchmark import torch_networks
 
-        config = preset(GANConfig, "default", {"size": size, "critic": critic})
+        config = preset(GANConfig, "default", {"size": size, "generator": generator, "critic": critic})
         ours = build_wgan_gp(config)
         common = len(CLASSES), len(LABELS)
+        kinds = {"residual": torch_networks.Generator, "plain": torch_networks.PlainGenerator}
         theirs = {
-            "generator": torch_networks.Generator(size, config.z_dim, config.generator_widths, *common, True),
+            "generator": kinds[generator](size, config.z_dim, config.generator_widths, *common, True),
             "critic": torch_networks.Critic(
                 size, config.critic_widths, ours.emphasis.channels, *common, patches=critic == "patches"
             ),

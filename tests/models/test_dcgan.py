@@ -8,7 +8,7 @@ from keras import layers
 
 from mammogan_tf.errors import ConfigError
 from mammogan_tf.models.blocks import Foreground, LesionMean, MinibatchDeviation
-from mammogan_tf.models.dcgan import build_critic, build_generator, seeded_noise
+from mammogan_tf.models.dcgan import build_critic, build_generator, build_plain_generator, seeded_noise
 from tests.conformance import check_output_shape, check_save_and_reload
 
 SIZE, Z_DIM, FILMS = 16, 8, 3
@@ -23,6 +23,14 @@ def one_hot(label_maps: np.ndarray) -> np.ndarray:
 def generator():
     keras.utils.set_random_seed(0)
     return build_generator(SIZE, z_dim=Z_DIM, widths=(8, 8, 4))
+
+
+@pytest.fixture(scope="module", params=["residual", "plain"])
+def any_generator(request, generator):
+    if request.param == "residual":
+        return generator
+    keras.utils.set_random_seed(0)
+    return build_plain_generator(SIZE, z_dim=Z_DIM, widths=(8, 4))
 
 
 @pytest.fixture(scope="module", params=["patches", "film"])
@@ -53,8 +61,8 @@ def call(model, inputs, **changes):
     return np.asarray(model({**inputs, **changes}, training=False))
 
 
-def test_films_are_in_the_range_of_the_network(generator, condition):
-    films = check_output_shape(generator, condition, (FILMS, SIZE, SIZE, 1))
+def test_films_are_in_the_range_of_the_network(any_generator, condition):
+    films = check_output_shape(any_generator, condition, (FILMS, SIZE, SIZE, 1))
     assert -1 <= films.min() < 0 < films.max() <= 1
 
 
@@ -65,14 +73,19 @@ def test_each_resolution_has_its_width(build, size):
         build(size, widths=(8, 8, 4))
 
 
+def test_a_plain_generator_has_a_width_for_each_resolution_below_the_film():
+    with pytest.raises(ConfigError, match=r"widths: .* 8 x 8 pixels, .* received: \(8, 8, 4\)"):
+        build_plain_generator(16, z_dim=8, widths=(8, 8, 4))
+
+
 def test_patches_need_some_pixels():
     with pytest.raises(ConfigError, match="size: expected 16 or more for patches, received: 8"):
         build_critic(8, widths=(4, 8))
     assert build_critic(8, widths=(4, 8), patches=False).output_shape == (None, 1)
 
 
-def test_save_and_reload_of_the_generator(generator, condition, tmp_path):
-    check_save_and_reload(generator, condition, tmp_path)
+def test_save_and_reload_of_the_generator(any_generator, condition, tmp_path):
+    check_save_and_reload(any_generator, condition, tmp_path)
 
 
 @pytest.mark.parametrize("widths", [(8,), (8, 4), (8, 4, 4, 4)])
@@ -82,9 +95,9 @@ def test_the_film_doubles_with_each_width(widths):
 
 
 @pytest.mark.parametrize("name", ["noise", "mask", "label"])
-def test_every_input_of_the_generator_counts(generator, condition, name):
+def test_every_input_of_the_generator_counts(any_generator, condition, name):
     changed = np.roll(condition[name], 1, axis=0)
-    difference = np.abs(call(generator, condition, **{name: changed}) - call(generator, condition))
+    difference = np.abs(call(any_generator, condition, **{name: changed}) - call(any_generator, condition))
     assert difference.max(axis=(1, 2, 3)).min() > 1e-4
 
 
@@ -133,16 +146,30 @@ def test_upsampling_repeats_no_pixels(generator):
         np.testing.assert_allclose(row, [0, 0, 0, 1 / 4, 3 / 4, 1, 1, 1])
 
 
-def test_the_background_is_black(generator, condition):
+def test_a_plain_generator_doubles_noise_and_mask_by_transposed_convolutions_from_4_pixels():
+    generator = build_plain_generator(32, z_dim=Z_DIM, widths=(12, 8, 6))
+    ways = {
+        kind: [layer.output.shape[1:] for layer in generator.layers if isinstance(layer, kind)]
+        for kind in (layers.Conv2D, layers.Conv2DTranspose)
+    }
+    assert ways[layers.Conv2D] == [(16, 16, 6), (8, 8, 8), (4, 4, 12)]
+    assert ways[layers.Conv2DTranspose] == [(8, 8, 8), (16, 16, 6), (32, 32, 1)]
+    assert generator.get_layer("noise_and_mask").output.shape[1:] == (4, 4, 2 * 12)
+    normalised = [layer.output.shape[1:] for layer in generator.layers if isinstance(layer, layers.BatchNormalization)]
+    assert sorted(normalised) == sorted([(4, 4, 12), *ways[layers.Conv2D], *ways[layers.Conv2DTranspose][:-1]])
+
+
+def test_the_background_is_black(any_generator, condition):
     mask = condition["mask"].copy()
     mask[:, :, 10:] = one_hot(np.array(0))
-    films = call(generator, condition, mask=mask)
+    films = call(any_generator, condition, mask=mask)
     assert (films[:, :, 10:] == -1).all()
     assert (films[:, :, :10] > -1).all()
 
 
-def test_a_kept_background_is_drawn(condition):
-    generator = build_generator(SIZE, z_dim=Z_DIM, widths=(8, 8, 4), black_background=False)
+@pytest.mark.parametrize(("build", "widths"), [(build_generator, (8, 8, 4)), (build_plain_generator, (8, 4))])
+def test_a_kept_background_is_drawn(build, widths, condition):
+    generator = build(SIZE, z_dim=Z_DIM, widths=widths, black_background=False)
     assert (call(generator, condition, mask=one_hot(np.zeros((FILMS, SIZE, SIZE), int))) > -1).all()
 
 
