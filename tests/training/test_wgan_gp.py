@@ -93,8 +93,8 @@ def test_options_of_size_width_and_seed_reach_the_networks():
     assert [model.generator.get_layer(f"block{side}_conv").filters for side in (4, 64, 128)] == [9, 9, 9]
     assert [model.critic.get_layer(f"conv{side}").filters for side in (128, 64, 4)] == [4, 8, 8]
     assert model.emphasis.octaves == 2
-    plain = build(generator="plain", size=32, width=4, max_width=8, generator_min_width=7).generator
-    assert [plain.get_layer(f"up{side}").filters for side in (8, 16)] == [8, 8]
+    plain = build(generator="plain", size=32, width=4, max_width=8, generator_min_width=9).generator
+    assert [plain.get_layer(f"up{side}").filters for side in (8, 16)] == [9, 9]
     assert model.random.state.numpy()[0] == 5
 
 
