@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,13 +21,12 @@ from mammogan_tf.models.blocks import Emphasis
 from mammogan_tf.models.dcgan import build_critic, build_generator, build_plain_generator, seeded_noise
 from mammogan_tf.pictures import BESIDE_REAL, save_picture, synthetic_notes, tile, to_bytes
 from mammogan_tf.training.averaging import update_batch_norm
-from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch, require_finite_values
+from mammogan_tf.training.callbacks import StepCallback, require_finite_values
 from mammogan_tf.training.card import gan_card
-from mammogan_tf.training.checkpoint import Checkpoints
 from mammogan_tf.training.conditioning import load_anatomy_unet, mask_source, with_condition_masks, with_variants
 from mammogan_tf.training.monitor import MAX_TRAINING, ValidationMonitor
-from mammogan_tf.training.resumable import fit
 from mammogan_tf.training.run import Run
+from mammogan_tf.training.session import Session
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.strategy import describe_replicas, require_divisible, set_up_device, with_loss_scaling
 from mammogan_tf.training.wgan_gp import WGANGP
@@ -162,47 +160,23 @@ def train_gan(
         require_same(strategy, run_settings)
         with strategy.scope():
             model = build_wgan_gp(config, unet=load_anatomy_unet(run))
-        parts = augmented, training, with_condition_masks(run, validation).cropped()
-        best, history, seconds = _train(run, output_run, model, parts, run_settings, console, keep, finish)
-        best.restore()
+        first = min(RECORD_EVERY, config.sample_every, config.steps)
+        session = Session(
+            run, output_run, model, model.ema_generator, run_settings, console, keep=keep, index="step", first_row=first
+        )
+        if not finish:
+            _train(session, config, augmented, training, with_condition_masks(run, validation).cropped())
+        session.best.restore()
         counts = {"train": len(training), "validation": len(validation), "test": len(test)}
         counts["variants"] = variants
-        return _finish(output_run, model, training.cropped(), counts, best.best_step, history, seconds)
+        return _finish(session, training.cropped(), counts)
 
 
 def _train(
-    run: Run,
-    output_run: Run,
-    model: WGANGP,
-    parts: tuple[FilmSet, FilmSet, FilmSet],
-    run_settings: dict[str, Any],
-    console: Console,
-    keep: int,
-    finish: bool,
-) -> tuple[BestWeights, History, float]:
-    """Trains on the first part (films and variants) to the last step; training and validation films validate it.
-
-    Returns the best weights, the history and the seconds that all of it took.
-    """
-    augmented, training, validation = parts
-    config = run.config_of(GANConfig)
-    watch, best = Stopwatch(), BestWeights(model.ema_generator)
-    variables = [
-        *model.variables,
-        *model.metrics_variables,
-        *model.generator_optimizer.variables,
-        *model.critic_optimizer.variables,
-        *best.variables,
-        watch.seconds,
-    ]
-    checkpoints = Checkpoints(
-        run.path / "checkpoints", variables, run_settings, keep, console, output_run.path / "checkpoints"
-    )
-    checkpoints.restore(run.finished)
-    begin = int(model.step.numpy())
-    require_same(model.distribute_strategy, {"checkpoint": begin})
-    first = min(RECORD_EVERY, config.sample_every, config.steps)
-    history = History(output_run.path, "step", begin, first=first, resume_from=run.path)
+    session: Session[WGANGP], config: GANConfig, augmented: FilmSet, training: FilmSet, validation: FilmSet
+) -> None:
+    """Trains on films and variants (``augmented``) to the last step; training and validation films validate it."""
+    model, history, console = session.model, session.history, session.console
     progress = console.progress("step")
     shown = validation.select(list(dict.fromkeys(validation.ids))[:SAMPLE_ROWS])
 
@@ -222,7 +196,7 @@ def _train(
             model.require_finite_weights()
             update_batch_norm(model.ema_generator, generator_inputs(training, config))
             watched = monitor(step)
-            best.update(step, -broadcast_from_chief(model.distribute_strategy, watched["validation_kid"]))
+            session.best.update(step, -broadcast_from_chief(model.distribute_strategy, watched["validation_kid"]))
         history.record(step, {**losses, **watched})
         require_convergence(step, losses["wasserstein"], config)
         progress(step, config.steps, f"Wasserstein {losses['wasserstein']:.2f}  penalty {losses['penalty']:.3f}")
@@ -230,27 +204,19 @@ def _train(
     def sample(step: int) -> None:
         model.require_finite_weights()
         pixels = _samples(model, shown)
-        save_picture(output_run.path / "samples" / f"step-{step:06d}.png", pixels, synthetic_notes(BESIDE_REAL))
+        save_picture(session.output_run.path / "samples" / f"step-{step:06d}.png", pixels, synthetic_notes(BESIDE_REAL))
         history.picture("samples", pixels, step)
-
-    def save(step: int) -> None:
-        model.require_finite_weights()
-        watch.lap()
-        checkpoints.save(step)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         size = config.batch_size * config.n_critic
-        return gan_batches(augmented, size, seed=config.seed, start=begin, context=context)
+        return gan_batches(augmented, size, seed=config.seed, start=session.begin, context=context)
 
-    watch.start()
-    if begin < config.steps and not finish:
-        callbacks = [
-            StepCallback(record, config.steps, RECORD_EVERY, config.sample_every),
-            StepCallback(sample, config.steps, config.sample_every),
-            StepCallback(save, config.steps, config.checkpoint_every),
-        ]
-        fit(model, batches, config.steps, callbacks, save)
-    return best, history, float(watch.seconds.numpy())
+    callbacks = [
+        StepCallback(record, config.steps, RECORD_EVERY, config.sample_every),
+        StepCallback(sample, config.steps, config.sample_every),
+        StepCallback(session.save, config.steps, config.checkpoint_every),
+    ]
+    session.fit(batches, config.steps, callbacks)
 
 
 def require_convergence(step: int, wasserstein: float, config: GANConfig) -> None:
@@ -269,20 +235,20 @@ def require_convergence(step: int, wasserstein: float, config: GANConfig) -> Non
         )
 
 
-def _finish(
-    run: Run, model: WGANGP, training: FilmSet, counts: dict[str, int], best_step: int, history: History, seconds: float
-) -> dict:
+def _finish(session: Session[WGANGP], training: FilmSet, counts: dict[str, int]) -> dict:
+    """Writes what the run ends with; the averaged generator has its best weights."""
+    run, model, last_row = session.output_run, session.model, session.history.rows[-1]
     ended = run.ended_with.get("last", {}).get("step")
-    same = run.finished and ended == history.rows[-1]["step"]  # Then the card may say what was measured.
+    same = run.finished and ended == last_row["step"]  # Then the card may say what was measured.
     if not same:
         run.model_path.unlink(missing_ok=True)  # One that was finished early is not to stand beside what is new.
     report = {
         "films": counts,
         "mean_grey": mean_grey(training),
-        "best_step": best_step,
-        "seconds": round(seconds, 1),
+        "best_step": session.best.best_step,
+        "seconds": round(session.seconds, 1),
         "parameters": {"generator": model.generator.count_params(), "critic": model.critic.count_params()},
-        "last": {name: value for name, value in history.rows[-1].items() if math.isfinite(value)},
+        "last": {name: value for name, value in last_row.items() if math.isfinite(value)},
     }
     with atomic_path(run.masks_path) as temporary:
         np.savez_compressed(

@@ -39,6 +39,17 @@ class ResumableModel(keras.Model):
     def reset_metrics(self) -> None:
         """Does nothing: :meth:`pop_metrics` resets the trackers."""
 
+    @property
+    def optimizers(self) -> list[keras.Optimizer]:
+        """Those that ``compile`` was given."""
+        return [self.optimizer]
+
+    @property
+    def state_variables(self) -> list[keras.Variable]:
+        """What training changes: weights, metrics, optimizers; in an order that depends on the configuration alone."""
+        of_optimizers = (variable for optimizer in self.optimizers for variable in optimizer.variables)
+        return [*self.variables, *self.metrics_variables, *of_optimizers]
+
     def logs(self) -> dict[str, tf.Tensor]:
         """What ``train_step`` returns: metrics with a leading axis of length 1, over which Keras averages several workers."""
         return {name: tracker.result()[None] for name, tracker in self.trackers.items()}

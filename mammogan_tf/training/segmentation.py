@@ -21,14 +21,14 @@ from mammogan_tf.files import atomic_path, write_json, write_text
 from mammogan_tf.losses import cross_entropy, dice_loss, focal_tversky
 from mammogan_tf.models.unet import build_unet
 from mammogan_tf.pictures import comparison_rows, save_picture
-from mammogan_tf.training.callbacks import BestWeights, History, StepCallback, Stopwatch
+from mammogan_tf.training.callbacks import StepCallback
 from mammogan_tf.training.card import unet_card
-from mammogan_tf.training.checkpoint import Checkpoints, compute_in_float32
+from mammogan_tf.training.checkpoint import compute_in_float32
 from mammogan_tf.training.prediction import lesion_probabilities, predict_label_maps
-from mammogan_tf.training.resumable import fit
 from mammogan_tf.training.run import Run
 from mammogan_tf.training.scores import compare_with_disc, lesion_scores, mean_dice
 from mammogan_tf.training.segmentation_trainer import SegmentationTrainer
+from mammogan_tf.training.session import Session
 from mammogan_tf.training.split_films import fingerprint, load_split, mean_grey
 from mammogan_tf.training.strategy import describe_replicas, require_divisible, set_up_device, with_loss_scaling
 from mammogan_tf.training.workers import broadcast_from_chief, require_same, writable_run
@@ -111,17 +111,30 @@ def train_unet(
     }
     with writable_run(run, strategy) as output_run:
         require_same(strategy, run_settings)
+        steps = _steps_per_epoch(config, repeated)
         with strategy.scope():
-            model = build_segmentation_trainer(config, _steps_per_epoch(config, repeated))
-        best, seconds = _train(run, output_run, model, repeated, validation, run_settings, console, keep, finish)
-        best.restore()
+            model = build_segmentation_trainer(config, steps)
+        session = Session(
+            run,
+            output_run,
+            model,
+            model.ema_network,
+            run_settings,
+            console,
+            keep=keep,
+            index="epoch",
+            steps_per_row=steps,
+        )
+        if not finish:
+            _train(session, config, repeated, validation)
+        session.best.restore()
         unet = compute_in_float32(model.ema_network)  # As whoever loads it will have it.
         report = {
             "films": {"train": len(training), "validation": len(validation), "test": len(test)},
             "mean_grey": mean_grey(training.cropped()),
-            "epochs": int(model.step.numpy()) // _steps_per_epoch(config, repeated),
-            "best_epoch": best.best_step,
-            "seconds": round(seconds, 1),
+            "epochs": int(model.step.numpy()) // steps,
+            "best_epoch": session.best.best_step,
+            "seconds": round(session.seconds, 1),
             "parameters": unet.count_params(),
             **_test(unet, training.cropped(), test, config.data.view),
         }
@@ -144,36 +157,10 @@ def _steps_per_epoch(config: UNetConfig, training: FilmSet) -> int:
     return max(1, len(training) // config.batch_size)
 
 
-def _train(
-    run: Run,
-    output_run: Run,
-    model: SegmentationTrainer,
-    training: FilmSet,
-    validation: FilmSet,
-    run_settings: dict[str, Any],
-    console: Console,
-    keep: int,
-    finish: bool,
-) -> tuple[BestWeights, float]:
-    """Trains to the last epoch, or until none is better; the best weights and the seconds that all of it took."""
-    config = run.config_of(UNetConfig)
+def _train(session: Session[SegmentationTrainer], config: UNetConfig, training: FilmSet, validation: FilmSet) -> None:
+    """Trains to the last epoch, or until none is better."""
+    model, best, history, console = session.model, session.best, session.history, session.console
     background, steps = config.data.keep_background, _steps_per_epoch(config, training)
-    strategy = model.distribute_strategy
-    watch, best = Stopwatch(), BestWeights(model.ema_network)
-    variables = [
-        *model.variables,
-        *model.metrics_variables,
-        *model.optimizer.variables,
-        *best.variables,
-        watch.seconds,
-    ]
-    checkpoints = Checkpoints(
-        run.path / "checkpoints", variables, run_settings, keep, console, output_run.path / "checkpoints"
-    )
-    checkpoints.restore(run.finished)
-    begin = int(model.step.numpy())
-    require_same(strategy, {"checkpoint": begin})
-    history = History(output_run.path, "epoch", begin // steps, resume_from=run.path)
     progress = console.progress("epoch")
 
     def end_of_epoch(step: int) -> None:
@@ -181,39 +168,32 @@ def _train(
         validated = model.validate(validation_batches(validation, config.batch_size, keep_background=background))
         logs = {**model.pop_metrics(), **{f"val_{name}": value for name, value in validated.items()}}
         history.record(epoch, logs)
-        best.update(epoch, broadcast_from_chief(strategy, logs["val_dice"]))
+        best.update(epoch, broadcast_from_chief(model.distribute_strategy, logs["val_dice"]))
         enough = best.steps_since_best(epoch) >= config.patience
         if epoch % 10 == 0 or epoch == config.epochs or enough:
             pixels = _overlays(model.ema_network, validation, background)
-            save_picture(output_run.path / "samples" / f"epoch-{epoch:04d}.png", pixels)
+            save_picture(session.output_run.path / "samples" / f"epoch-{epoch:04d}.png", pixels)
             history.picture("validation", pixels, epoch)
-        save(step)
+        session.save(step)
         progress(epoch, config.epochs, f"loss {logs['loss']:.3f}  validation Dice {logs['val_dice']:.3f}")
         if enough:
             model.stop_training = True
             console.line(f"stopped early: no better val_dice in {config.patience} epochs")
-
-    def save(step: int) -> None:
-        model.require_finite_weights()
-        watch.lap()
-        checkpoints.save(step)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return segmentation_batches(
             training,
             config.batch_size,
             seed=config.seed,
-            start=begin,
+            start=session.begin,
             keep_background=background,
             limits=AUGMENTATIONS[config.data.view],
             context=context,
         )
 
-    watch.start()
     last = config.epochs * steps
-    if begin < last and not finish and best.steps_since_best(begin // steps) < config.patience:
-        fit(model, batches, last, [StepCallback(end_of_epoch, last, steps)], save)
-    return best, float(watch.seconds.numpy())
+    if best.steps_since_best(session.begin // steps) < config.patience:
+        session.fit(batches, last, [StepCallback(end_of_epoch, last, steps)])
 
 
 def _repeat_lesions(films: FilmSet, repeats: int) -> FilmSet:

@@ -89,6 +89,10 @@ class WGANGP(ResumableModel):
         self.generator_optimizer.build(self.generator.trainable_variables)
         self.critic_optimizer.build(self.critic.trainable_variables)
 
+    @property
+    def optimizers(self) -> list[keras.Optimizer]:
+        return [self.generator_optimizer, self.critic_optimizer]
+
     def critic_of_films(self) -> keras.Model:
         """The critic with the emphasis before it: it takes films as they are."""
         inputs = {name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in self.critic.input.items()}

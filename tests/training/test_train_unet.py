@@ -18,7 +18,7 @@ from mammogan_tf.data.sources import load_all
 from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.errors import ConfigError, ModelError
 from mammogan_tf.metrics.segmentation import region_dice
-from mammogan_tf.training import segmentation
+from mammogan_tf.training import segmentation, session
 from mammogan_tf.training.checkpoint import newest_checkpoint
 from mammogan_tf.training.prediction import lesion_probabilities, predict_label_maps
 from mammogan_tf.training.run import Run
@@ -140,7 +140,7 @@ def epoch_of_no_step(make_run, films, monkeypatch):
 
             monkeypatch.setattr(segmentation, name, called)
 
-        monkeypatch.setattr(segmentation, "fit", fit)
+        monkeypatch.setattr(session, "fit", fit)
         for name in ("segmentation_batches", "validation_batches", "comparison_rows", "compare_with_disc"):
             spy(name)
         run = make_run(epochs=1, **changes)
