@@ -134,13 +134,14 @@ def difference(first: Reported, other: Reported, section: str, key: str) -> Esti
     patients = min(a["patients"], b["patients"])
     blocks = min([patients, *(len(without) for without in (without_a, without_b) if without)])
     value, reach = b["value"] - a["value"], half_width(blocks) * error
-    return {
+    found: Estimate = {
         "value": value,
         "low": value - reach,
         "high": value + reach,
         "n": min(a["n"], b["n"]),
         "patients": patients,
-    } | ({} if paired else {"note": "unpaired"})
+    }
+    return found if paired else found | {"note": "unpaired"}
 
 
 def _error(estimate: Estimate, without: dict[str, float]) -> float:

@@ -7,7 +7,6 @@ import numpy as np
 from mammogan_tf.errors import DataError
 from mammogan_tf.metrics.intervals import (
     MIN_PATIENTS,
-    WITHOUT,
     Estimate,
     Statistic,
     bootstrap,
@@ -17,7 +16,6 @@ from mammogan_tf.metrics.intervals import (
 )
 
 __all__ = [
-    "WITHOUT",
     "bootstrap_auc",
     "bootstrap_pairs",
     "bootstrap_patients",
@@ -51,7 +49,7 @@ def bootstrap_patients(
     values, patients = values[measured], np.asarray(patients).reshape(len(patients), -1)[measured]
     kept = {name: (patients != name).all(axis=1).astype(int) for name in np.unique(patients)}
     without = {name: float(statistic(values, weights)) if weights.any() else np.nan for name, weights in kept.items()}
-    return estimate | ({WITHOUT: without} if np.isfinite(list(without.values())).all() else {})
+    return estimate | {"without": without} if np.isfinite(list(without.values())).all() else estimate
 
 
 def bootstrap_two_samples(
@@ -146,8 +144,8 @@ def jackknife_patients(
     estimate = jackknife(lambda chosen: statistic(names[chosen]), np.array([block_of[name] for name in names]))
     if "value" not in estimate:
         return estimate
-    estimate |= {end: float(np.clip(estimate[end], *limits)) for end in ("low", "high")}
-    return estimate | {"n": len(patients), "patients": len(names)}
+    low, high = np.clip([estimate["low"], estimate["high"]], *limits)
+    return estimate | {"low": float(low), "high": float(high), "n": len(patients), "patients": len(names)}
 
 
 def jackknife_sets(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from mammogan_tf.console import Console
-from mammogan_tf.evaluation.estimates import WITHOUT
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.measuring import Measured, draw
 from mammogan_tf.evaluation.page import render_page
@@ -56,11 +55,11 @@ def _take_out(measures: Measured) -> dict[str, dict[str, dict[str, float]]]:
     for section, estimates in measures.items():
         without[section] = {}
         for key, estimate in estimates.items():
-            if WITHOUT in estimate:
-                values = estimate.pop(WITHOUT)
+            if "without" in estimate:
+                values = estimate.pop("without")
                 without[section][key] = {patient_digits(name): value for name, value in values.items()}
             for kind in REFERENCES:
-                estimate.get(kind, {}).pop(WITHOUT, None)
+                estimate.get(kind, {}).pop("without", None)
     return without
 
 

@@ -1,15 +1,15 @@
 """Numbers with 95 % intervals over patients: two films of one patient are not two independent observations."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 from scipy import stats
 
 __all__ = [
     "MIN_PATIENTS",
-    "WITHOUT",
     "Estimate",
+    "Reference",
     "bootstrap",
     "half_width",
     "jackknife",
@@ -18,13 +18,29 @@ __all__ = [
     "ratio_of_means",
 ]
 
-Estimate = dict[str, Any]
-"""``{"value", "low", "high", "n", "patients"}``, or ``{"not computed": why}``; beside it the estimates it is read
-against: ``"floor"``, ``"ceiling"``, ``"control"``. ``n`` counts the films, or pairs of films, behind the value, and
-``patients`` the patients; where two sides are compared, those of the smaller side, as Student's t does."""
+Estimate = TypedDict(
+    "Estimate",
+    {
+        "value": float,
+        "low": float,
+        "high": float,
+        "n": int,
+        "patients": int,
+        "without": dict[str, float],
+        "note": str,
+        "not computed": str,
+        "floor": "Estimate",
+        "ceiling": "Estimate",
+        "control": "Estimate",
+    },
+    total=False,
+)
+"""A value with its 95 % interval, as ``report.json`` has it.
 
-WITHOUT = "without"
-"""Key of an estimate under which the values without each patient, or block of them, are kept by name."""
+Either ``value``, ``low``, ``high``, ``n`` (films, or pairs of films, behind the value) and ``patients`` (where two sides are
+compared, those of the smaller side, as Student's t does), or ``not computed``, the reason why there is none. Beside them a
+``note``, the values ``without`` each patient or block of patients, and what it is read against: ``floor``, ``ceiling``,
+``control``."""
 
 MIN_PATIENTS = 3
 
@@ -32,6 +48,10 @@ MAX_MISSING_SHARE = 0.05
 """Share of bootstrap samples that may be without a value: an interval from the others would pass over the worst cases."""
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+Reference = Literal["floor", "ceiling", "control"]
+"""Keys of the estimates that a value is compared with."""
 
 
 def not_computed(why: str) -> Estimate:
@@ -146,5 +166,5 @@ def jackknife(statistic: Callable[[np.ndarray], float], patients: np.ndarray) ->
         "high": float(high),
         "n": len(patients),
         "patients": len(names),
-        WITHOUT: without,
+        "without": without,
     }

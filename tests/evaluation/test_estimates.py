@@ -3,7 +3,6 @@ import pytest
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation.estimates import (
-    WITHOUT,
     bootstrap_auc,
     bootstrap_pairs,
     bootstrap_patients,
@@ -22,7 +21,7 @@ def test_a_mean_without_each_patient():
     assert "not computed" in found  # only two patients are left
     found = bootstrap_patients(np.array([1.0, 3.0, 5.0, 9.0]), PATIENTS)
     assert found["value"] == (1 + 3 + 5 + 9) / 4
-    assert found[WITHOUT] == {"a": (5 + 9) / 2, "b": (1 + 3 + 9) / 3, "c": (1 + 3 + 5) / 3}
+    assert found["without"] == {"a": (5 + 9) / 2, "b": (1 + 3 + 9) / 3, "c": (1 + 3 + 5) / 3}
     assert bootstrap_patients(np.array([1.0, 3.0, 5.0, 9.0, np.nan]), np.array([*PATIENTS, "d"])) == found
 
 
@@ -36,7 +35,7 @@ def test_the_seed_draws_the_patients():
 def test_a_pair_is_left_out_with_either_patient():
     pairs = np.array([list(pair) for pair in ("ab", "ac", "ad", "bc", "bd", "cd")])
     found = bootstrap_patients(np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]), pairs)
-    assert found[WITHOUT] == {
+    assert found["without"] == {
         "a": (8 + 16 + 32) / 3,
         "b": (2 + 4 + 32) / 3,
         "c": (1 + 4 + 16) / 3,
@@ -63,7 +62,7 @@ def test_values_without_a_patient_are_kept_where_all_are_numbers():
     def odd(values: np.ndarray, weights: np.ndarray) -> float:
         return float("nan") if weights.tolist() == [0, 1, 1, 1] else float(values @ weights)
 
-    assert WITHOUT not in bootstrap_patients(np.ones(4), np.array(list("abcd")), odd)
+    assert "without" not in bootstrap_patients(np.ones(4), np.array(list("abcd")), odd)
 
 
 def test_no_rows_at_all():
@@ -76,7 +75,7 @@ def test_a_statistic_of_two_sets():
         first, second, np.array(list("abc")), np.array(list("abbd")), lambda x, y: x.max() / y.max()
     )
     assert found["value"] == 3 / 20
-    assert found[WITHOUT] == {"a": 3 / 20, "b": 3 / 10, "c": 2 / 20, "d": 3 / 20}
+    assert found["without"] == {"a": 3 / 20, "b": 3 / 10, "c": 2 / 20, "d": 3 / 20}
     assert found["n"] == 3 + 4
 
 
@@ -122,7 +121,7 @@ def test_pairs_of_patients_with_several_films():
     assert found["n"] == 30 + 40
     assert found["patients"] == 7
     kept = counted[first != "f3"]
-    assert found[WITHOUT]["f3"] == pytest.approx(values[first != "f3"][kept].mean())
+    assert found["without"]["f3"] == pytest.approx(values[first != "f3"][kept].mean())
 
 
 def test_the_smaller_side_says_how_sure_it_is():
@@ -155,9 +154,9 @@ def test_leaving_out_patients():
     names = np.array(["a", "a", "b", "c", "d"])
     found = jackknife_patients(lambda kept: float(np.mean([ord(name) - ord("a") for name in kept])), names)
     assert found["value"] == (0 + 1 + 2 + 3) / 4
-    assert found[WITHOUT] == {"a": (1 + 2 + 3) / 3, "b": (2 + 3) / 3, "c": (1 + 3) / 3, "d": (1 + 2) / 3}
+    assert found["without"] == {"a": (1 + 2 + 3) / 3, "b": (2 + 3) / 3, "c": (1 + 3) / 3, "d": (1 + 2) / 3}
     assert (found["n"], found["patients"]) == (5, 4)
-    error = np.sqrt(3 * np.var(list(found[WITHOUT].values())))
+    error = np.sqrt(3 * np.var(list(found["without"].values())))
     assert found["high"] == pytest.approx(1.5 + 3.1824 * error, rel=1e-4)  # t(0.975, 3)
 
 
@@ -172,7 +171,7 @@ def test_many_patients_are_left_out_in_blocks():
     found = jackknife_patients(count, names, limits=(0, 99))
     assert len(seen) == 1 + 30
     assert set(seen[1:]) == {100 - 3, 100 - 4}
-    left = [block.split() for block in found[WITHOUT]]
+    left = [block.split() for block in found["without"]]
     assert sorted(name for block in left for name in block) == names.tolist()
     assert max(int(block[-1]) - int(block[0]) for block in map(sorted, left)) > 50, "neighbours stay together"
     assert found["high"] == 99
@@ -194,7 +193,7 @@ def test_an_interval_ends_at_both_limits_of_its_measure(measure):
 def test_patients_without_an_image_in_a_set_are_not_left_out():
     sets = [np.array(["a", "b", "c"]), np.array(["a", "d", "c"])]
     found = jackknife_sets(lambda kept: float(len(kept)), sets)
-    assert found[WITHOUT] == {"a": 3, "b": 3, "c": 3, "d": 3}
+    assert found["without"] == {"a": 3, "b": 3, "c": 3, "d": 3}
     assert (found["n"], found["patients"]) == (3, 4)
     assert "not computed" in jackknife_sets(lambda kept: 1.0, [np.array(["a", "b", "b"])])
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mammogan_tf.config import BENIGN, MALIGNANT
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import WITHOUT, bootstrap_pairs, bootstrap_patients
+from mammogan_tf.evaluation.estimates import bootstrap_pairs, bootstrap_patients
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.metrics.intervals import Estimate, half_width, not_computed
@@ -102,7 +102,7 @@ def _over_seeds(estimate: Estimate, values: np.ndarray, least: float = 0.0) -> E
     of_seeds, value = values.reshape(len(values), -1).mean(axis=1), estimate["value"]
     count = len(of_seeds)
     reach = half_width(count) * of_seeds.std(ddof=1) / np.sqrt(count) if count > 1 else 0.0
-    estimate.pop(WITHOUT, None)
+    estimate.pop("without", None)
     return estimate | {
         "low": max(least, value - float(np.hypot(value - estimate["low"], reach))),
         "high": min(1.0, value + float(np.hypot(estimate["high"] - value, reach))),

@@ -6,7 +6,7 @@ import numpy as np
 
 from mammogan_tf.errors import DataError
 from mammogan_tf.evaluation import figures
-from mammogan_tf.evaluation.estimates import WITHOUT, bootstrap_auc, bootstrap_two_samples
+from mammogan_tf.evaluation.estimates import bootstrap_auc, bootstrap_two_samples
 from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.evaluation.spaces import SPACES
@@ -34,7 +34,7 @@ def _compute(evidence: Evidence) -> dict[str, Estimate]:
     for space, neighbours in evidence.neighbours.items():
         for name, statistic in (("neighbour_ratio", _ratio), ("near", _near)):
             found = bootstrap_two_samples(neighbours.made, neighbours.unseen, *patients, statistic, seed)
-            found.pop(WITHOUT, None)  # Of medians and percentiles a jackknife knows no error.
+            found.pop("without", None)  # Of medians and percentiles a jackknife knows no error.
             report[f"{name}_{space}"] = found
     return report | {"membership_auc": _membership(evidence)}
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from mammogan_tf.evaluation.evidence import Evidence
-from mammogan_tf.metrics.intervals import Estimate
+from mammogan_tf.metrics.intervals import Estimate, Reference
 
 __all__ = ["REFERENCES", "Measure", "Measures", "Picture", "Section"]
 
 Measures = Mapping[str, Estimate]
 
-REFERENCES = ("floor", "ceiling", "control")
-"""Keys of the estimates that a value is compared with."""
+REFERENCES: tuple[Reference, ...] = get_args(Reference)
+"""All of them."""
 
 
 @dataclass(frozen=True)

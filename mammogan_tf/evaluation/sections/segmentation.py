@@ -44,7 +44,7 @@ def _agreement(evidence: Evidence) -> dict[str, Estimate]:
     truth, found = evidence.segmentation.truth, evidence.segmentation.found
     patients, seed = evidence.real.patients, evidence.seed
     other = evidence.someone_else(patients)
-    report = {}
+    report: dict[str, Estimate] = {}
     for region, classes in REGIONS.items():
         asked = np.isin(truth, classes).any(axis=(1, 2))
         for name, (score, _) in SCORES.items():
