@@ -84,4 +84,4 @@ def evidence_of(real: RealFilms, train: RealFilms, synthetic: SyntheticFilms | N
 def with_images(evidence: Evidence, images: np.ndarray) -> Evidence:
     """The same evidence with other synthetic images [M, S, S] of the same masks."""
     synthetic = dataclasses.replace(evidence.synthetic, images=images.astype(np.float32))
-    return dataclasses.replace(evidence, synthetic=synthetic, _scaled={})
+    return dataclasses.replace(evidence, synthetic=synthetic)

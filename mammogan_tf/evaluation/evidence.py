@@ -148,7 +148,7 @@ class Evidence:
     critic: Score | None = None
     downstream: tuple[DownstreamResult, ...] | None = None
     seed: int = 0
-    _scaled: dict[str, list[np.ndarray]] = field(default_factory=dict, repr=False)
+    _scaled: dict[str, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         require_patients(self.real.patients)

@@ -193,7 +193,7 @@ def test_a_report_on_the_training_films_themselves(evidence):
 
 def test_films_without_any_texture(evidence):
     flat = dataclasses.replace(evidence.train, images=np.zeros_like(evidence.train.images))
-    report = measure(dataclasses.replace(evidence, train=flat, _scaled={}))
+    report = measure(dataclasses.replace(evidence, train=flat))
     for section, key in (("distribution", "kid_texture"), ("diversity", "recall_texture")):
         assert "are all images the same" in report[section][key]["not computed"]
     assert "near_texture" not in report["memorisation"]
@@ -250,7 +250,7 @@ def test_what_could_not_be_computed_does_not_pass(evidence):
     assert found["checked"][-1] == "membership"
     assert found["reasons"] == ["scores distinguish training from unseen real images with an AUC of nan (at most 0.65)"]
     flat = FeatureSpace("flat", lambda images: np.ones((len(images), 2)), Console(quiet=True))
-    blind = dataclasses.replace(evidence, spaces={**evidence.spaces, "segmenter": flat}, _scaled={})
+    blind = dataclasses.replace(evidence, spaces={**evidence.spaces, "segmenter": flat})
     found = memorisation_verdict(blind, MEMORISATION.compute(blind))
     assert found["checked"] == ["pixels", "texture"]
     assert found["reasons"] == ["segmenter: no distances could be computed"]

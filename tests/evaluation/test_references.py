@@ -27,7 +27,7 @@ from tests.toy_films import draw_films, evidence_of, segment, with_images
 def with_films(evidence, part: str, images: np.ndarray):
     """The same evidence with other pictures of its ``real`` or ``train`` films."""
     films = dataclasses.replace(getattr(evidence, part), images=images.astype(np.float32))
-    return dataclasses.replace(evidence, _scaled={}, **{part: films})
+    return dataclasses.replace(evidence, **{part: films})
 
 
 def one_of_each(synthetic: SyntheticFilms) -> SyntheticFilms:
@@ -52,6 +52,13 @@ def test_features_are_scaled_by_the_training_films(evidence):
     train, *_ = evidence.features("segmenter")
     np.testing.assert_allclose(train.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(train.std(axis=0), 1, atol=1e-6)
+
+
+def test_changed_evidence_has_features_of_its_own(evidence):
+    _, real, _ = evidence.features("texture")
+    train, changed, _ = with_films(evidence, "real", evidence.real.images[::-1]).features("texture")
+    np.testing.assert_allclose(changed, real[::-1])
+    np.testing.assert_array_equal(train, evidence.features("texture")[0])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -259,7 +266,7 @@ def test_a_covariance_needs_more_films_than_features(few):
 
     for features, enough in ((13, True), (14, False)):
         space = FeatureSpace(f"{features} rows", partial(rows, count=features), Console())
-        found = DISTRIBUTION.compute(dataclasses.replace(few, spaces={"texture": space}, _scaled={}))
+        found = DISTRIBUTION.compute(dataclasses.replace(few, spaces={"texture": space}))
         for key in ("radiomics_frechet", "floor_over_fid_texture"):
             assert ("value" in found[key]) == enough
             assert enough or "more than 14 films" in found[key]["not computed"]
