@@ -15,6 +15,7 @@ from mammogan_tf.benchmark.textbook import TextbookWGANGP
 from mammogan_tf.benchmark.timing import in_turns, spread, timed
 from mammogan_tf.config import CLASSES, LABELS, GANConfig, UNetConfig
 from mammogan_tf.console import Progress
+from mammogan_tf.errors import first_line
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.segmentation import build_segmentation_trainer
 from mammogan_tf.training.strategy import set_up_device
@@ -145,7 +146,7 @@ def _torch_steps(step: Callable[[ModuleType, str], Step], compiled: bool) -> tup
             candidate()
             working[variant] = candidate
         except Exception as error:  # A compiler fails in many ways.
-            failed[variant] = f"fails: {str(error).strip().partition(chr(10))[0]}"
+            failed[variant] = f"fails: {first_line(error)}"
     return working, failed
 
 

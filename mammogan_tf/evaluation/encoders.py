@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from mammogan_tf.console import Console
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ModelError, first_line
 from mammogan_tf.evaluation.spaces import FeatureSpace
 from mammogan_tf.training.checkpoint import compute_in_float32, load_network
 
@@ -49,10 +49,9 @@ def inception_space(console: Console) -> FeatureSpace:
             keras.applications.InceptionV3(include_top=False, pooling="avg", weights="imagenet")
         )
     except Exception as error:  # urllib, HTTP, h5py and Keras raise what they like.
-        reason = str(error).partition("\n")[0]
         raise ModelError(
             f"{home / 'models' / INCEPTION_FILE}: expected weights or a connection to download them, "
-            f"received: {reason}; put the file there, or leave --features inception out"
+            f"received: {first_line(error)}; put the file there, or leave --features inception out"
         ) from error
 
     def extract(images: np.ndarray) -> np.ndarray:

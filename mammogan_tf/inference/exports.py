@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ModelError, first_line
 from mammogan_tf.files import numbered_folders, plain_path, read_json
 
 __all__ = ["Export", "open_export"]
@@ -61,8 +61,9 @@ def open_export(path: Path, kind: str, signature: str, argument: str) -> Export:
         with plain_path(version) as plain:
             export = Export(version, tf.saved_model.load(str(plain)))
     except (OSError, ValueError, tf.errors.OpError) as error:
-        first = str(error).partition("\n")[0]
-        raise ModelError(f"{version}: expected a whole SavedModel, received: {first}; export it again") from error
+        raise ModelError(
+            f"{version}: expected a whole SavedModel, received: {first_line(error)}; export it again"
+        ) from error
     call = export.signature(signature)
     if call is None or argument not in call.structured_input_signature[1]:
         offered = ", ".join(export.loaded.signatures) or "no signatures"

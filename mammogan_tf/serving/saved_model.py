@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from mammogan_tf import files
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ModelError, first_line
 from mammogan_tf.serving.signatures import Signature
 
 __all__ = ["write_version"]
@@ -60,7 +60,7 @@ def write_version(
         temporary.chmod(0o755)
         return _publish(temporary, parent)
     except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ModelError(
             f"{parent}: expected a folder with room for an export, received: {reason}; choose another with --to"
         ) from error

@@ -14,6 +14,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig
 
+from mammogan_tf.errors import first_line
 from mammogan_tf.files import numbered_folders
 from mammogan_tf.serving.servable import Servable
 from mammogan_tf.serving.status_error import StatusError, invalid
@@ -236,7 +237,7 @@ class ModelManager:
         try:
             servable = Servable(path)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             with self._lock:
                 version.state, version.error = ModelVersionStatus.END, reason
             logger.error("%s version %d cannot be served: %s", name, number, reason)

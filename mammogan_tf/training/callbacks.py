@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from mammogan_tf.errors import ModelError
+from mammogan_tf.errors import ModelError, reason_of_tensorflow
 from mammogan_tf.files import write_text
 
 __all__ = [
@@ -64,9 +64,8 @@ class History:
         try:
             yield
         except tf.errors.OpError as error:
-            reason = str(error).partition(" [Op:")[0].partition("\n")[0].rpartition("; ")[2]
             raise ModelError(
-                f"{self._folder}: expected to write there, received: {reason}; "
+                f"{self._folder}: expected to write there, received: {reason_of_tensorflow(error)}; "
                 "free some space or change its permissions, then go on with --resume"
             ) from error
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 import mammogan_tf.models.blocks  # noqa: F401 - Keras reads a network once its layers are known.
 from mammogan_tf.config import KEEP
 from mammogan_tf.console import Console
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ConfigError, ModelError, first_line, reason_of_tensorflow
 from mammogan_tf.files import plain_path, read_json, write_json
 from mammogan_tf.training.workers import WORKER_LOST
 
@@ -67,9 +67,8 @@ class Checkpoints:
         except WORKER_LOST:  # It holds sums over all workers.
             raise
         except (OSError, tf.errors.OpError) as error:
-            reason = str(error).partition(" [Op:")[0].rpartition("; ")[2]
             raise ModelError(
-                f"{self._to}: expected room for a checkpoint, received: {reason}; "
+                f"{self._to}: expected room for a checkpoint, received: {reason_of_tensorflow(error)}; "
                 "free some space, then go on with --resume"
             ) from error
         self._step = step
@@ -109,7 +108,7 @@ class Checkpoints:
             try:
                 self._read(path)
             except (AssertionError, IndexError, ValueError, OSError, tf.errors.OpError) as error:
-                reasons.append(str(error).partition("\n")[0])
+                reasons.append(first_line(error))
                 continue
             for broken, reason in zip(paths, reasons, strict=False):
                 self._console.line(f"{broken} is broken ({reason}): going on from {path.name}")

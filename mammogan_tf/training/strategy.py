@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from mammogan_tf.config import STRATEGIES, GANConfig, UNetConfig
 from mammogan_tf.console import Console
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ConfigError, ModelError, first_line
 from mammogan_tf.replicas import all_reduce_sum
 from mammogan_tf.training.rendezvous import wait_for_all
 from mammogan_tf.training.workers import cluster
@@ -59,7 +59,7 @@ def make_strategy(name: str, console: Console | None = None) -> tf.distribute.St
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
         raise ModelError(
-            f"multiworker: expected to reach all workers of TF_CONFIG, received: {str(error).partition(chr(10))[0]}; "
+            f"multiworker: expected to reach all workers of TF_CONFIG, received: {first_line(error)}; "
             "start all of them again"
         ) from error
 

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from mammogan_tf.environment import versions
-from mammogan_tf.errors import ConfigError, ModelError
+from mammogan_tf.errors import ConfigError, ModelError, first_line
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
 
@@ -233,9 +233,5 @@ def _explain_lost_worker(strategy: tf.distribute.Strategy, advice: str) -> Itera
     except tf.errors.OpError as error:
         if num_workers(strategy) == 1 or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
-        what = (
-            f"one of them is gone ({type(error).__name__})"
-            if isinstance(error, WORKER_LOST)
-            else str(error).splitlines()[0]
-        )
+        what = f"one of them is gone ({type(error).__name__})" if isinstance(error, WORKER_LOST) else first_line(error)
         raise ModelError(f"expected {num_workers(strategy)} workers, received: {what}; {advice}") from error
