@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.timing import in_turns, spread
-from mammogan_tf.config import GANConfig, UNetConfig
+from mammogan_tf.config import DataConfig, GANConfig, UNetConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Film
 from mammogan_tf.data.film_set import FilmSet, load_films
 from mammogan_tf.data.pipeline import gan_batches, segmentation_batches
+from mammogan_tf.data.transforms import AUGMENTATIONS
 from mammogan_tf.training.gan import build_wgan_gp
 from mammogan_tf.training.segmentation import build_segmentation_trainer
 from mammogan_tf.training.strategy import set_up_device
@@ -39,7 +40,7 @@ def benchmark_input(
 
     Args:
         films: the films.
-        gan: of the step that waits, and the size of the films.
+        gan: of the step that waits, and how the films are prepared.
         unet: the same for the U-Net.
         rounds: measurements of each kind.
         steps: training steps in a row in each measurement.
@@ -50,10 +51,10 @@ def benchmark_input(
         ``wait_share`` of the time of its steps that waits for a batch, and ``input_wait_share``, the larger of the two.
     """
     policy = set_up_device(gan.precision, gan.seed, gan.deterministic)
-    preparation = _preparation(films, gan.data.size, rounds)
-    prepared = load_films(films, gan.data.size)
+    preparation = _preparation(films, gan.data, rounds)
+    trainings = _gan(gan, _prepare(films, gan.data)), _unet(unet, _prepare(films, unet.data))
     shares = {}
-    for done, (name, batches, step) in enumerate((_gan(gan, prepared), _unet(unet, prepared)), start=1):
+    for done, (name, batches, step) in enumerate(trainings, start=1):
         shares[name] = _wait_share(batches, step, rounds, steps)
         if progress:
             progress(done, 2)
@@ -79,12 +80,16 @@ def format_input(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _preparation(films: Sequence[Film], size: int, rounds: int) -> dict[str, Any]:
+def _prepare(films: Sequence[Film], data: DataConfig) -> FilmSet:
+    return load_films(films, data.size, data.view, data.lesions)
+
+
+def _preparation(films: Sequence[Film], data: DataConfig, rounds: int) -> dict[str, Any]:
     with _empty_cache() as cache:
 
         def rate() -> float:
             begin = time.perf_counter()
-            load_films(films, size)
+            _prepare(films, data)
             return len(films) / (time.perf_counter() - begin)
 
         def anew() -> float:
@@ -133,5 +138,11 @@ def _gan(config: GANConfig, films: FilmSet) -> tuple[str, tf.data.Dataset, Calla
 def _unet(config: UNetConfig, films: FilmSet) -> tuple[str, tf.data.Dataset, Callable[[Any], object]]:
     model = build_segmentation_trainer(config, steps_per_epoch=max(1, len(films) // config.batch_size))
     step = tf.function(model.train_step)
-    batches = segmentation_batches(films, config.batch_size, seed=config.seed)
+    batches = segmentation_batches(
+        films,
+        config.batch_size,
+        seed=config.seed,
+        keep_background=config.data.keep_background,
+        limits=AUGMENTATIONS[config.data.view],
+    )
     return "train-unet", batches, lambda batch: tf.nest.map_structure(np.asarray, step(batch))
