@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from mammogan_tf.config import PRECISIONS, PRESETS, GANConfig, UNetConfig, preset
+from mammogan_tf.config import PRECISIONS, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console
 from mammogan_tf.files import require_place, write_json
-from mammogan_tf_cli.options import DETERMINISTIC, UserPath, data_option, folder
+from mammogan_tf_cli.options import DETERMINISTIC, UserPath, data_option, folder, preset_option
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["benchmark"]
@@ -54,7 +54,7 @@ def step_options(batch_sizes: list[int]) -> Callable[[Any], Any]:
                 help="May be given several times.",
             ),
             click.option("--deterministic/--fast", default=False, help=DETERMINISTIC),
-            click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="default"),
+            preset_option("default", "name"),
         ):
             command = option(command)
         return command
@@ -122,7 +122,7 @@ def train_unet(
 
 @benchmark.command("input")
 @data_option()
-@click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="default")
+@preset_option("default", "name")
 @rounds_option(5)
 @click.option("--steps", type=click.IntRange(min=1), default=10, help="Training steps in each measurement.")
 @json_option

@@ -13,6 +13,7 @@ from mammogan_tf.config import (
     LESION_OUTLINES,
     PRECISIONS,
     PRESETS,
+    PURPOSES,
     STRATEGIES,
     VIEWS,
     DataConfig,
@@ -20,6 +21,7 @@ from mammogan_tf.config import (
     UNetConfig,
     in_order,
 )
+from mammogan_tf.errors import first_line
 
 __all__ = [
     "DETERMINISTIC",
@@ -32,6 +34,7 @@ __all__ = [
     "data_option",
     "finish_option",
     "folder",
+    "preset_option",
     "test_share_option",
     "training_options",
     "unet_options",
@@ -58,6 +61,19 @@ class UserPath(click.Path):
 
 
 folder = UserPath(file_okay=False)
+
+
+def preset_option(default: str, *parameter: str) -> Callable[[Any], Any]:
+    """``--preset``, as ``preset`` or under another name of the ``parameter``; its help says what each preset is for."""
+    purposes = ". ".join(f"{name}: {purpose}" for name, purpose in PURPOSES.items())
+    return click.option(
+        "--preset",
+        *parameter,
+        type=click.Choice(list(PRESETS)),
+        default=default,
+        help=f"Starting point. {purposes}.",
+    )
+
 
 RATE = click.FloatRange(min=0, min_open=True)
 
@@ -115,7 +131,7 @@ def config_file(command: Command) -> Command:
         try:
             values = yaml.safe_load(path.read_text()) or {}
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            found = str(error).partition("\n")[0]
+            found = first_line(error)
             if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
                 found = f"line {error.problem_mark.line + 1}: {error.problem}"
             raise click.BadParameter(f"expected YAML, received: {found}", ctx, parameter) from error
@@ -174,13 +190,7 @@ def training_options(command: Command, runs: Sequence[str] = ("--resume",)) -> C
             default="auto",
             help="Devices: one, all of this machine, or all of the machines in TF_CONFIG.",
         ),
-        click.option(
-            "--preset",
-            type=click.Choice(list(PRESETS)),
-            default="default",
-            help="Starting point: quality trains a GAN for twice as long; paper has a critic of whole films, as the paper; "
-            "whole-128 to roi-128 are other sizes and views; quickstart takes minutes; tiny is for tests.",
-        ),
+        preset_option("default"),
         click.option(
             "--size",
             type=click.Choice(["16", "32", "64", "128", "256"]),
