@@ -8,10 +8,12 @@ import re
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from mammogan_tf.errors import DataError
 
 __all__ = [
     "FULL",
@@ -22,7 +24,9 @@ __all__ = [
     "numbered_folders",
     "plain_path",
     "read_json",
+    "require_new_folder",
     "require_place",
+    "require_separate_folder",
     "visible_pngs",
     "write_bytes",
     "write_json",
@@ -39,6 +43,30 @@ MAX_VERSION = 2**63 - 1
 def in_use(folder: Path) -> bool:
     """Whether there is a folder with something in it, or a file: no place for what is to stand by itself."""
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+
+
+def require_new_folder(folder: Path, option: str = "--out") -> None:
+    """Keeps what is to stand by itself out of folders in use; ``option`` is what names the folder on the command line.
+
+    Raises:
+        DataError: it is in use.
+    """
+    if in_use(folder):
+        received = "one with files in it" if folder.is_dir() else "a file"
+        raise DataError(f"{folder}: expected a new or an empty folder, received: {received}; choose another {option}")
+
+
+def require_separate_folder(files: Sequence[Path], out: Path) -> None:
+    """Keeps results away from films, beside which masks drawn by hand may have the same names.
+
+    Raises:
+        DataError: a film lies in ``out``.
+    """
+    for file in files:
+        if Path(file).parent.resolve() == Path(out).resolve():
+            raise DataError(
+                f"{out}: expected a folder without the films, received: that of {file}; choose another --out"
+            )
 
 
 @contextmanager

@@ -146,7 +146,8 @@ def generate(
         raise click.UsageError(f"--label: expected {expected}, as --lesion says, received: {label}; leave it out")
     import_tensorflow(onednn=True)
     from mammogan_tf.inference import load_generator
-    from mammogan_tf.inference.generate import generate_folder, masks_of_folder, masks_of_model, masks_of_split
+    from mammogan_tf.inference.generate import generate_folder
+    from mammogan_tf.inference.mask_sets import masks_of_folder, masks_of_model, masks_of_split
     from mammogan_tf.inference.walk import require_walk_file, save_walk
     from mammogan_tf.inference.walk import walk as walk_between
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from mammogan_tf.config import PRESETS, GANConfig, UNetConfig, preset
+from mammogan_tf.config import GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console, duration
-from mammogan_tf.files import in_use
-from mammogan_tf_cli.options import folder
+from mammogan_tf.files import require_new_folder
+from mammogan_tf_cli.options import folder, preset_option
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["quickstart"]
@@ -20,7 +20,7 @@ ROWS = 16
 
 @click.command()
 @click.option("--out", type=folder, default=Path("quickstart"), help="New folder for everything that is made.")
-@click.option("--preset", "name", type=click.Choice(list(PRESETS)), default="quickstart", help="tiny takes a minute.")
+@preset_option("quickstart", "name")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0)
 def quickstart(out: Path, name: str, seed: int) -> None:
     """Phantoms, U-Net, GAN, images, report, SavedModels, and a round trip over gRPC: minutes on two CPU cores.
@@ -29,10 +29,7 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     Example:
       mammogan-tf quickstart
     """
-    if in_use(out):
-        raise click.ClickException(
-            f"{out}: expected a new or an empty folder, received: one with files in it; choose another --out"
-        )
+    require_new_folder(out)
     begin = time.monotonic()
     console = Console()
 
@@ -50,7 +47,8 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     import_tensorflow(onednn=True)
     from mammogan_tf.evaluation.report import evaluate
     from mammogan_tf.inference import load_generator
-    from mammogan_tf.inference.generate import generate_folder, masks_of_model
+    from mammogan_tf.inference.generate import generate_folder
+    from mammogan_tf.inference.mask_sets import masks_of_model
     from mammogan_tf.serving.export import export_runs
     from mammogan_tf.training.conditioning import create_gan_run
     from mammogan_tf.training.gan import train_gan
@@ -86,6 +84,7 @@ def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
     """Serves the exports, asks for the picture's films and for a segmentation; milliseconds for one film."""
     import numpy as np
 
+    from mammogan_tf.arrays import to_float
     from mammogan_tf.errors import ServingError
     from mammogan_tf.evaluation.sheet import comparison_sheet
     from mammogan_tf.metrics.memorisation import nearest
@@ -105,7 +104,7 @@ def _round_trip(out: Path, gan: Any, films: Any, seed: int) -> float:
         found = client.segment(images).label_map
     if not np.isfinite(images).all() or not found.any():
         raise ServingError("quickstart: expected films from the server, received: empty ones")
-    real = training.images.astype(np.float32) / 255
+    real = to_float(training.images)
     comparison_sheet(
         unseen.label_maps[rows],
         real[nearest(images, real)[1]],

@@ -9,6 +9,7 @@ import click
 
 from mammogan_tf.config import LABELS, VIEWS
 from mammogan_tf.errors import DataError, ServingError
+from mammogan_tf.files import require_new_folder, require_separate_folder
 from mammogan_tf.serving.channel import ADDRESS, MAX_SECONDS, SECONDS
 from mammogan_tf_cli.options import OF_A_MASK, Command, UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
@@ -82,7 +83,7 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
     """
     from mammogan_tf.data.label_maps import save_label_map
     from mammogan_tf.inference.models import newest_version
-    from mammogan_tf.inference.segment import film_to_png, require_separate_folder
+    from mammogan_tf.inference.segment import film_to_png
 
     require_separate_folder(images, out)
     with connect() as client:
@@ -111,7 +112,8 @@ def request_generate(connect: Command, masks: Path, label: str | None, count: in
     Example:
       mammogan-tf request generate --masks synthetic/masks --count 4 --out received
     """
-    from mammogan_tf.inference.generate import generate_folder, masks_of_folder
+    from mammogan_tf.inference.generate import generate_folder
+    from mammogan_tf.inference.mask_sets import masks_of_folder
     from mammogan_tf.inference.models import remote_generator
 
     conditions = masks_of_folder(masks)
@@ -149,7 +151,6 @@ def request_synthesize(
     from mammogan_tf.data.preparation import shrink
     from mammogan_tf.evaluation.sheet import comparison_sheet
     from mammogan_tf.files import write_bytes
-    from mammogan_tf.inference.generate import require_new_folder
     from mammogan_tf.inference.models import newest_version
     from mammogan_tf.inference.segment import film_to_png
 

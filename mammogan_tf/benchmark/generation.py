@@ -10,7 +10,8 @@ import numpy as np
 
 from mammogan_tf.benchmark.machine import measured_on
 from mammogan_tf.benchmark.timing import in_turns, spread
-from mammogan_tf.inference.generate import generate_folder, masks_of_model
+from mammogan_tf.inference.generate import generate_folder
+from mammogan_tf.inference.mask_sets import masks_of_model
 from mammogan_tf.inference.models import BATCH, load_generator
 
 __all__ = ["benchmark_generation", "format_generation"]

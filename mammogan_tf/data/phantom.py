@@ -27,8 +27,7 @@ from mammogan_tf.data.phantom_tissue import (
     other_breast,
     sample_build,
 )
-from mammogan_tf.errors import DataError
-from mammogan_tf.files import in_use, write_bytes, write_text
+from mammogan_tf.files import require_new_folder, write_bytes, write_text
 from mammogan_tf.validated import require
 
 __all__ = ["SIDE_BY_PARITY", "PhantomFilm", "draw_film", "write_phantoms"]
@@ -188,10 +187,7 @@ def write_phantoms(
     require(1 <= patients <= 499, "patients", "1 to 499", patients)
     require(seed >= 0, "seed", "0 or more", seed)
     destination = Path(destination)
-    if in_use(destination):
-        raise DataError(
-            f"{destination}: expected an empty or a new folder, received: one in use; remove it or choose another"
-        )
+    require_new_folder(destination, "DEST")
 
     def draw(number: int) -> list[str]:
         film = draw_film(seed, (number + 1) // 2, SIDE_BY_PARITY[(number - 1) % 2])

@@ -26,9 +26,8 @@ from mammogan_tf.evaluation.reference import Reference, evaluators_folder, prepa
 from mammogan_tf.evaluation.sections.memorisation import masks_of_training, memorisation_verdict
 from mammogan_tf.evaluation.spaces import FeatureSpace, texture_space
 from mammogan_tf.evaluation.writing import FORMAT, write_card, write_report
-from mammogan_tf.files import visible_pngs
+from mammogan_tf.files import require_separate_folder, visible_pngs
 from mammogan_tf.inference import load_generator, load_segmenter
-from mammogan_tf.inference.segment import require_separate_folder
 from mammogan_tf.training.checkpoint import load_network
 from mammogan_tf.training.conditioning import mask_source, with_condition_masks
 from mammogan_tf.training.prediction import predict_label_maps

@@ -19,12 +19,12 @@ from mammogan_tf.data.label_maps import overlay, save_label_map
 from mammogan_tf.data.mask_editing import remove_lesions
 from mammogan_tf.data.preparation import Geometry, find_geometry, outline_film, shrink
 from mammogan_tf.errors import DataError
-from mammogan_tf.files import locked, write_text
+from mammogan_tf.files import locked, require_separate_folder, write_text
 from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.pictures import save_picture
 
-__all__ = ["distinct_names", "film_to_png", "require_separate_folder", "segment_files", "segment_grey"]
+__all__ = ["distinct_names", "film_to_png", "segment_files", "segment_grey"]
 
 AREAS = ["file", *CLASSES, "dense_of_breast", "confidence"]
 
@@ -115,19 +115,6 @@ def _read_areas(table: Path) -> dict[str, dict[Any, Any]]:
             f"received: {str(error).strip()}; remove it or choose another folder"
         ) from error
     return {name_film(Path(row["file"])): row for row in areas.to_dict("records")}
-
-
-def require_separate_folder(files: Sequence[Path], out: Path) -> None:
-    """Keeps results away from films, beside which masks drawn by hand may have the same names.
-
-    Raises:
-        DataError: a film lies in ``out``.
-    """
-    for file in files:
-        if Path(file).parent.resolve() == Path(out).resolve():
-            raise DataError(
-                f"{out}: expected a folder without the films, received: that of {file}; choose another --out"
-            )
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:

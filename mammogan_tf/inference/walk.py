@@ -10,7 +10,7 @@ from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.data.mask_editing import interpolate_label_maps
 from mammogan_tf.errors import DataError
 from mammogan_tf.files import atomic_path
-from mammogan_tf.inference.generate import MaskSet
+from mammogan_tf.inference.mask_sets import MaskSet
 from mammogan_tf.inference.models import Generator
 from mammogan_tf.pictures import SYNTHETIC, synthetic_notes, tile, to_bytes
 from mammogan_tf.validated import require

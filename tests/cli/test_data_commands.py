@@ -58,7 +58,7 @@ def test_phantom_draws_films_in_the_mias_layout(tmp_path):
 
 def test_phantom_wants_a_new_folder_and_enough_patients(tmp_path):
     (tmp_path / "note.txt").touch()
-    fails("data", "phantom", tmp_path, says="expected an empty or a new folder")
+    fails("data", "phantom", tmp_path, says="expected a new or an empty folder")
     fails("data", "phantom", tmp_path / "new", "--patients", 5, says="--patients ... 6<=x<=499", status=2)
     fails("data", "phantom", tmp_path / "new", "--patients", 500, says="--patients ... 6<=x<=499", status=2)
     assert not (tmp_path / "new").exists()

@@ -248,7 +248,7 @@ def test_a_film_is_drawn_in_a_quarter_of_a_second():
 
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "mdb001.pgm").write_bytes(b"somebody's film")
-    with pytest.raises(DataError, match="expected an empty or a new folder"):
+    with pytest.raises(DataError, match="expected a new or an empty folder"):
         write_phantoms(tmp_path, patients=1)
     assert (tmp_path / "mdb001.pgm").read_bytes() == b"somebody's film"
     with pytest.raises(DataError):

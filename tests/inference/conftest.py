@@ -12,6 +12,6 @@ def generator(gan_run):
 @pytest.fixture(scope="module")
 def masks(generator):
     """The masks that it was trained on."""
-    from mammogan_tf.inference.generate import masks_of_model
+    from mammogan_tf.inference.mask_sets import masks_of_model
 
     return masks_of_model(generator)

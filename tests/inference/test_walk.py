@@ -8,7 +8,7 @@ from mammogan_tf.config import WALKS
 from mammogan_tf.data.label_maps import overlay
 from mammogan_tf.errors import ConfigError, DataError, ModelError
 from mammogan_tf.inference import Generator
-from mammogan_tf.inference.generate import MaskSet
+from mammogan_tf.inference.mask_sets import MaskSet
 from mammogan_tf.inference.walk import save_walk, walk
 
 

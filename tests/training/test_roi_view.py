@@ -11,7 +11,7 @@ from mammogan_tf.console import Console
 from mammogan_tf.data.mias import load_mias
 from mammogan_tf.errors import DataError
 from mammogan_tf.inference import load_generator, load_segmenter
-from mammogan_tf.inference.generate import masks_of_model
+from mammogan_tf.inference.mask_sets import masks_of_model
 from mammogan_tf.inference.segment import segment_grey
 from mammogan_tf.serving.export import export_runs
 from mammogan_tf.training.conditioning import create_gan_run
