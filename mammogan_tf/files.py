@@ -205,5 +205,14 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """What a JSON file holds; raises OSError or ValueError where it cannot be read."""
-    return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows marks a file of UTF-8.
+    """What a JSON file holds; raises OSError or ValueError where it cannot be read, or an object has a name twice."""
+    text = Path(path).read_text(encoding="utf-8-sig")  # Windows marks a file of UTF-8.
+    return json.loads(text, object_pairs_hook=_named_once)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is named twice")
+    return values

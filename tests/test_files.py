@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from mammogan_tf.errors import DataError
 from mammogan_tf.files import (
     atomic_path,
     locked,
     numbered_folders,
     read_json,
+    require_new_folder,
     require_place,
+    require_separate_folder,
     write_bytes,
     write_json,
     write_text,
@@ -179,6 +182,32 @@ def test_a_place_where_nothing_can_be_written_is_known_before(tmp_path):
 def test_json_of_windows_is_read(tmp_path):
     (tmp_path / "file").write_text('{"name": "é"}', encoding="utf-8-sig")
     assert read_json(tmp_path / "file") == {"name": "é"}
+
+
+def test_a_name_that_an_object_has_twice_is_refused(tmp_path):
+    (tmp_path / "file").write_text('[{"0": "automatic", "1": "lesion", "0": "lesion"}]')
+    with pytest.raises(ValueError, match=r"^0 is named twice$"):
+        read_json(tmp_path / "file")
+
+
+def test_a_folder_that_is_to_be_new(tmp_path):
+    require_new_folder(tmp_path / "none")
+    require_new_folder(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        DataError, match=r"expected a new or an empty folder, received: one with files in it; .* --out$"
+    ):
+        require_new_folder(tmp_path)
+    with pytest.raises(DataError, match=r"file: .* received: a file; choose another DESTINATION$"):
+        require_new_folder(tmp_path / "file", "DESTINATION")
+
+
+def test_a_folder_in_which_no_film_lies(tmp_path):
+    require_separate_folder([tmp_path / "films" / "a.png"], tmp_path)
+    with pytest.raises(DataError, match=r"expected a folder without the films, received: that of .*a\.png"):
+        require_separate_folder(
+            [tmp_path / "b" / "b.png", tmp_path / "films" / "a.png"], tmp_path / "x" / ".." / "films"
+        )
 
 
 def test_nothing_that_is_no_json_is_written(tmp_path):

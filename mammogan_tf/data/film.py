@@ -165,7 +165,7 @@ def read_drawn_mask(drawn: DrawnMask, shape: tuple[int, ...]) -> np.ndarray:
         table[grey] = class_
     strange = [grey for grey in np.flatnonzero(np.bincount(values.ravel(), minlength=256)) if table[grey] == NO_CLASS]
     if strange:
-        expected = ", ".join(str(grey) for grey, _ in drawn.classes)
+        expected = ", ".join(str(grey) for grey, _ in drawn.classes) or "that dataset.json maps, none"
         received = ", ".join(map(str, strange[:8])) + (", ..." if len(strange) > 8 else "")
         raise DataError(
             f"{path}: expected the grey values {expected}, received: {received}; "

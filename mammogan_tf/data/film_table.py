@@ -45,6 +45,8 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
             headings, *lines = rows_read[excel_says_so:] or [[]]
     except csv.Error as error:
         received = f"{error} (line {reader.line_num})"
+        if "field larger" in str(error):  # Often of a quote that is never closed.
+            raise fault(path, "cells of ordinary length", received, "shorten it, or close its quote") from error
         raise fault(path, "quotes that close at the end of their cell", received, "correct them") from error
     except OSError as error:
         expected, advice = "the CSV file that dataset.json names", "put it there or correct the name"
@@ -64,7 +66,8 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
         if sought in found:
             places[column] = found.index(sought)
         elif column in columns or column == "film":
-            raise fault(path, f"a column {heading}", ", ".join(headings), "name it under columns in dataset.json")
+            received = ", ".join(headings) or "an empty file"
+            raise fault(path, f"a column {heading}", received, "name it under columns in dataset.json")
     for column in COLUMNS:
         alike = [name for place, name in enumerate(exact) if place not in places.values() and _means(name, column)]
         if column not in places and alike:
@@ -82,6 +85,9 @@ def read_table(path: Path, columns: Mapping[str, str], images: Mapping[str, Path
             advice = "put cells with a comma in them into quotes"
             raise fault(path, f"{len(headings)} cells in a row", f"{len(line)} in that of {line[0]}", advice)
         row = {column: line[place].strip() if place < len(line) else "" for column, place in places.items()}
+        if not row["film"]:
+            others = ", ".join(filter(None, row.values())) or ", ".join(filter(None, line))
+            raise fault(path, "a film in each row", f"none in that of {others}", "name it, or remove the row")
         film = names.get(row["film"], row["film"])
         if film in rows:
             raise fault(path, "one row for each film", f"two of {film}", "keep one")
@@ -111,4 +117,4 @@ def compose(text: str) -> str:
 
 def fault(where: Path, expected: str, received: Any, advice: str) -> DataError:
     """What is wrong with a data set of one's own, in one line."""
-    return DataError(f"{where}: expected {expected}, received: {received}; {advice}")
+    return DataError(f"{where}: expected {expected}, received: {' '.join(str(received).splitlines())}; {advice}")

@@ -39,6 +39,7 @@ __all__ = [
 
 DESCRIPTION = "dataset.json"
 EXAMPLE = '{"name": "my-films", "classes": {"0": "automatic", "255": "lesion"}}'
+MAX_NAME = 100
 SUFFIXES = (*DICOM_SUFFIXES, ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff")
 
 OF_A_SYSTEM = (".", "thumbs.db", "desktop.ini")
@@ -213,7 +214,10 @@ def _read_origins(images: Mapping[str, Path]) -> dict[str, Origin]:
 def _is_safe(name: Any) -> bool:
     """Whether a text can be part of a file's name on every system."""
     return (
-        isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() and not re.search(r'[<>:"/\\|?*]', name)
+        isinstance(name, str)
+        and 0 < len(name) <= MAX_NAME
+        and name.isprintable()
+        and not re.search(r'[<>:"/\\|?*]', name)
     )
 
 
@@ -227,7 +231,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise fault(path, f"an object such as {EXAMPLE}", described, "correct it")
     described = {"name": path.parent.resolve().name, **described}
     checks = {
-        "name": (_is_safe, 'a text without < > : " / \\ | ? *'),
+        "name": (_is_safe, f'a text of up to {MAX_NAME} printable characters without < > : " / \\ | ? *'),
         "classes": (_are_classes, f"grey values 0-255, each with one of {', '.join(CLASS_NUMBERS)}"),
         "table": (lambda value: isinstance(value, str), "the name of a CSV file"),
         "columns": (_are_columns, f"headings of the table for {', '.join(COLUMNS)}"),

@@ -7,6 +7,7 @@ edge, radius. A film with several lesions has several records.
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def find_root(root: str | os.PathLike[str]) -> Path:
     """
     folder = Path(root)
     if folder.is_file():
-        unpack = f"unpack an archive with: mammogan-tf data fetch data/mias --url {folder}"
+        unpack = f"unpack an archive with: mammogan-tf data fetch data/mias --url {shlex.quote(str(folder))}"
         raise DataError(f"{folder}: expected a folder of mammograms, received: a file; {unpack}")
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder of mammograms, received: no such folder; {FETCH}")

@@ -187,7 +187,7 @@ def write_phantoms(
     require(1 <= patients <= 499, "patients", "1 to 499", patients)
     require(seed >= 0, "seed", "0 or more", seed)
     destination = Path(destination)
-    require_new_folder(destination, "DEST")
+    require_new_folder(destination, "DESTINATION")
 
     def draw(number: int) -> list[str]:
         film = draw_film(seed, (number + 1) // 2, SIDE_BY_PARITY[(number - 1) % 2])
