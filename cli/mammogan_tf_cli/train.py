@@ -1,6 +1,7 @@
 """``train-unet``, ``cross-validate`` and ``train-gan``."""
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -293,9 +294,8 @@ def train_gan(
         strategy,
     )
     click.echo(f"{run.path}: trained {report['last']['step']} steps in {duration(report['seconds'])}")
-    click.echo(
-        f"look at {run.path / 'samples'}, then: mammogan-tf evaluate --gan {run.path} --out {run.path / 'evaluation'}"
-    )
+    gan, out = (shlex.quote(str(path)) for path in (run.path, run.path / "evaluation"))
+    click.echo(f"look at {run.path / 'samples'}, then: mammogan-tf evaluate --gan {gan} --out {out}")
 
 
 def _config(kind: type, name: str, changes: dict[str, Any]) -> Any:
@@ -372,7 +372,7 @@ def _train(
     try:
         report = train(run, films, console, strategy=strategy, keep=keep)
     except KeyboardInterrupt as error:
-        on = f"mammogan-tf {run.command} --resume {run.path}"
+        on = f"mammogan-tf {run.command} --resume {shlex.quote(str(run.path))}"
         here = (
             ", or end it here with --finish too, once it has validated its network"
             if "finish" in context.params

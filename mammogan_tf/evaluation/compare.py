@@ -1,6 +1,7 @@
 """Several reports side by side, and what they differ by."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def _require_of_its_generator(run: Path, file: Path, report: dict[str, Any]) -> 
     if kept != evaluated:
         raise DataError(
             f"{file}: expected a report of the run's generator, of step {kept}, received: one of step {evaluated}; "
-            f"write it again with mammogan-tf evaluate --gan {run}"
+            f"write it again with mammogan-tf evaluate --gan {shlex.quote(str(run))}"
         )
 
 

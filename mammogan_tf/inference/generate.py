@@ -20,6 +20,9 @@ from mammogan_tf.validated import require
 
 __all__ = ["generate_folder", "save_synthetic"]
 
+MAX_COUNT = 10_000_000
+"""Images of one call: more than anybody looks at, and few enough to plan all of them at once."""
+
 WRITERS = 8
 """Threads that write PNGs while the next films are computed: a file that is written safely waits for the disk."""
 
@@ -57,10 +60,10 @@ def generate_folder(
         The manifest.
 
     Raises:
-        ConfigError: a count below 1, or a seed that is no 64-bit integer.
+        ConfigError: a count below 1 or above :data:`MAX_COUNT`, or a seed that is no 64-bit integer.
         DataError: ``out`` is not empty, or a label is none that the generator was trained on.
     """
-    require(count >= 1, "count", "1 or more", count)
+    require(1 <= count <= MAX_COUNT, "count", f"1 to {MAX_COUNT}", count)
     rounds = -(-count // int(masks.usable.sum()))
     most = 2**63 - rounds * len(masks.names)
     require(0 <= seed <= most, "seed", f"0 to {most}", seed)

@@ -148,7 +148,10 @@ def masks_of_folder(folder: Path, size: int | None = None) -> MaskSet:
     read = [read_label_map(file, size) for file in files]
     shapes = sorted({label_map.shape for label_map in read})
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
-        raise DataError(f"{folder}: expected square masks of one size, received: {', '.join(map(str, shapes))}")
+        raise DataError(
+            f"{folder}: expected square masks of one size, received: {', '.join(map(str, shapes))}; "
+            "write them with: mammogan-tf data masks"
+        )
     label_maps = np.stack(read)
     labels = np.where(has_lesion(label_maps), BENIGN, NORMAL)
     return MaskSet(label_maps, labels, [file.stem for file in files], np.any(label_maps > 0, axis=(1, 2)))

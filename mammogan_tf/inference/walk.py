@@ -84,7 +84,9 @@ def _slerp(first: np.ndarray, second: np.ndarray, shares: np.ndarray) -> np.ndar
 def require_walk_file(path: Path) -> None:
     """Raises DataError unless a walk can be written under this name."""
     if path.suffix.lower() not in SUFFIXES or path.is_dir():
-        raise DataError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}, received: {path.name}")
+        raise DataError(
+            f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}, received: {path.name}; choose another --out"
+        )
 
 
 def save_walk(path: Path, films: np.ndarray, label_maps: np.ndarray, model: str) -> Path:

@@ -46,10 +46,12 @@ def export_runs(run_paths: Sequence[str | os.PathLike[str]], to: str | os.PathLi
         The versions' directories, that of ``synthesize`` last.
 
     Raises:
-        ModelError: a run is missing or unfinished, the pair does not fit together (then nothing is written), or an export
-            cannot be written.
+        ModelError: a run is missing, unfinished or named twice, the pair does not fit together (then nothing is written), or
+            an export cannot be written.
     """
     runs = [Run.open(Path(path)) for path in run_paths]
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise ModelError(f"expected each run once, received: {', '.join(map(str, run_paths))}; leave one out")
     networks = [_load(run) for run in runs]
     pair = {run.command: (run, network) for run, network in zip(runs, networks, strict=True)}
     makes_synthesize = (

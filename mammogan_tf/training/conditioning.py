@@ -1,6 +1,7 @@
 """The run of a GAN, and the masks that it is conditioned on."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def _require_mask_run(unet: Run | None) -> Run:
     received = "none" if unet is None else str(unet.path)
     advice = "run train-unet first"
     if unet and unet.command in MASK_FILES:
-        advice = f"go on with: mammogan-tf {unet.command} --resume {unet.path}"
+        advice = f"go on with: mammogan-tf {unet.command} --resume {shlex.quote(str(unet.path))}"
     raise ModelError(
         f"masks from a U-Net: expected a finished train-unet or cross-validate run, received: {received}; {advice}"
     )

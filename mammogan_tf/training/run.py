@@ -1,8 +1,10 @@
 """A run directory: everything that a training leaves behind, written so that it can be killed at any moment."""
 
 import hashlib
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,12 +100,17 @@ class Run:
         """Opens an existing run.
 
         Raises:
-            ModelError: the directory is not a run, or its files are broken.
+            ModelError: the directory is not a run, of another version, or its files are broken.
         """
         path = Path(path)
         try:
             values = read_json(path / CONFIG)
             command, data = values.pop("command"), values.pop("data_path")
+            if unknown := sorted(values.keys() - {field.name for field in fields(CONFIGS[command])}):
+                raise ModelError(
+                    f"{path}: expected a run of this version of mammogan-tf, received: one with {', '.join(unknown)}; "
+                    "use the version that trained it, or train it again"
+                )
             if not isinstance(data, list):
                 raise ValueError(f"data_path: expected a list of folders, received: {data}; train it again")
             return cls(
@@ -113,9 +120,12 @@ class Run:
                 Split.from_dict(read_json(path / "split.json")),
                 tuple(data),
             )
+        except ModelError:
+            raise
         except FileNotFoundError as error:
+            received = f"one without {Path(error.filename).name}" if path.is_dir() else "no such folder"
             raise ModelError(
-                f"{path}: expected a run directory, received: one without {Path(error.filename).name}"
+                f"{path}: expected a run directory, received: {received}; name one such as runs/train-gan/00001"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, MammoganError) as error:
             raise ModelError(
@@ -216,7 +226,7 @@ class Run:
             advice = "; name one of the runs in its train-unet/" if has_unets else ""
             raise ModelError(f"{expected}, received: a {self.command} run{advice}")
         if not self.finished:
-            resume = f"mammogan-tf {self.command} --resume {self.path}"
+            resume = f"mammogan-tf {self.command} --resume {shlex.quote(str(self.path))}"
             raise ModelError(f"{expected}, received: one without {MODEL}; go on with: {resume}")
 
     @property

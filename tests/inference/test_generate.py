@@ -134,9 +134,10 @@ def test_a_film_of_the_last_batch_that_cannot_be_written_is_no_success(generator
         generate_folder(generator, masks, 2, tmp_path / "out")
 
 
-def test_no_film_at_all(generator, masks, tmp_path):
-    with pytest.raises(ConfigError, match="count: expected 1 or more, received: 0"):
-        generate_folder(generator, masks, 0, tmp_path / "out")
+def test_counts_of_films_that_nobody_means(generator, masks, tmp_path):
+    for count in (0, 10**20):
+        with pytest.raises(ConfigError, match=f"count: expected 1 to 10000000, received: {count}"):
+            generate_folder(generator, masks, count, tmp_path / "out")
 
 
 def test_seeds_that_are_no_64_bit_integers(generator, masks, tmp_path):

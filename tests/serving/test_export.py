@@ -127,6 +127,12 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path, unet_run_here, gan_run_
     assert not (tmp_path / "to").exists()
 
 
+def test_a_run_that_is_named_twice_is_refused(tmp_path, unet_run_here):
+    with pytest.raises(ModelError, match=r"expected each run once, received: .*; leave one out"):
+        export_runs([unet_run_here.path, unet_run_here.path / ".." / "00001"], tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
 def test_a_cross_validation_is_refused(tmp_path):
     run = Run.create(tmp_path, CrossValidationConfig(), Split((), (), ("a", "b")), [tmp_path])
     with pytest.raises(ModelError, match="a train-unet or train-gan run, received: a cross-validate run; export one"):

@@ -101,7 +101,6 @@ def write(name, text):
         (write("config.json", "[]"), "broken config.json"),
         (write("config.json", '{"command": "train-car", "data_path": ["."]}'), "broken config.json"),
         (write("config.json", '{"command": "train-unet", "data_path": ["."], "epochs": "two"}'), "broken config.json"),
-        (write("config.json", '{"command": "train-unet", "data_path": ["."], "color": 1}'), "broken config.json"),
         (
             write("config.json", '{"command": "train-unet", "data_path": "."}'),
             ".*expected a list of folders, .*train it again",
@@ -117,8 +116,24 @@ def test_a_broken_run_is_one_line(run, harm, received):
 
 
 def test_no_run_at_all(tmp_path):
-    with pytest.raises(ModelError, match="nowhere: expected a run directory"):
+    says = "nowhere: expected a run directory, received: no such folder; name one such as runs/train-gan/00001"
+    with pytest.raises(ModelError, match=says):
         Run.open(tmp_path / "nowhere")
+
+
+def test_a_run_of_another_version_is_called_one(run):
+    (run.path / "config.json").write_text('{"command": "train-unet", "data_path": ["."], "color": 1, "brand": 2}')
+    says = (
+        f"^{run.path}: expected a run of this version of mammogan-tf, received: one with brand, color; use the version"
+    )
+    with pytest.raises(ModelError, match=says):
+        Run.open(run.path)
+
+
+def test_a_command_to_paste_has_quotes_around_a_path_with_a_space(run):
+    run.path = run.path.rename(run.path.parent / "my run")
+    with pytest.raises(ModelError, match=f"go on with: mammogan-tf train-unet --resume '{run.path}'$"):
+        run.require_finished("train-unet")
 
 
 def test_the_newest_finished_run_on_the_same_data(tmp_path):
@@ -152,7 +167,7 @@ def test_the_newest_finished_run_on_the_same_data(tmp_path):
     broken = make(size=64)
     (broken.path / "config.json").write_text('{"command": "train-unet", "data_path": [], "augment": true}')
     with pytest.raises(
-        ModelError, match=r"00006: .* received: augment\); name the run that is meant, or move this one away"
+        ModelError, match=r"00006: .* received: one with augment; .*; name the run that is meant, or move this one away"
     ):
         newest()
 
