@@ -1,13 +1,15 @@
 """``request``: questions to a server, answered as files."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mammogan_tf.config import LABELS, VIEWS
+from mammogan_tf.console import Console
 from mammogan_tf.errors import DataError, ServingError
 from mammogan_tf.files import require_new_folder, require_separate_folder
 from mammogan_tf.serving.channel import ADDRESS, MAX_SECONDS, SECONDS
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mammogan_tf.data.preparation import Geometry
+    from mammogan_tf.inference.segment import ReadableFilms
 
 __all__ = ["request"]
 
@@ -83,16 +86,18 @@ def request_segment(connect: Command, images: tuple[Path, ...], out: Path, view:
     """
     from mammogan_tf.data.label_maps import save_label_map
     from mammogan_tf.inference.models import newest_version
-    from mammogan_tf.inference.segment import film_to_png
+    from mammogan_tf.inference.segment import ReadableFilms, film_to_png
 
     require_separate_folder(images, out)
+    readable = ReadableFilms(images, Console(), "segmenting")
     with connect() as client:
         version = newest_version(client, "unet")
-        for names, geometries, films in _read_films(images, view):
+        for names, geometries, films in _in_groups(readable, view):
             label_maps = client.segment([*map(film_to_png, films)], version).label_map
             for name, geometry, label_map in zip(names, geometries, label_maps, strict=True):
                 on_film = geometry.to_film(label_map)
                 save_label_map(out / f"{name}_mask.png", on_film, as_its_film=view == "whole")
+    readable.require_all()
     click.echo(out)
 
 
@@ -120,7 +125,14 @@ def request_generate(connect: Command, masks: Path, label: str | None, count: in
     with connect() as client:
         generator = remote_generator(client, conditions.label_maps.shape[1])
         number = None if label is None else LABELS.index(label)
-        click.echo(generate_folder(generator, conditions, count, out, seed=seed, label=number))
+        try:
+            click.echo(generate_folder(generator, conditions, count, out, seed=seed, label=number))
+        except ServingError as error:
+            if "label_map: expected shape" not in str(error):
+                raise
+            raise ServingError(
+                f"{error}; write masks of the model's size with mammogan-tf data masks --size"
+            ) from error
 
 
 @request.command("synthesize")
@@ -152,13 +164,14 @@ def request_synthesize(
     from mammogan_tf.evaluation.sheet import comparison_sheet
     from mammogan_tf.files import write_bytes
     from mammogan_tf.inference.models import newest_version
-    from mammogan_tf.inference.segment import film_to_png
+    from mammogan_tf.inference.segment import ReadableFilms, film_to_png
 
     require_new_folder(out)
+    readable = ReadableFilms(images, Console(), "synthesizing")
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     with connect() as client:
         version = newest_version(client, "synthesize")
-        for names, geometries, films in _read_films(images, "whole"):
+        for names, geometries, films in _in_groups(readable, "whole"):
             circles = (
                 None if lesion is None else [_circle(*film, *lesion) for film in zip(names, geometries, strict=True)]
             )
@@ -174,26 +187,28 @@ def request_synthesize(
                 save_label_map(out / "masks" / f"{name}.png", label_map)
             small = [shrink(film, answer.image.shape[1]) / 255 for film in films]
             rows += zip(answer.label_map, small, answer.image, strict=True)
-    label_maps, reals, synthetics = (np.stack(column) for column in zip(*rows, strict=True))
-    titles = ("anatomy", "film", "synthetic")
-    click.echo(comparison_sheet(label_maps, reals, synthetics, out / "sheet.png", titles))
+    if rows:
+        label_maps, reals, synthetics = (np.stack(column) for column in zip(*rows, strict=True))
+        sheet = comparison_sheet(label_maps, reals, synthetics, out / "sheet.png", ("anatomy", "film", "synthetic"))
+    readable.require_all()
+    click.echo(sheet)
 
 
-def _read_films(images: Sequence[Path], view: str) -> "Iterator[tuple[list[str], list[Geometry], list[np.ndarray]]]":
+def _in_groups(
+    films: "ReadableFilms", view: str
+) -> "Iterator[tuple[tuple[str, ...], tuple[Geometry, ...], tuple[np.ndarray, ...]]]":
     """Names of films, how they lie, and their squares, turned and trimmed as the training films were; a group at a time."""
-    from mammogan_tf.data.film import read_grey, read_origin
     from mammogan_tf.data.preparation import find_geometry, shrink
-    from mammogan_tf.inference.segment import distinct_names
 
-    names = distinct_names(images)
-    for begin in range(0, len(images), GROUP):
-        geometries, squares = [], []
-        for image in images[begin : begin + GROUP]:
-            film, (_, side) = read_grey(image), read_origin(image)
+    def turned() -> "Iterator[tuple[str, Geometry, np.ndarray]]":
+        for name, _, film, side in films:
             geometry = find_geometry(film, view, side)
-            geometries.append(geometry)
-            squares.append(shrink(geometry.to_square(film), min(geometry.side, MAX_SIDE)))
-        yield names[begin : begin + GROUP], geometries, squares
+            yield name, geometry, shrink(geometry.to_square(film), min(geometry.side, MAX_SIDE))
+
+    remaining = turned()
+    while group := list(islice(remaining, GROUP)):
+        names, geometries, squares = zip(*group, strict=True)
+        yield names, geometries, squares
 
 
 def _circle(name: str, geometry: "Geometry", column: float, row: float, radius: float) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """Label maps of films from files."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mammogan_tf.inference.models import Segmenter
 from mammogan_tf.metrics.segmentation import REGIONS
 from mammogan_tf.pictures import save_picture
 
-__all__ = ["distinct_names", "film_to_png", "segment_files", "segment_grey"]
+__all__ = ["ReadableFilms", "distinct_names", "film_to_png", "segment_files", "segment_grey"]
 
 AREAS = ["file", *CLASSES, "dense_of_breast", "confidence"]
 
@@ -59,20 +59,12 @@ def segment_files(
     """
     require_separate_folder(files, out)
     console = console or Console(quiet=True)
-    progress = console.progress("segmenting")
-    names, table = distinct_names(files), out / "areas.csv"
+    table = out / "areas.csv"
     rows: dict[str, dict[Any, Any]] = {}
-    refused: list[DataError] = []
+    films = ReadableFilms(files, console, "segmenting")
     _read_areas(table)
     try:
-        for name, file in zip(names, files, strict=True):
-            try:
-                grey, (_, side) = read_grey(Path(file)), read_origin(Path(file))
-            except DataError as error:
-                refused.append(error)
-                console.line(f"left out: {error}")
-                progress(len(rows) + len(refused), len(files))
-                continue
+        for name, file, grey, side in films:
             below, lesions, confidence = _outline(segmenter, grey, anatomy, side)
             label_map = _with_lesions(below, lesions)
             save_label_map(out / f"{name}_mask.png", label_map, as_its_film=segmenter.view == "whole")
@@ -84,16 +76,50 @@ def segment_files(
             rows[name] = {"file": str(file), **shares, "dense_of_breast": dense_of_breast, "confidence": confidence}
             if confidence is not None and confidence < DOUBTFUL:
                 console.line(f"{file}: a doubtful outline, confidence {confidence:.2f}; look at {name}_overlay.png")
-            progress(len(rows) + len(refused), len(files))
     finally:
         if rows:
             with locked(out):  # Other calls may write to the folder at the same time.
                 rows = _read_areas(table) | rows
                 write_text(table, pd.DataFrame(rows.values()).round(6).to_csv(index=False))
-    if refused:
-        left_out = f"{len(refused)} of {len(files)} films left out, the first: " if len(files) > 1 else ""
-        raise DataError(f"{left_out}{refused[0]}")
+    films.require_all()
     return table
+
+
+class ReadableFilms:
+    """Name, file, grey levels and side of films, one after the other; those that cannot be read are left out, and told.
+
+    Args:
+        files: films of any size and format that :func:`read_grey` reads.
+        console: is told of the progress, and of films that are left out.
+        doing: what is done with the films, for the progress.
+
+    Raises:
+        DataError: two films have the same name.
+    """
+
+    def __init__(self, files: Sequence[Path], console: Console, doing: str) -> None:
+        self._films, self._console = dict(zip(distinct_names(files), files, strict=True)), console
+        self._doing = doing
+        self._left_out: list[DataError] = []
+
+    def __iter__(self) -> Iterator[tuple[str, Path, np.ndarray, str | None]]:
+        progress = self._console.progress(self._doing)
+        for done, (name, file) in enumerate(self._films.items(), start=1):
+            try:
+                grey, (_, side) = read_grey(Path(file)), read_origin(Path(file))
+            except DataError as error:
+                self._left_out.append(error)
+                self._console.line(f"left out: {error}")
+            else:
+                yield name, file, grey, side
+            progress(done, len(self._films))
+
+    def require_all(self) -> None:
+        """Raises DataError where a film has been left out."""
+        if self._left_out:
+            count = len(self._films)
+            some = f"{len(self._left_out)} of {count} films left out, the first: " if count > 1 else ""
+            raise DataError(f"{some}{self._left_out[0]}")
 
 
 def _read_areas(table: Path) -> dict[str, dict[Any, Any]]:

@@ -192,11 +192,21 @@ def one_by_one(monkeypatch):
 @pytest.mark.usefixtures("one_by_one")
 def test_a_request_of_many_films_writes_as_it_goes(server, film, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no film")
-    films = [film, tmp_path / "broken.png", "--server", server.address, "--out"]
-    fails("request", "segment", *films, tmp_path / "a", says="broken.png: expected a readable image")
-    fails("request", "synthesize", *films, tmp_path / "b", says="broken.png: expected a readable image")
+    films = [film, tmp_path / "broken.png", film.with_name("mdb002.pgm"), "--server", server.address, "--out"]
+    says = f"1 of 3 films left out, the first: {tmp_path / 'broken.png'}: expected a readable image"
+    fails("request", "segment", *films, tmp_path / "a", says=says)
+    fails("request", "synthesize", *films, tmp_path / "b", says=says)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert written == {"broken.png", "a/mdb001_mask.png", "b/images/mdb001.png", "b/masks/mdb001.png"}
+    of_each = {f"{place}/{name}.png" for place in ("b/images", "b/masks") for name in ("mdb001", "mdb002")}
+    assert written == {"broken.png", "a/mdb001_mask.png", "a/mdb002_mask.png", "b/sheet.png"} | of_each
+
+
+def test_a_request_of_no_film_that_can_be_read(server, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no film")
+    options = [tmp_path / "broken.png", "--server", server.address, "--out", tmp_path / "out"]
+    for command in ("segment", "synthesize"):
+        fails("request", command, *options, says="broken.png: expected a readable image")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_request_of_many_films_gives_the_same_one_by_one(server, film, tmp_path, monkeypatch):
@@ -223,7 +233,7 @@ def test_a_request_of_many_films_is_answered_by_one_version(exports, film, tmp_p
                 server.manager.refresh()
             return read_grey(path)
 
-        monkeypatch.setattr("mammogan_tf.data.film.read_grey", read)
+        monkeypatch.setattr("mammogan_tf.inference.segment.read_grey", read)
         options = ["--server", server.address, "--out", tmp_path / "out"]
         says = f"{server.address}: expected unet/1, received: NOT_FOUND ... newer version ... ask again"
         fails("request", "segment", film, film.with_name("mdb002.pgm"), *options, says=says)
@@ -240,7 +250,8 @@ def test_request_generate_with_masks_of_a_wrong_size(server, masks, tmp_path):
     save_label_map(masks / "b.png", np.ones((8, 8), np.uint8))
     fails("request", "generate", *options, says="expected square masks of one size ... (8, 8), (16, 16)")
     (masks / "a.png").unlink()
-    fails("request", "generate", *options, says=f"label_map: expected shape [?,{SIZE},{SIZE}], received: [1,8,8]")
+    says = f"label_map: expected shape [?,{SIZE},{SIZE}], received: [1,8,8]; write masks of ... data masks --size"
+    fails("request", "generate", *options, says=says)
     assert not (tmp_path / "out").exists()
 
 
