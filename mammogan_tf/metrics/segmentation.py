@@ -8,9 +8,11 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from mammogan_tf.config import ADIPOSE, FIBROGLANDULAR, LESION, PECTORAL
 from mammogan_tf.errors import DataError
 
-__all__ = ["REGIONS", "by_region", "dice", "hd95", "iou", "precision", "region_dice", "sensitivity"]
+__all__ = ["REGIONS", "by_region", "dice", "hd95", "iou", "precision", "region_dice", "sensitivity", "where_asked"]
 
 Classes = int | Collection[int]
+
+Measure = Callable[[np.ndarray, np.ndarray, Classes], np.ndarray]
 
 REGIONS: dict[str, tuple[int, ...]] = {
     "breast": (ADIPOSE, FIBROGLANDULAR, LESION),
@@ -87,9 +89,13 @@ def hd95(truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
     return np.array([_hd95(*pair) for pair in pairs]).reshape(a.shape[:-2])
 
 
-def by_region(
-    measure: Callable[[np.ndarray, np.ndarray, Classes], np.ndarray], truth: np.ndarray, found: np.ndarray
-) -> dict[str, np.ndarray]:
+def where_asked(measure: Measure, truth: np.ndarray, found: np.ndarray, classes: Classes) -> np.ndarray:
+    """A measure of one region, image by image; nan where ``truth`` has none of it, whatever is found."""
+    in_truth, _ = _regions(truth, found, classes)
+    return np.where(in_truth.any(axis=(-2, -1)), measure(truth, found, classes), np.nan)
+
+
+def by_region(measure: Measure, truth: np.ndarray, found: np.ndarray) -> dict[str, np.ndarray]:
     """A measure of this module for every one of the :data:`REGIONS`."""
     return {name: measure(truth, found, classes) for name, classes in REGIONS.items()}
 

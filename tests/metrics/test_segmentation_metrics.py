@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 
 from mammogan_tf.errors import DataError
-from mammogan_tf.metrics.segmentation import REGIONS, by_region, dice, hd95, iou, precision, region_dice, sensitivity
+from mammogan_tf.metrics.segmentation import (
+    REGIONS,
+    by_region,
+    dice,
+    hd95,
+    iou,
+    precision,
+    region_dice,
+    sensitivity,
+    where_asked,
+)
 
 TRUTH = np.array([[[0, 1, 1, 2], [0, 3, 4, 2]]])
 FOUND = np.array([[[0, 1, 2, 2], [3, 3, 1, 2]]])
@@ -21,6 +31,14 @@ def test_a_lesion_counts_as_breast():
     # dense: 2 in truth, 3 in found, 2 in both
     assert by_region(iou, TRUTH, FOUND)["dense"] == pytest.approx([2 / (2 + 3 - 2)])
     assert list(region_dice(TRUTH, FOUND)) == list(REGIONS)
+
+
+@pytest.mark.parametrize("lesion", [4, (4,), [4]])
+def test_what_is_found_where_nobody_asked_has_no_value(lesion):
+    asked, empty = TRUTH[0], np.zeros_like(TRUTH[0])
+    found = where_asked(dice, np.stack([asked, empty]), np.stack([empty, asked]), lesion)
+    np.testing.assert_array_equal(found, [0, np.nan])
+    assert where_asked(iou, TRUTH, FOUND, (1, 2, 4)) == pytest.approx(iou(TRUTH, FOUND, (1, 2, 4)))
 
 
 def test_a_region_in_neither_map_has_no_value():

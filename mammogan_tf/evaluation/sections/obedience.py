@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mammogan_tf.config import LESION
 from mammogan_tf.data.label_maps import has_lesion
 from mammogan_tf.evaluation import figures
 from mammogan_tf.evaluation.estimates import bootstrap_auc, bootstrap_patients, bootstrap_two_samples
@@ -12,7 +11,7 @@ from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.metrics.intervals import Estimate, not_computed
 from mammogan_tf.metrics.lesions import control_contrast, lesion_contrast
-from mammogan_tf.metrics.segmentation import REGIONS, dice
+from mammogan_tf.metrics.segmentation import REGIONS, dice, where_asked
 
 __all__ = ["OBEDIENCE"]
 
@@ -44,21 +43,16 @@ def _dice(evidence: Evidence) -> dict[str, Estimate]:
         value, control = (
             not_computed("masks of one patient only")
             if asked is None
-            else bootstrap_patients(_where_asked(asked, evidence.found, classes), synthetic.patients, seed=seed)
+            else bootstrap_patients(where_asked(dice, asked, evidence.found, classes), synthetic.patients, seed=seed)
             for asked in (masks, shuffled)
         )
-        on_real = _where_asked(real.masks, evidence.found_real, classes)
+        on_real = where_asked(dice, real.masks, evidence.found_real, classes)
         ceiling = bootstrap_patients(on_real, real.patients, seed=seed)
         report[f"dice_{region}"] = value | {"ceiling": ceiling, "control": control}
         if ceiling.get("value", 1) < MIN_CEILING:
             note = f"the evaluation U-Net reaches only {ceiling['value']:.2f} on real films, so this value says little"
             report[f"dice_{region}"]["note"] = note
     return report
-
-
-def _where_asked(masks: np.ndarray, found: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
-    """Dice of each image; nan where the mask does not ask for the region."""
-    return np.where(np.isin(masks, classes).any(axis=(1, 2)), dice(masks, found, classes), np.nan)
 
 
 def _lesions(evidence: Evidence) -> dict[str, Estimate]:
@@ -68,7 +62,7 @@ def _lesions(evidence: Evidence) -> dict[str, Estimate]:
     at_random = _contrasts(synthetic.images, masks, synthetic.patients, _elsewhere(seed))
     on_real = _contrasts(real.images, real.masks, real.patients, lesion_contrast)
     real_at_random = _contrasts(real.images, real.masks, real.patients, _elsewhere(seed))
-    clear, clear_real = ((maps != LESION).all(axis=(1, 2)) for maps in (masks, real.masks))
+    clear, clear_real = (~has_lesion(maps) for maps in (masks, real.masks))
     false, false_real = (has_lesion(maps) for maps in (evidence.found, evidence.found_real))
     return {
         "lesion_contrast": bootstrap_patients(*made, seed=seed)

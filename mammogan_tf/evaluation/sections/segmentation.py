@@ -12,7 +12,7 @@ from mammogan_tf.evaluation.evidence import Evidence
 from mammogan_tf.evaluation.sections.section import Measure, Measures, Picture, Section
 from mammogan_tf.metrics.detection import LESION_IOU, free_response
 from mammogan_tf.metrics.intervals import Estimate, ratio_of_means
-from mammogan_tf.metrics.segmentation import REGIONS, dice, hd95, iou, precision, sensitivity
+from mammogan_tf.metrics.segmentation import REGIONS, dice, hd95, iou, precision, sensitivity, where_asked
 
 __all__ = ["AGREEMENT", "BY_CLASS"]
 
@@ -46,16 +46,15 @@ def _agreement(evidence: Evidence) -> dict[str, Estimate]:
     other = evidence.someone_else(patients)
     report: dict[str, Estimate] = {}
     for region, classes in REGIONS.items():
-        asked = np.isin(truth, classes).any(axis=(1, 2))
         for name, (score, _) in SCORES.items():
-            values, control = (np.where(asked, score(truth, maps, classes), np.nan) for maps in (found, found[other]))
+            values, control = (where_asked(score, truth, maps, classes) for maps in (found, found[other]))
             report[f"{name}_{region}"] = {
                 **bootstrap_patients(values, patients, seed=seed),
                 "control": bootstrap_patients(control, patients, seed=seed),
             }
     if evidence.segmentation.disc is not None:
         disc = np.broadcast_to(evidence.segmentation.disc, truth.shape)
-        of_disc = np.where((truth == LESION).any(axis=(1, 2)), dice(truth, disc, LESION), np.nan)
+        of_disc = where_asked(dice, truth, disc, LESION)
         report["dice_lesion_disc"] = bootstrap_patients(of_disc, patients, seed=seed)
     ratios, controls = (free_response(truth, maps).ratios() for maps in (found, found[other]))
     for name, (_, ratio) in DETECTION.items():
@@ -79,8 +78,7 @@ def _by_class(evidence: Evidence) -> dict[str, Estimate]:
     for name, members in _members(real.tissues, real.labels):
         patients = real.patients[members]
         for region, classes in REGIONS.items():
-            asked = np.isin(truth, classes).any(axis=(1, 2))
-            values = np.where(asked, dice(truth, found, classes), np.nan)
+            values = where_asked(dice, truth, found, classes)
             report[f"dice_{region}_{name}"] = bootstrap_patients(values[members], patients, seed=seed)
         for key, (_, ratio) in BY_CLASS_DETECTION.items():
             report[f"{key}_{name}"] = _rate(ratios[ratio][members], patients, seed)
