@@ -203,7 +203,7 @@ def _in_groups(
     def turned() -> "Iterator[tuple[str, Geometry, np.ndarray]]":
         for name, _, film, side in films:
             geometry = find_geometry(film, view, side)
-            yield name, geometry, shrink(geometry.to_square(film), min(geometry.side, MAX_SIDE))
+            yield name, geometry, shrink(geometry.to_square(film), min(geometry.extent, MAX_SIDE))
 
     remaining = turned()
     while group := list(islice(remaining, GROUP)):
@@ -216,12 +216,12 @@ def _circle(name: str, geometry: "Geometry", column: float, row: float, radius: 
     from mammogan_tf.data.film import Lesion
 
     moved = geometry.move(Lesion("", 0, column, row, radius))
-    if not (0 <= moved.column < geometry.side and 0 <= moved.row < geometry.side):
+    if not (0 <= moved.column < geometry.extent and 0 <= moved.row < geometry.extent):
         raise DataError(
             f"{name}: expected a centre of --lesion on the film, without padding and dark edge, received: {column:g}, {row:g}"
         )
-    if not radius <= geometry.side / 2:
+    if not radius <= geometry.extent / 2:
         raise DataError(
-            f"{name}: expected a radius of --lesion of at most {geometry.side / 2:g}, half of its side, received: {radius:g}"
+            f"{name}: expected a radius of --lesion of at most {geometry.extent / 2:g}, half of its side, received: {radius:g}"
         )
-    return (moved.column + 0.5) / geometry.side, (moved.row + 0.5) / geometry.side, moved.radius / geometry.side
+    return (moved.column + 0.5) / geometry.extent, (moved.row + 0.5) / geometry.extent, moved.radius / geometry.extent

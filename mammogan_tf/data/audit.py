@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mammogan_tf.config import CLASSES, LABELS, LESION, DataConfig
+from mammogan_tf.config import CLASSES, LABELS, LESION, NORMAL, DataConfig
 from mammogan_tf.console import Progress
 from mammogan_tf.data import folder, mias
 from mammogan_tf.data.anatomy import DOUBTFUL
@@ -79,10 +79,8 @@ def _audit_mias(root: str | os.PathLike[str], progress: Progress | None) -> dict
         "records": len(records),
         "lesion_circles": sum(len(film.lesions) for film in films),
         "images_with_circles": sum(bool(film.lesions) for film in films),
-        "mixed_counted_as_malignant": sorted(
-            film for film, found in severities.items() if len(found - {mias.NORMAL}) > 1
-        ),
-        "without_coordinates": sorted({r.film for r in records if r.label != mias.NORMAL and r.circle is None}),
+        "mixed_counted_as_malignant": sorted(film for film, found in severities.items() if len(found - {NORMAL}) > 1),
+        "without_coordinates": sorted({r.film for r in records if r.label != NORMAL and r.circle is None}),
         "suspect_circles": _doubts(findings),
     }
 

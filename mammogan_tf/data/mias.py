@@ -32,7 +32,9 @@ __all__ = [
     "load_mias",
     "paper_table",
     "parse_record",
+    "patient_of",
     "read_info",
+    "side_of",
 ]
 
 EXTENT = 1024
@@ -56,6 +58,16 @@ class Record:
     kind: str | None = None
     label: int = NORMAL
     circle: tuple[float, float, float] | None = None
+
+
+def patient_of(number: int) -> int:
+    """The number of the patient of film ``mdb<number>``: each has two films in a row."""
+    return (number + 1) // 2
+
+
+def side_of(number: int) -> str:
+    """Where the chest wall is in the picture ``mdb<number>``: on the right where the number is odd."""
+    return "right" if number % 2 else "left"
 
 
 PLACES = ("", "all-mias")
@@ -188,9 +200,9 @@ def build_film(path: Path, records: list[Record]) -> Film:
     return Film(
         id=film,
         path=path,
-        patient=f"mias{(number + 1) // 2:03d}",
+        patient=f"mias{patient_of(number):03d}",
         label=SEVERITIES["M"] if SEVERITIES["M"] in labels else min(labels),
-        side="right" if number % 2 else "left",
+        side=side_of(number),
         tissue=records[0].tissue,
         lesions=tuple(
             Lesion(record.kind, record.label, *record.circle)

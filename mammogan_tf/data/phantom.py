@@ -13,9 +13,20 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mammogan_tf.config import BENIGN, LABELS, MALIGNANT, NORMAL
+from mammogan_tf.config import (
+    ADIPOSE,
+    BACKGROUND,
+    BENIGN,
+    FIBROGLANDULAR,
+    LABELS,
+    LESION,
+    MALIGNANT,
+    NORMAL,
+    PECTORAL,
+)
 from mammogan_tf.console import Progress
 from mammogan_tf.data.film import Lesion
+from mammogan_tf.data.mias import patient_of, side_of
 from mammogan_tf.data.phantom_details import draw_lesion, draw_vessels, place_lesion
 from mammogan_tf.data.phantom_film import add_marks, expose, mount, sample_marks
 from mammogan_tf.data.phantom_tissue import (
@@ -30,10 +41,10 @@ from mammogan_tf.data.phantom_tissue import (
 from mammogan_tf.files import require_new_folder, write_bytes, write_text
 from mammogan_tf.validated import require
 
-__all__ = ["SIDE_BY_PARITY", "PhantomFilm", "draw_film", "write_phantoms"]
+__all__ = ["PhantomFilm", "draw_film", "write_phantoms"]
 
-SIDE_BY_PARITY = ("right", "left")
-"""Where the chest wall is in the picture: on odd film numbers, and on even ones."""
+MIAS_SIDES = side_of(1), side_of(2)
+"""Where the chest wall is in the two pictures of a patient."""
 
 _BLOCK_STREAM, _PATIENT_STREAM, _FILM_STREAM = range(1, 4)
 
@@ -96,7 +107,7 @@ def _sample_patient(seed: int, patient: int) -> _Patient:
     rng = np.random.default_rng([_PATIENT_STREAM, seed, patient])
     label = _patient_label(seed, patient)
     tissue = "FGD"[rng.integers(3)]
-    affected = SIDE_BY_PARITY if rng.random() < 0.06 else (SIDE_BY_PARITY[rng.integers(2)],)
+    affected = MIAS_SIDES if rng.random() < 0.06 else (MIAS_SIDES[rng.integers(2)],)
     build = sample_build(rng, tissue)
     white = rng.standard_normal((FIELDS, HEIGHT // 2, build.film_width // 2), dtype=np.float32)
     return _Patient(tissue, label, () if label == NORMAL else affected, build, white)
@@ -131,7 +142,7 @@ def draw_film(seed: int, patient: int, side: str) -> PhantomFilm:
         side: the edge of the picture where the chest wall is, ``"left"`` or ``"right"``.
     """
     person = _sample_patient(seed, patient)
-    rng = np.random.default_rng([_FILM_STREAM, seed, patient, SIDE_BY_PARITY.index(side)])
+    rng = np.random.default_rng([_FILM_STREAM, seed, patient, MIAS_SIDES.index(side)])
     build = other_breast(person.build, rng)
     width = build.film_width
     own = rng.standard_normal(person.white.shape, dtype=np.float32)
@@ -140,12 +151,12 @@ def draw_film(seed: int, patient: int, side: str) -> PhantomFilm:
     thickness = _full_size(anatomy.thickness, width)
     details = draw_vessels(build, rng)
     gland = _full_size(ndimage.gaussian_filter(anatomy.gland, 2.5), width)
-    label_map = np.where(gland > 0.42, 2, 1).astype(np.uint8)
-    label_map[_full_size(anatomy.muscle, width) > 0] = 3
+    label_map = np.where(gland > 0.42, FIBROGLANDULAR, ADIPOSE).astype(np.uint8)
+    label_map[_full_size(anatomy.muscle, width) > 0] = PECTORAL
     lesions = _place_lesions(person.label, anatomy, build, rng) if side in person.affected else []
     for lesion in lesions:
-        label_map[draw_lesion(lesion, details, rng)] = 4
-    label_map[_full_size(anatomy.skin, width) <= 0.5] = 0
+        label_map[draw_lesion(lesion, details, rng)] = LESION
+    label_map[_full_size(anatomy.skin, width) <= 0.5] = BACKGROUND
 
     grey = expose(_full_size(anatomy.attenuation, width) + thickness * details, rng)
     grey = add_marks(grey, sample_marks(rng), build, side, rng)
@@ -190,7 +201,7 @@ def write_phantoms(
     require_new_folder(destination, "DESTINATION")
 
     def draw(number: int) -> list[str]:
-        film = draw_film(seed, (number + 1) // 2, SIDE_BY_PARITY[(number - 1) % 2])
+        film = draw_film(seed, patient_of(number), side_of(number))
         name = f"mdb{number:03d}"
         write_bytes(destination / f"{name}.pgm", b"P5\n1024 1024\n255\n" + film.pixels.tobytes())
         return _records(name, film)

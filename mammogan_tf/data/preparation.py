@@ -53,19 +53,20 @@ class Geometry:
     top: int = 0
 
     @property
-    def side(self) -> int:
+    def extent(self) -> int:
+        """Side of the square, in pixels."""
         return max(self.height - self.top, self.width - self.left)
 
     def to_square(self, film: np.ndarray) -> np.ndarray:
-        """[height, width] -> [side, side]."""
+        """[height, width] -> [extent, extent]."""
         turned = film[:, ::-1] if self.flipped else film
         kept = turned[self.top :, self.left :]
-        return np.pad(kept, ((0, self.side - kept.shape[0]), (0, self.side - kept.shape[1])))
+        return np.pad(kept, ((0, self.extent - kept.shape[0]), (0, self.extent - kept.shape[1])))
 
     def to_film(self, label_map: np.ndarray) -> np.ndarray:
         """Label map uint8 [S, S] -> uint8 [height, width] in the film's own orientation."""
-        side = (self.side, self.side)
-        square = np.asarray(Image.fromarray(label_map).resize(side, Image.Resampling.NEAREST))
+        pixels = (self.extent, self.extent)
+        square = np.asarray(Image.fromarray(label_map).resize(pixels, Image.Resampling.NEAREST))
         kept = square[: self.height - self.top, : self.width - self.left]
         turned = np.pad(kept, ((self.top, 0), (self.left, 0)))
         return np.ascontiguousarray(turned[:, ::-1] if self.flipped else turned)

@@ -139,8 +139,8 @@ def test_request_synthesize(server, film, tmp_path):
     options += ["--lesion", 1023 - 300, 511, 100]
     assert call("request", "synthesize", film, *options, "--out", tmp_path / "lesion").exit_code == 0
     rows, columns = np.nonzero(read_label_map(tmp_path / "lesion" / "masks" / "mdb001.png") == 4)
-    assert (rows.mean() + 0.5) / SIZE == pytest.approx(512 / geometry.side, abs=0.5 / SIZE)
-    assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.left) / geometry.side, abs=0.5 / SIZE)
+    assert (rows.mean() + 0.5) / SIZE == pytest.approx(512 / geometry.extent, abs=0.5 / SIZE)
+    assert (columns.mean() + 0.5) / SIZE == pytest.approx((300 - geometry.left) / geometry.extent, abs=0.5 / SIZE)
 
 
 def test_request_synthesize_leaves_a_folder_in_use_alone(film, unused_port, tmp_path):

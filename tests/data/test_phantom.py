@@ -11,7 +11,7 @@ from PIL import Image
 from mammogan_tf.data import phantom, phantom_film
 from mammogan_tf.data.film import Lesion, read_grey
 from mammogan_tf.data.mias import load_mias
-from mammogan_tf.data.phantom import SIDE_BY_PARITY, draw_film, write_phantoms
+from mammogan_tf.data.phantom import draw_film, write_phantoms
 from mammogan_tf.data.phantom_details import draw_lesion
 from mammogan_tf.data.phantom_film import Marks, sample_marks
 from mammogan_tf.errors import ConfigError, DataError
@@ -30,7 +30,7 @@ def tree(tmp_path_factory):
 def films():
     """Every film of the first patients, as written into the tree."""
     return {
-        (patient, side): draw_film(0, patient, side) for patient in range(1, PATIENTS + 1) for side in SIDE_BY_PARITY
+        (patient, side): draw_film(0, patient, side) for patient in range(1, PATIENTS + 1) for side in ("right", "left")
     }
 
 
@@ -93,7 +93,7 @@ def test_what_is_written_is_read_as_it_was_drawn(tree, films):
 
 def test_a_film_depends_on_seed_patient_and_side_alone(tree, films):
     for number in (5, 10):
-        patient, side = (number + 1) // 2, SIDE_BY_PARITY[(number - 1) % 2]
+        patient, side = (number + 1) // 2, "right" if number % 2 else "left"
         assert np.array_equal(read_grey(tree / f"mdb{number:03d}.pgm"), films[patient, side].pixels)
     assert not np.array_equal(films[3, "left"].pixels, draw_film(1, 3, "left").pixels)
 

@@ -40,7 +40,7 @@ def test_the_film_loses_its_dark_edge_above_tissue_and_keeps_background(make_fil
     side = max(256 - top, width)
     prepared = prepare(make_film(grey=grey, lesions=[circle(30, 100, 9)]), side)
     assert prepared.geometry == Geometry(256, width, top=top)
-    assert prepared.geometry.side == side
+    assert prepared.geometry.extent == side
     np.testing.assert_array_equal(prepared.images[0, 0, : width // 2 - 8], 120 if top else 0)
     rows, _ = np.nonzero(prepared.label_maps[0] == LESION)
     assert rows.mean() == 100 - top
@@ -87,9 +87,9 @@ def test_geometry_maps_back_to_the_film(make_film, shape, side):
     height, width = shape
     grey = draw(height, width, side=side, padding=9)
     geometry = prepare(make_film(grey=grey, side=side), SIZE).geometry
-    assert geometry.side == max(height, width - 9)
+    assert geometry.extent == max(height, width - 9)
     square = geometry.to_square(grey)
-    assert square.shape == (geometry.side, geometry.side)
+    assert square.shape == (geometry.extent, geometry.extent)
     np.testing.assert_array_equal(geometry.to_film(square), grey)
     assert geometry.to_film(np.zeros((SIZE, SIZE), np.uint8)).shape == shape
 
