@@ -10,7 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["changes_since", "environment", "processor", "usable_cores", "versions"]
+__all__ = ["PACKAGES", "changes_since", "environment", "processor", "usable_cores", "versions"]
+
+PACKAGES = ("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
+"""Packages whose versions a training depends on."""
 
 
 def environment() -> dict[str, Any]:
@@ -23,7 +26,7 @@ def environment() -> dict[str, Any]:
         "cores": usable_cores(),
         "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "devices": [device.name for device in tf.config.list_physical_devices()],
-        "versions": versions("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image"),
+        "versions": versions(*PACKAGES),
         "git_commit": _git_commit(),
     }
 

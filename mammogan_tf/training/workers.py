@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from mammogan_tf.environment import versions
+from mammogan_tf.environment import PACKAGES, versions
 from mammogan_tf.errors import ConfigError, ModelError, first_line
 from mammogan_tf.files import locked
 from mammogan_tf.training.run import Run
@@ -140,8 +140,7 @@ def require_same(strategy: tf.distribute.Strategy, trained_with: Mapping[str, An
     """
     if num_workers(strategy) == 1:
         return
-    packages = versions("mammogan-tf", "tensorflow", "keras", "numpy", "scikit-image")
-    for name, value in {"versions": packages, **trained_with}.items():
+    for name, value in {"versions": versions(*PACKAGES), **trained_with}.items():
         if _differs(strategy, json.dumps(value, sort_keys=True).encode()):
             raise ModelError(
                 f"{name}: expected the same in all workers, received: {value} here, another in some; "
