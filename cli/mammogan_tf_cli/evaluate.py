@@ -89,7 +89,7 @@ def evaluate(
     try:
         if images is None:
             assert run
-            report = evaluate_run(run, films, out, count, recipe=None if quick else Recipe(), **options)
+            report = evaluate_run(run, films, out, count=count, recipe=None if quick else Recipe(), **options)
         else:
             report = evaluate_images(images, masks, films, sources, out, run, **options)
     except KeyboardInterrupt as error:

@@ -16,6 +16,7 @@ __all__ = ["quickstart"]
 
 PATIENTS = 48
 ROWS = 16
+IMAGES = 48
 
 
 @click.command()
@@ -66,7 +67,8 @@ def quickstart(out: Path, name: str, seed: int) -> None:
     generate_folder(generator, masks_of_model(generator), ROWS, out / "synthetic", seed=seed)
 
     step(5, "judging them on patients that no training has seen")
-    evaluate(gan, films, out / "report", 48, seed, preset(UNetConfig, name), console)
+    evaluator_config = preset(UNetConfig, name)
+    evaluate(gan, films, out / "report", count=IMAGES, seed=seed, evaluator_config=evaluator_config, console=console)
 
     step(6, "exporting both networks as SavedModels")
     models = export_runs([unet.path, gan.path], out / "saved_models")

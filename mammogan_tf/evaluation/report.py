@@ -35,7 +35,7 @@ from mammogan_tf.training.run import Run, is_run
 from mammogan_tf.training.scores import fitted_disc
 from mammogan_tf.training.split_films import load_split, mean_grey
 
-__all__ = ["build_evidence", "evaluate", "evaluate_images"]
+__all__ = ["evaluate", "evaluate_images"]
 
 DOWNSTREAM_RESULTS = "downstream.jsonl"
 
@@ -52,6 +52,7 @@ def evaluate(
     run: Run,
     films: Sequence[Film],
     out: str | Path,
+    *,
     count: int = 500,
     seed: int = 0,
     evaluator_config: UNetConfig | None = None,
@@ -90,7 +91,7 @@ def evaluate(
         OSError: ``out`` cannot be written to.
     """
     console, out = console or Console(), Path(out)
-    evidence = build_evidence(run, films, out, count, seed, evaluator_config, console, inception)
+    evidence = _evidence_of(run, films, out, count, seed, evaluator_config, console, inception)
     if recipe:
         generator, view = load_generator(run.path), run.config.data.view
         downstream = evaluate_downstream(
@@ -104,18 +105,17 @@ def evaluate(
     return report
 
 
-def build_evidence(
+def _evidence_of(
     run: Run,
     films: Sequence[Film],
     out: Path,
     count: int,
-    seed: int = 0,
-    evaluator_config: UNetConfig | None = None,
-    console: Console | None = None,
-    inception: bool = False,
+    seed: int,
+    evaluator_config: UNetConfig | None,
+    console: Console,
+    inception: bool,
 ) -> Evidence:
     """The evidence of :func:`evaluate`, whose arguments these are: trains the evaluation U-Net and generates the images."""
-    console = console or Console()
     _require_own_folder(out, films)
     run.require_finished("train-gan")
     config = run.config_of(GANConfig)
@@ -149,6 +149,7 @@ def evaluate_images(
     sources: Sequence[str | Path],
     out: str | Path,
     like: Run | None = None,
+    *,
     seed: int = 0,
     evaluator_config: UNetConfig | None = None,
     console: Console | None = None,

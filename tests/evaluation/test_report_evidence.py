@@ -36,6 +36,7 @@ RECIPE = Recipe(steps=7)
 RESULTS = (DownstreamResult("real", 0, np.zeros(1), np.zeros(1)),)
 QUIET = Console(quiet=True)
 SEED = 3
+OPTIONS = {"seed": SEED, "evaluator_config": EVALUATOR_CONFIG, "console": QUIET}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def used(tmp_path_factory):
 def of_gan(run, films, tmp_path_factory) -> SimpleNamespace:
     """With the fewest images."""
     out = tmp_path_factory.mktemp("gan")
-    found = report.evaluate(run, films, out, 1, SEED, EVALUATOR_CONFIG, QUIET, inception=True, recipe=RECIPE)
+    found = report.evaluate(run, films, out, count=1, **OPTIONS, inception=True, recipe=RECIPE)
     return SimpleNamespace(**found)
 
 
@@ -112,9 +113,7 @@ def of_gan(run, films, tmp_path_factory) -> SimpleNamespace:
 def of_images(run, films, images, tmp_path_factory) -> SimpleNamespace:
     """Beside the films of the run."""
     out, masks = tmp_path_factory.mktemp("images"), images.parent / "masks"
-    found = report.evaluate_images(
-        images, masks, films, run.data, out, run, SEED, EVALUATOR_CONFIG, QUIET, inception=True
-    )
+    found = report.evaluate_images(images, masks, films, run.data, out, run, **OPTIONS, inception=True)
     return SimpleNamespace(**found)
 
 
@@ -218,9 +217,7 @@ def test_films_beside_images_of_no_run_are_split_by_default(films, images, tmp_p
 def test_masks_of_windows_are_found_with_what_lies_around_them(films, tmp_path):
     """As those that the generator was trained on."""
     run = make_run(films, tmp_path / "runs", dataclasses.replace(DATA, view="roi"))
-    evidence = report.evaluate(run, films, tmp_path / "out", 1, SEED, EVALUATOR_CONFIG, QUIET, recipe=RECIPE)[
-        "evidence"
-    ]
+    evidence = report.evaluate(run, films, tmp_path / "out", count=1, **OPTIONS, recipe=RECIPE)["evidence"]
     training, _, test = load_split(run, films)
     for part, found in ((training, evidence.train), (test, evidence.real)):
         known = with_condition_masks(run, part).cropped().label_maps
