@@ -8,23 +8,14 @@ import click
 
 from mammogan_tf.config import PRECISIONS, GANConfig, UNetConfig, preset
 from mammogan_tf.console import Console
-from mammogan_tf.files import require_place, write_json
-from mammogan_tf_cli.options import DETERMINISTIC, UserPath, data_option, folder, preset_option
+from mammogan_tf.files import write_json
+from mammogan_tf_cli.options import DETERMINISTIC, ResultFile, data_option, folder, preset_option
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["benchmark"]
 
 
-def _writable(context: click.Context, parameter: click.Parameter, report: Path | None) -> Path | None:
-    """Before the work begins, which may take many minutes."""
-    if report:
-        require_place(report)
-    return report
-
-
-json_option = click.option(
-    "--json", "report", type=UserPath(dir_okay=False), callback=_writable, help="Write the figures there."
-)
+json_option = click.option("--json", "report", type=ResultFile(), help="Write the figures there.")
 
 
 def rounds_option(default: int) -> Callable[[Any], Any]:

@@ -7,7 +7,7 @@ import click
 
 from mammogan_tf.config import LESION_OUTLINES, VIEWS
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import UserPath, folder
+from mammogan_tf_cli.options import ResultFile, UserPath, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["data"]
@@ -64,8 +64,8 @@ def _require_outside(source: Path, outputs: dict[str, Path | None]) -> None:
 
 @data.command()
 @click.argument("source", type=SOURCE, metavar="DATA")
-@click.option("--json", "report", type=UserPath(dir_okay=False), help="File to write the figures to.")
-@click.option("--table", type=UserPath(dir_okay=False), help="File to write filename,label to, as CSV.")
+@click.option("--json", "report", type=ResultFile(), help="File to write the figures to.")
+@click.option("--table", type=ResultFile(), help="File to write filename,label to, as CSV.")
 def audit(source: Path, report: Path | None, table: Path | None) -> None:
     """Count and check films, labels, sides, circles and drawn masks. Exits with 1 where training would refuse a file.
 

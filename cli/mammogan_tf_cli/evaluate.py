@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from mammogan_tf.console import Console
-from mammogan_tf_cli.options import UserPath, config_file, data_option, folder
+from mammogan_tf_cli.options import ResultFile, UserPath, config_file, data_option, folder
 from mammogan_tf_cli.quiet import import_tensorflow
 
 __all__ = ["compare", "evaluate"]
@@ -101,7 +101,7 @@ def evaluate(
 
 @click.command()
 @click.argument("reports", type=UserPath(), nargs=-1, required=True)
-@click.option("--out", type=UserPath(dir_okay=False), help="File to write the table to, as Markdown.")
+@click.option("--out", type=ResultFile(), help="File to write the table to, as Markdown.")
 def compare(reports: tuple[Path, ...], out: Path | None) -> None:
     """Put reports side by side, with the differences to the first and their intervals.
 

@@ -22,6 +22,7 @@ from mammogan_tf.config import (
     in_order,
 )
 from mammogan_tf.errors import first_line
+from mammogan_tf.files import require_place
 
 __all__ = [
     "DETERMINISTIC",
@@ -29,6 +30,7 @@ __all__ = [
     "RATE",
     "Labels",
     "Listed",
+    "ResultFile",
     "UserPath",
     "config_file",
     "data_option",
@@ -58,6 +60,18 @@ class UserPath(click.Path):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         at_home = str(value).startswith("~/")
         return super().convert(Path(value).expanduser() if at_home else value, parameter, context)
+
+
+class ResultFile(UserPath):
+    """A file for results, refused where it cannot be written before the work begins, which may take many minutes."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        path = super().convert(value, parameter, context)
+        require_place(path)
+        return path
 
 
 folder = UserPath(file_okay=False)

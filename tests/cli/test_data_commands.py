@@ -188,7 +188,10 @@ def test_own_films_need_an_explanation(own_films, tmp_path):
 
 def test_audit_cannot_write_its_report(tree, tmp_path):
     (tmp_path / "file").touch()
-    fails("data", "audit", tree, "--json", tmp_path / "file" / "audit.json", says="expected to read or write it")
+    for option in ("--json", "--table"):
+        result = call("data", "audit", tree, option, tmp_path / "file" / "audit")
+        assert (result.exit_code, result.stdout) == (1, ""), "refused before the films are looked at"
+        assert "expected to read or write it" in result.stderr
     fails("data", "audit", tree, "--json", tmp_path, says="is a directory", status=2)
 
 

@@ -32,11 +32,11 @@ def asked(monkeypatch):
 def test_a_gan(gan_run, asked, tmp_path):
     result = call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--count", 30, "--features", "inception")
     assert result.exit_code == 0
-    (run, films, out, count), options = asked[0]
-    assert (run.path, len(films), out, count) == (gan_run, 24, tmp_path / "out", 30)
-    assert options == {"seed": 0, "inception": True, "recipe": Recipe()}
+    (run, films, out), options = asked[0]
+    assert (run.path, len(films), out) == (gan_run, 24, tmp_path / "out")
+    assert options == {"count": 30, "seed": 0, "inception": True, "recipe": Recipe()}
     call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--quick", "--seed", 5)
-    assert asked[1][1] == {"seed": 5, "inception": False, "recipe": None}
+    assert asked[1][1] == {"count": 500, "seed": 5, "inception": False, "recipe": None}
     assert "ssim_own_film              0.500 [0.400, 0.600]   floor 0.500" in result.stdout
     assert result.stdout.splitlines()[-2:] == [
         "memorisation   PASS (pixels, membership)",
@@ -47,7 +47,7 @@ def test_a_gan(gan_run, asked, tmp_path):
 def test_a_gan_whose_films_are_elsewhere_now(gan_run, phantom_root, asked, tmp_path):
     moved = shutil.copytree(phantom_root, tmp_path / "moved")
     call("evaluate", "--gan", gan_run, "--out", tmp_path / "out", "--data", moved)
-    (_, films, _, _), _ = asked[0]
+    (_, films, _), _ = asked[0]
     assert {film.path.parent for film in films} == {moved}
 
 
