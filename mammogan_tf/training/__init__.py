@@ -5,7 +5,8 @@
   ``prediction`` makes label maps with it, ``scores`` says how good they are, ``cross_validation`` does so for every film;
 - ``gan`` trains the GAN, whose ``train_step`` is in ``wgan_gp``; ``conditioning`` gives it its masks, ``averaging`` its
   averaged weights, and ``monitor`` looks at validation films and chooses the state that is kept;
-- ``resumable`` is the base class of both models and the loop that can be interrupted and resumed at any step;
-  ``checkpoint`` saves and restores; ``callbacks`` are history, progress and best weights;
+- ``session`` is what both do beside their steps, from where they left off; ``resumable`` the base class of both models and
+  the loop that can be interrupted at any step; ``checkpoint`` saves and restores; ``callbacks`` are history, progress and
+  best weights;
 - ``strategy`` chooses devices and precision; ``workers`` and ``rendezvous`` hold several machines together.
 """

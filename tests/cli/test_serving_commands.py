@@ -12,10 +12,11 @@ def test_each_export_is_the_next_version(exports, unet_run, tmp_path):
 
 
 def test_export_says_where_it_makes_no_synthesize(unet_run, tmp_path):
-    result = call("export", unet_run, unet_run, "--to", tmp_path)
+    other, to = shutil.copytree(unet_run, tmp_path / "other"), ["--to", tmp_path / "models"]
+    result = call("export", unet_run, other, *to)
     assert [Path(line).name for line in result.stdout.splitlines()] == ["1", "2"]
     assert result.stderr.startswith("no synthesize: it takes a U-Net and a generator")
-    assert not call("export", unet_run, "--to", tmp_path).stderr
+    assert not call("export", unet_run, *to).stderr
 
 
 def test_export_wants_finished_runs(unet_run, tmp_path):

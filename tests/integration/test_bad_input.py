@@ -161,11 +161,20 @@ def test_a_model_of_the_wrong_kind(unet_run, gan_run, exports, tree, tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"command": "train-gan", "data_path": "x", "colour": "red"}'])
-def test_the_configuration_of_another_program(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        *((content, "expected a run directory, received: broken") for content in ("", "[]", "{}")),
+        (
+            '{"command": "train-gan", "data_path": "x", "colour": "red"}',
+            "expected a run of this version of mammogan-tf, received: one with colour",
+        ),
+    ],
+)
+def test_the_configuration_of_another_program(tmp_path, content, says):
     (tmp_path / "config.json").write_text(content)
     options = ["--count", 1, "--out", tmp_path / "out"]
-    fails("generate", tmp_path, *options, says=f"{tmp_path}: expected a run directory, received: broken")
+    fails("generate", tmp_path, *options, says=f"{tmp_path}: {says}")
 
 
 def test_a_broken_model(gan_run, tmp_path):
