@@ -41,7 +41,7 @@ def benchmark_input(
     Args:
         films: the films.
         gan: of the step that waits, and how the films are prepared.
-        unet: the same for the U-Net.
+        unet: of the step of the U-Net; its films are prepared in the same way.
         rounds: measurements of each kind.
         steps: training steps in a row in each measurement.
         progress: called with (parts done, parts).
@@ -52,9 +52,9 @@ def benchmark_input(
     """
     policy = set_up_device(gan.precision, gan.seed, gan.deterministic)
     preparation = _preparation(films, gan.data, rounds)
-    trainings = _gan(gan, _prepare(films, gan.data)), _unet(unet, _prepare(films, unet.data))
+    prepared = _prepare(films, gan.data)
     shares = {}
-    for done, (name, batches, step) in enumerate(trainings, start=1):
+    for done, (name, batches, step) in enumerate((_gan(gan, prepared), _unet(unet, prepared)), start=1):
         shares[name] = _wait_share(batches, step, rounds, steps)
         if progress:
             progress(done, 2)

@@ -5,7 +5,11 @@ import os
 
 import pytest
 
+from mammogan_tf.benchmark import input_pipeline
 from mammogan_tf.benchmark.machine import measured_on
+from mammogan_tf.config import GANConfig, UNetConfig, preset
+from mammogan_tf.data.mias import load_mias
+from mammogan_tf.data.transforms import AUGMENTATIONS
 from tests.command_line import call, fails
 
 
@@ -22,6 +26,27 @@ def test_input(phantom_root, tmp_path):
     assert found["input_wait_share"] == max(share["median"] for share in found["wait_share"].values())
     assert 0 <= found["input_wait_share"] < 1
     assert os.environ["MAMMOGAN_CACHE"] == cache, "the user's cache is left alone"
+
+
+@pytest.mark.slow
+def test_input_is_prepared_as_the_preset_says(phantom_root, monkeypatch):
+    prepared, batched = set(), {}
+    for name in ("load_films", "segmentation_batches"):
+        original = getattr(input_pipeline, name)
+
+        def spy(*arguments, name=name, original=original, **options):
+            if name == "load_films":
+                prepared.add(arguments[1:])
+            else:
+                batched.update(options)
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(input_pipeline, name, spy)
+    changes = {"view": "roi", "lesions": "refined", "keep_background": True}
+    configs = preset(GANConfig, "tiny", changes), preset(UNetConfig, "tiny", changes)
+    input_pipeline.benchmark_input(load_mias(phantom_root), *configs, rounds=1, steps=1)
+    assert prepared == {(16, "roi", "refined")}
+    assert (batched["keep_background"], batched["limits"]) == (True, AUGMENTATIONS["roi"])
 
 
 def test_generate(gan_run, tmp_path):
