@@ -17,6 +17,7 @@ __all__ = ["quickstart"]
 PATIENTS = 48
 ROWS = 16
 IMAGES = 48
+"""Synthetic ones that the report looks at."""
 
 
 @click.command()
